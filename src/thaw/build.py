@@ -1,0 +1,111 @@
+"""From the configuration to objects, in the order they are made: all of the wiring, the only caller of instantiate."""
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.backbones.weights import load_weights
+from thaw.classifier import Classifier
+from thaw.data.source import Source
+from thaw.freezing.callback import Freezing
+from thaw.freezing.phase import Plan
+from thaw.loggers import MetricsCSV
+from thaw.network import Network, new_head
+from thaw.run_folder import RunFolder, weights_file
+
+
+def data(cfg: DictConfig) -> Source:
+    return make(cfg.data, seed=cfg.seed)
+
+
+def network(cfg: DictConfig, data: Source, pretrained: bool = True) -> Network:
+    """Backbone and a new head; tells `data` what the backbone takes. `pretrained=False`: other weights follow."""
+    backbone = make(cfg.backbone) if pretrained else make(cfg.backbone, weights=None)
+    data.use_input_spec(backbone.input_spec)
+    head = new_head(backbone.num_features, data.num_classes, cfg.head.dropout)
+    network = Network(backbone.stages, head)
+    if cfg.channels_last:
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
+def plan(cfg: DictConfig, network: Network) -> Plan:
+    return Plan(make(cfg.freezing, stages=network.stage_names), network.stage_names)
+
+
+def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
+    task = make(cfg.task, class_counts=data.class_counts)
+    optimizer, schedule = make(cfg.optimizer), make(cfg.schedule)
+    return Classifier(network, task, data.class_names, plan, optimizer, schedule, cfg.seed)
+
+
+def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
+    chosen = [make(node) for node in cfg.callbacks.values() if node is not None]
+    # First of all, so that the others see each epoch as the plan wants it.
+    return [Freezing(plan), *chosen]
+
+
+def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
+    first_step = run.first_step()
+    # Lightning puts the checkpoints beside the files of the first logger: into the run folder.
+    chosen: list[Logger] = [MetricsCSV(run.path, first_step)]
+    for node in (cfg.logger or {}).values():
+        chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=first_step))
+    for logger in chosen:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    return chosen
+
+
+def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
+    _quieten()
+    return make(
+        cfg.trainer,
+        max_epochs=plan.total_epochs,
+        callbacks=callbacks(cfg, plan),
+        logger=loggers(cfg, run),
+        default_root_dir=str(run.path),
+        use_distributed_sampler=False,  # our sampler knows the rank
+    )
+
+
+def evaluation_trainer(cfg: DictConfig) -> Trainer:
+    """As the run's, to the same precision; it writes nothing."""
+    _quieten()
+    progress_bar = [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
+    return make(cfg.trainer, callbacks=progress_bar, logger=False, enable_checkpointing=False)
+
+
+def start_from(cfg: DictConfig, network: Network) -> None:
+    """Fill `network` with the weights that `init_from` names: a run folder's, or a file."""
+    load_weights(network.stages, weights_file(cfg.init_from))
+
+
+def make(node: DictConfig, **facts: Any) -> Any:
+    """instantiate, but a user's mistake comes out as the error that the class raised."""
+    try:
+        return instantiate(node, _convert_="all", **facts)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (ValueError, OSError)):
+            raise error.__cause__ from None
+        raise
+
+
+def _quieten() -> None:
+    """Silence what Lightning says of things that are meant to be as they are."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips, and the devices: train.py names them
+    for message in (
+        r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
+        r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
+        r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
+        r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
+        r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
+    ):
+        warnings.filterwarnings("ignore", message=message)

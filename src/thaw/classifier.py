@@ -1,0 +1,98 @@
+"""The one LightningModule, for images and for texts."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import ceil
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+
+from thaw.data.batch import Batch
+from thaw.freezing.apply import keep_frozen_in_eval
+from thaw.freezing.phase import Plan
+from thaw.network import Network
+from thaw.optim.schedules import Schedule, lr_factor
+from thaw.seeds import seed_of
+from thaw.task import SingleLabel
+
+
+class Classifier(LightningModule):
+    """Trains `network` for `task`. Which stages train is the Freezing callback's business; the rates follow `plan`."""
+
+    def __init__(
+        self,
+        network: Network,
+        task: SingleLabel,
+        class_names: list[str],
+        plan: Plan,
+        optimizer: Callable[[Mapping[str, nn.Module]], Optimizer],
+        schedule: Schedule,
+        seed: int,
+    ):
+        super().__init__()
+        self.network, self.task, self.plan = network, task, plan
+        self.class_names, self.seed = list(class_names), seed
+        self.make_optimizer, self.schedule = optimizer, schedule
+        self.train_metrics, self.val_metrics, self.test_metrics = (
+            task.metrics().clone(postfix=f"/{split}") for split in ("train", "val", "test")
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        return self.network(batch.inputs, start=batch.start)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        keep_frozen_in_eval(self.network.stages)
+        return self
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout is a function of the step: Lightning restores no random state, and a resumed run must draw the same.
+        torch.manual_seed(seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._evaluate(batch, "train")
+        if not torch.isfinite(loss):
+            raise FloatingPointError(self._not_finite(loss, batch, batch_idx))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(self.network.stages)
+        _ = self.trainer.estimated_stepping_batches  # makes Lightning set the loaders up: only then is the next number known
+        steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        # A partial and not an object of ours: LambdaLR saves an object's attributes, and checkpoints hold plain values.
+        factor = partial(lr_factor, plan=self.plan, schedule=self.schedule, steps_per_epoch=steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["class_names"] = self.class_names
+        checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+
+    def _evaluate(self, batch: Batch, split: str) -> Tensor:
+        logits = self(batch)
+        loss = self.task.loss(logits, batch.target)
+        metrics: MetricCollection = getattr(self, f"{split}_metrics")
+        metrics.update(self.task.probabilities(logits.detach()), batch.target)
+        # Lightning computes and resets them when the epoch is over.
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.target))
+        self.log(f"loss/{split}", loss, on_step=False, on_epoch=True, batch_size=len(batch.target), sync_dist=True)
+        return loss
+
+    def _not_finite(self, loss: Tensor, batch: Batch, batch_idx: int) -> str:
+        epoch = self.trainer.current_epoch
+        return (
+            f"the loss is {loss.item()} in epoch {epoch}, batch {batch_idx} (phase {self.plan.index(epoch) + 1} of "
+            f"{len(self.plan.phases)}, samples {batch.index[:8].tolist()} ...): training stopped. "
+            f"Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or trainer.precision=32-true."
+        )

@@ -1,0 +1,77 @@
+"""Runs a command under Hydra. What a user got wrong ends in one message and exit code 1, not in a traceback."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from thaw.sweeping.trials import record_failure
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+# What a user can cause. Anything else is a fault of the program, and keeps its traceback.
+USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, ArithmeticError)
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a function of the composed configuration into a command line: `python -m thaw.<config_name> key=value ...`.
+
+    THAW_TRACEBACK=1 shows where an error came from.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @wraps(task)
+        def one_trial(cfg: DictConfig) -> Any:
+            try:
+                return task(cfg)
+            except Exception as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:  # whatever it is, the other trials go on
+                    record_failure(Path(HydraConfig.get().runtime.output_dir), _message(error))
+                    return None
+                _leave(error)
+
+        under_hydra = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(one_trial)
+
+        def main() -> None:
+            # So that Hydra raises instead of printing a trace and leaving.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            _log_to_console()
+            try:
+                under_hydra()
+            except Exception as error:  # from Hydra itself: a group or a key that does not exist
+                _leave(error)
+
+        return main
+
+    return decorate
+
+
+def _log_to_console() -> None:
+    log = logging.getLogger("thaw")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stdout))
+
+
+def _leave(error: Exception) -> NoReturn:
+    if os.environ.get("THAW_TRACEBACK") or not isinstance(error, USER_ERRORS):
+        raise error
+    sys.exit(f"error: {_message(error)}")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key} is missing: type {error.full_key}=..."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

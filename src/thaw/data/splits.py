@@ -1,0 +1,65 @@
+"""Who trains, who validates, who tests: pure functions of targets (N,) and a seed, giving sorted sample indices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Splits:
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+def random_splits(targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Stratified: each class is split in the same proportions. The fractions are of all samples."""
+    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed)
+    train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
+    return Splits(train, val, test)
+
+
+def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int) -> Splits:
+    """Stratified k-fold: fold number `fold` (from 0) tests; `val_fraction` of all samples validates."""
+    if folds < 2:
+        raise ValueError(f"data.folds={folds}, but cross-validation takes at least 2: type data.folds=5")
+    if not 0 <= fold < folds:
+        raise ValueError(f"data.fold={fold} is out of range: with data.folds={folds} it goes from 0 to {folds - 1}")
+    smallest = np.bincount(targets).min()
+    if folds > smallest:
+        raise ValueError(f"data.folds={folds}, but the smallest class has only {smallest} samples: at most {smallest}")
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets)
+    rest, test = list(cut)[fold]
+    train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
+    return Splits(train, val, np.sort(test))
+
+
+def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, seed: int) -> Indices:
+    """`per_class` samples of each class. For one seed, fewer are always a part of more."""
+    if per_class < 1:
+        raise ValueError(f"data.labels_per_class={per_class}, but it takes at least 1 (or null for all)")
+    counts = np.bincount(targets[indices], minlength=targets.max() + 1)
+    if per_class > counts.min():
+        raise ValueError(
+            f"data.labels_per_class={per_class} is too large: class number {counts.argmin()} has {counts.min()} "
+            f"training samples. Type data.labels_per_class={counts.min()} or less."
+        )
+    shuffled = np.random.default_rng(seed).permutation(indices)
+    chosen = [shuffled[targets[shuffled] == label][:per_class] for label in range(len(counts))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _stratified(
+    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    if not 0 < fraction < 1:
+        raise ValueError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
+    try:
+        kept, taken = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
+    except ValueError as error:
+        raise ValueError(f"data.{name}: the classes cannot be split in that proportion ({error})") from error
+    return np.sort(kept), np.sort(taken)

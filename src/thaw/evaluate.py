@@ -1,0 +1,37 @@
+"""Measure a finished run again, from its folder alone: `python -m thaw.evaluate run=<folder>`."""
+
+import json
+
+from omegaconf import DictConfig
+
+from thaw.command import command
+
+
+@command("evaluate")
+def main(cfg: DictConfig) -> None:
+    evaluate(cfg)
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Metrics of `cfg.split` ("val" or "test") by name, beside those that the training run wrote."""
+    from omegaconf import OmegaConf
+
+    from thaw import build
+    from thaw.metrics import comparison_table
+    from thaw.run_folder import RunFolder, restore
+
+    if cfg.split not in ("val", "test"):
+        raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
+    run = RunFolder(cfg.run)
+    run_cfg, data, classifier = restore(run)
+    trainer = build.evaluation_trainer(OmegaConf.merge(run_cfg, {"trainer": cfg.trainer}))
+    measure = trainer.test if cfg.split == "test" else trainer.validate
+    metrics = dict(measure(classifier, datamodule=data, verbose=False)[0])
+    (run.path / f"evaluate_{cfg.split}.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    trained = {name: value for name, value in run.metrics().items() if name in metrics}
+    print(comparison_table({"training run": trained, "now": metrics}))
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

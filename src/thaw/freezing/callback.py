@@ -1,0 +1,39 @@
+"""Applies a plan to the network while Lightning trains it."""
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+
+from thaw.freezing.apply import freeze_all_but
+from thaw.freezing.phase import Plan
+
+
+class Freezing(Callback):
+    """Freezes and unfreezes stages as the plan says. Keeps no state: a checkpoint needs nothing from it.
+
+    Expects `module.network.stages`, an ordered mapping of stage name to module.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+
+    # Three hooks, because each misses a case: `setup` comes before DDP wraps but does not know the epoch of a resumed
+    # run; `on_train_start` knows it; `on_train_epoch_start` is skipped when a run resumes inside an epoch.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            freeze_all_but(pl_module.network.stages, self.plan.trained(0))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._apply(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._apply(trainer, pl_module)
+        pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0, sync_dist=True)
+        trainable = sum(p.numel() for p in pl_module.network.parameters() if p.requires_grad)
+        pl_module.log("plan/trainable_parameters", float(trainable), sync_dist=True)
+
+    def _apply(self, trainer: Trainer, module: LightningModule) -> None:
+        changed = freeze_all_but(module.network.stages, self.plan.trained(trainer.current_epoch))
+        if changed and isinstance(trainer.strategy, DDPStrategy):
+            # DDP reduces only what was trainable when it wrapped; without this the ranks drift apart silently.
+            trainer.strategy.model = module
+            trainer.strategy.configure_ddp()

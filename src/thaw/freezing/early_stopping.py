@@ -1,0 +1,20 @@
+"""Early stopping that knows phases."""
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+
+class PhaseEarlyStopping(EarlyStopping):
+    """Lightning's EarlyStopping, counting in the plan's last phase only.
+
+    A phase always lasts its epochs: the plan is a function of the epoch, and each phase has a schedule of that length.
+    So what an earlier phase would count is never used, and patience starts anew where the last one begins.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.plan.in_last_phase(trainer.current_epoch):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.plan.in_last_phase(trainer.current_epoch):
+            super().on_validation_end(trainer, pl_module)

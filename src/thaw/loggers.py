@@ -1,0 +1,85 @@
+"""Where a run's values go. Each function takes the run's facts (folder, id, first step) and what `conf/logger/` says.
+
+`first_step` is where a resumed run goes on: what it had logged from there on is written anew, so it is taken back.
+"""
+
+import csv
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+
+class MetricsCSV(CSVLogger):
+    """`metrics.csv` in the run folder: always written, one row each time something is logged."""
+
+    def __init__(self, folder: Path, first_step: int = 0):
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
+        _keep_rows_before(folder / ExperimentWriter.NAME_METRICS_FILE, first_step)
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _ContinuedWriter(self.log_dir)
+        return self._experiment
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run folder has its config.yaml."""
+
+
+class _ContinuedWriter(ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        """Lightning deletes the metrics it finds here; a resumed run goes on with them."""
+        if Path(self.metrics_file_path).exists():
+            with open(self.metrics_file_path, newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+
+def _keep_rows_before(file: Path, first_step: int) -> None:
+    if not file.exists():
+        return
+    with file.open(newline="") as old:
+        rows = list(csv.DictReader(old))
+    temporary = file.with_suffix(".partial")
+    with temporary.open("w", newline="") as new:
+        writer = csv.DictWriter(new, fieldnames=list(rows[0]) if rows else ["step"])
+        writer.writeheader()
+        writer.writerows(row for row in rows if int(row["step"]) < first_step)
+    os.replace(temporary, file)
+
+
+def tensorboard(folder: Path, run_id: str, first_step: int) -> Logger:
+    purge_step = first_step or None
+    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
+
+
+def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: bool | None) -> Logger:
+    """Weights & Biases. `offline` None: online where a key is set up, else offline (`wandb sync` sends it later)."""
+    if offline is None:
+        offline = not _has_wandb_key()
+    if offline:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine unasked
+    return WandbLogger(name=folder.name, id=run_id, project=project, save_dir=folder, offline=offline, resume="allow")
+
+
+def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
+    """MLflow. A resumed run is found again by its tag `thaw.run_id`."""
+    options = {"experiment_name": experiment, "tracking_uri": tracking_uri, "tags": {"thaw.run_id": run_id}}
+    logger = MLFlowLogger(run_name=folder.name, **options)
+    found = logger.experiment.search_runs([logger.experiment_id], f"tags.`thaw.run_id` = '{run_id}'", max_results=2)
+    earlier = [run.info.run_id for run in found if run.info.run_id != logger.run_id]
+    return MLFlowLogger(run_id=earlier[0], **options) if earlier else logger
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

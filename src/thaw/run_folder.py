@@ -1,0 +1,216 @@
+"""What a run folder holds; save one, continue one, restore a classifier from one.
+
+    config.yaml  overrides.json      the resolved configuration; what was typed for it
+    class_names.json                 in the order of the network's outputs
+    checkpoints/best-*.ckpt last.ckpt
+    metrics.csv  metrics.json        every value logged; the final ones
+    weights.safetensors              the best checkpoint's weights, by stage
+    tensorboard/ wandb/              as conf/logger says
+    train.log
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf, open_dict
+from safetensors.torch import save_file
+
+from thaw.backbones.weights import load_weights, read_checkpoint, require_network
+from thaw.metrics import split_table
+from thaw.sweeping.trials import METRICS_FILE, OVERRIDES_FILE
+
+if TYPE_CHECKING:
+    from thaw.classifier import Classifier
+    from thaw.data.source import Source
+    from thaw.network import Network
+
+LAST_CHECKPOINT = "checkpoints/last.ckpt"
+CONFIG_FILE, LOG_FILE = "config.yaml", "train.log"
+CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
+
+
+class RunFolder:
+    """A folder that belongs to one run; `checkpoint` is the file it continues from, if it does."""
+
+    def __init__(self, path: str | Path, checkpoint: Path | None = None):
+        self.path, self.checkpoint = Path(path).resolve(), checkpoint
+        self.started = time.monotonic()
+
+    @property
+    def weights(self) -> Path:
+        return self.path / WEIGHTS_FILE
+
+    def config(self) -> DictConfig:
+        """The configuration of the run, whole. Raises ValueError where the folder is no run's."""
+        file = self.path / CONFIG_FILE
+        if not file.is_file():
+            raise ValueError(f"{self.path} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
+        config = OmegaConf.load(file)
+        assert isinstance(config, DictConfig)
+        return config
+
+    def metrics(self) -> dict[str, float]:
+        """The final metrics of the run by name; empty where it did not come to its end."""
+        file = self.path / METRICS_FILE
+        return json.loads(file.read_text())["metrics"] if file.exists() else {}
+
+    def first_step(self) -> int:
+        """Optimizer steps done before this start of the run."""
+        return 0 if self.checkpoint is None else read_checkpoint(self.checkpoint)["global_step"]
+
+    def require_same_network(self, network: "Network") -> None:
+        """Before Lightning loads the checkpoint: ValueError where it is unsafe, broken or of another network."""
+        if self.checkpoint is not None:
+            require_network(network.stages, self.checkpoint)
+
+    @contextmanager
+    def naming_last_checkpoint(self) -> Iterator[None]:
+        """A loss that is not finite ends the training; its message then says what to go on from."""
+        try:
+            yield
+        except FloatingPointError as error:
+            last = self.path / LAST_CHECKPOINT
+            kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
+            raise FloatingPointError(f"{error} {kept}") from None
+
+    def save(self, classifier: "Classifier", trainer: Trainer, monitor: DictConfig) -> dict[str, float]:
+        """Weights, class names and final metrics. Called after the test of the best checkpoint's weights."""
+        best = best_checkpoint(trainer)
+        trained = read_checkpoint(best) if best else {}
+        metrics = {**trained.get("metrics", {}), **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        results = {
+            "monitor": monitor.metric,
+            "mode": monitor.mode,
+            "best": metrics.get(monitor.metric),
+            "epoch": trained.get("epoch"),
+            "best_checkpoint": str(best.relative_to(self.path)) if best else None,
+            "seconds": round(time.monotonic() - self.started, 2),
+            "metrics": metrics,
+        }
+        tensors = {name: value.contiguous() for name, value in classifier.network.stages.state_dict().items()}
+        temporary = self.weights.with_suffix(".partial")
+        save_file(tensors, temporary, metadata={"class_names": json.dumps(classifier.class_names)})
+        os.replace(temporary, self.weights)
+        self._write(CLASS_NAMES_FILE, json.dumps(classifier.class_names, ensure_ascii=False, indent=2))
+        self._write(METRICS_FILE, json.dumps(results, indent=2))
+        return metrics
+
+    def begin(self, cfg: DictConfig) -> None:
+        """Make the folder, write what the run is, and start its log. Called when all that a user may get wrong is built."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
+        if self.checkpoint is None:
+            self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
+        self._start_log()
+
+    def report(self) -> str:
+        """Where the run ended, for people."""
+        lines = [split_table(self.metrics()), f"run folder: {self.path}", f"again: python -m thaw.evaluate run={self.path}"]
+        return "\n".join(lines)
+
+    def _start_log(self) -> None:
+        thaw = logging.getLogger("thaw")
+        for old in thaw.handlers[:]:  # that of the trial before
+            if isinstance(old, logging.FileHandler):
+                thaw.removeHandler(old)
+                old.close()
+        thaw.addHandler(logging.FileHandler(self.path / LOG_FILE, encoding="utf-8"))
+
+    def _write(self, name: str, text: str) -> None:
+        """Whole or not at all."""
+        temporary = self.path / f"{name}.partial"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, self.path / name)
+
+
+def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
+    """The run that a composed configuration asks for: a new one, or the one that `resume` names, as it was configured.
+
+    Raises ValueError where the folder to continue does not fit, or the new one is in use; OSError where it cannot be
+    written.
+    """
+    if cfg.resume is not None:
+        return _continued(cfg)
+    run = RunFolder(_new_path(cfg))
+    if (run.path / CONFIG_FILE).exists():
+        raise ValueError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
+    with open_dict(cfg):
+        cfg.run_folder = str(run.path)
+        cfg.run_id = cfg.run_id or os.urandom(4).hex()
+    return cfg, run
+
+
+def restore(run: RunFolder) -> tuple[DictConfig, "Source", "Classifier"]:
+    """Everything that was trained, from the folder alone."""
+    from thaw import build
+
+    cfg = run.config()
+    if not run.weights.is_file():
+        raise ValueError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
+    data = build.data(cfg)
+    network = build.network(cfg, data, pretrained=False)
+    require_network(network.stages, run.weights)
+    load_weights(network.stages, run.weights)
+    return cfg, data, build.classifier(cfg, data, network, build.plan(cfg, network))
+
+
+def load_best(trainer: Trainer, classifier: "Classifier") -> None:
+    """Put the best checkpoint's weights into the classifier; the last ones stay where nothing is kept."""
+    if best := best_checkpoint(trainer):
+        classifier.load_state_dict(read_checkpoint(best)["state_dict"])
+
+
+def best_checkpoint(trainer: Trainer) -> Path | None:
+    """The file with the best monitored metric; None where nothing is kept, as in fast_dev_run."""
+    callback = trainer.checkpoint_callback
+    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+    return Path(path) if path else None
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights to start from: those of a run folder, or a file."""
+    path = Path(path)
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def _new_path(cfg: DictConfig) -> Path:
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().runtime.output_dir)
+    return Path(cfg.run_folder)
+
+
+def typed_overrides() -> list[str]:
+    """What was typed after the command, `key=value`; nothing where it runs from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
+    overrides = typed_overrides()
+    others = [o for o in overrides if not o.startswith(("resume=", "trainer."))]
+    if others:
+        raise ValueError(
+            f"resume={cfg.resume} continues a run as it was configured; only trainer.* may change, not "
+            f"{', '.join(others)}. To start a new run from its weights: init_from={cfg.resume}"
+        )
+    named = Path(cfg.resume)
+    folder, checkpoint = (named.parent.parent, named) if named.is_file() else (named, named / LAST_CHECKPOINT)
+    run = RunFolder(folder, checkpoint)
+    saved = run.config()
+    if not checkpoint.is_file():
+        raise ValueError(f"{folder} has no checkpoint to continue from: its run ended before the first epoch was over")
+    changes: dict[str, Any] = {o.split("=", 1)[0]: OmegaConf.select(cfg, o.split("=", 1)[0]) for o in overrides}
+    for key, value in changes.items():
+        if key != "resume":
+            OmegaConf.update(saved, key, value)
+    saved.run_folder = str(run.path)
+    return saved, run

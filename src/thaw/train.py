@@ -1,0 +1,50 @@
+"""Fine-tune a network: `python -m thaw.train data=... backbone=... freezing=...` (`--help` lists the choices)."""
+
+import logging
+
+from omegaconf import DictConfig
+
+from thaw.command import command
+
+log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
+
+
+@command("train")
+def main(cfg: DictConfig) -> float | None:
+    metrics = train(cfg)
+    return metrics.get(cfg.monitor.metric)
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """One run, from its configuration to a run folder; gives the final metrics by name."""
+    # Here, and not at the top: `--help` must not wait for torch.
+    from lightning import seed_everything
+
+    from thaw import build, run_folder
+    from thaw.freezing.table import stage_table
+
+    cfg, run = run_folder.open_run(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    data = build.data(cfg)
+    network = build.network(cfg, data, pretrained=run.checkpoint is None and cfg.init_from is None)
+    if run.checkpoint is None and cfg.init_from is not None:
+        build.start_from(cfg, network)
+    plan = build.plan(cfg, network)
+    classifier = build.classifier(cfg, data, network, plan)
+    run.require_same_network(network)
+    run.begin(cfg)
+    trainer = build.trainer(cfg, plan, run)
+    log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
+
+    with run.naming_last_checkpoint():
+        trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
+
+    run_folder.load_best(trainer, classifier)
+    trainer.test(classifier, data, verbose=False)
+    metrics = run.save(classifier, trainer, cfg.monitor)
+    log.info(run.report())
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from thaw.command import CONF
+
+TINY = (
+    "backbone._target_=tests.tiny.backbone",
+    "backbone.weights=null",
+    "data.labels_per_class=20",
+    "trainer.accelerator=cpu",
+    "logger=none",
+    "~callbacks.progress_bar",
+    "~callbacks.model_summary",
+    "+trainer.enable_progress_bar=false",
+    "+trainer.enable_model_summary=false",
+)
+"""A run of about a second: the digits, few of them, and a tiny network."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose a configuration as the command line would; the run goes to a temporary folder."""
+
+    def compose_config(*overrides: str, name: str = "train") -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            folder = [f"run_folder={tmp_path / 'run'}"] if name == "train" else []
+            return compose(name, [*folder, *overrides])
+
+    return compose_config

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.tiny import backbone
+from thaw import build
+from thaw.backbones.backbone import InputSpec
+from thaw.data.source import Source
+
+Config = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def digits(config: Config) -> Source:
+    data = build.data(config())
+    data.use_input_spec(backbone().input_spec)
+    return data
+
+
+def test_facts_come_from_the_data(digits: Source) -> None:
+    assert digits.class_names == [str(digit) for digit in range(10)]
+    assert digits.num_classes == 10
+    assert sum(digits.class_counts) == len(digits.train_indices) == 1257
+    assert len(digits.splits.val) == len(digits.splits.test) == 270
+
+
+def test_batches_hold_normalised_images_of_the_size_asked_for(digits: Source) -> None:
+    batch = next(iter(digits.train_dataloader()))
+    assert batch.inputs.shape == (len(batch.target), 1, 8, 8)
+    assert batch.start == 0
+    ink = batch.inputs * 0.35 + 0.3
+    assert torch.allclose(ink.amin(), torch.tensor(0.0), atol=1e-6)
+    assert torch.allclose(ink.amax(), torch.tensor(1.0), atol=1e-6)
+    source = torch.from_numpy(digits.targets)[batch.index]
+    assert torch.equal(batch.target, source)
+
+
+def test_a_backbone_for_rgb_gets_three_equal_channels(digits: Source) -> None:
+    digits.use_input_spec(InputSpec(24, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    inputs = next(iter(digits.val_dataloader())).inputs
+    assert inputs.shape[1:] == (3, 24, 24)
+    assert torch.equal(inputs[:, 0], inputs[:, 2])
+
+
+def test_workers_give_the_same_batches(config: Config, digits: Source) -> None:
+    with_workers = build.data(config("data.num_workers=1"))
+    with_workers.use_input_spec(backbone().input_spec)
+    for one, other in zip(digits.val_dataloader(), with_workers.val_dataloader(), strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.index, other.index)
+
+
+def test_few_labels_and_folds(config: Config) -> None:
+    assert build.data(config("data.labels_per_class=5")).class_counts == [5] * 10
+    folds = [build.data(config(f"data.fold={fold}")).splits.test for fold in range(5)]
+    assert sum(len(test) for test in folds) == 1797
+    with pytest.raises(ValueError, match="labels_per_class=500 is too large"):
+        build.data(config("data.labels_per_class=500"))

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from thaw.data.splits import few_per_class, fold_splits, random_splits
+
+TARGETS = np.repeat([0, 1, 2], [60, 30, 10])
+
+
+def test_splits_cover_all_samples_once_in_the_proportions_of_the_classes() -> None:
+    splits = random_splits(TARGETS, val_fraction=0.2, test_fraction=0.2, seed=0)
+    parts = (splits.train, splits.val, splits.test)
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    assert [np.bincount(TARGETS[part]).tolist() for part in parts] == [[36, 18, 6], [12, 6, 2], [12, 6, 2]]
+    again, other = (random_splits(TARGETS, 0.2, 0.2, seed) for seed in (0, 1))
+    assert np.array_equal(splits.train, again.train)
+    assert not np.array_equal(splits.train, other.train)
+
+
+def test_every_sample_tests_in_exactly_one_fold() -> None:
+    folds = [fold_splits(TARGETS, fold, folds=5, val_fraction=0.2, seed=0) for fold in range(5)]
+    assert sorted(np.concatenate([splits.test for splits in folds])) == list(range(100))
+    for splits in folds:
+        assert sorted(np.concatenate([splits.train, splits.val, splits.test])) == list(range(100))
+        assert np.bincount(TARGETS[splits.test]).tolist() == [12, 6, 2]
+
+
+def test_fewer_labels_are_a_part_of_more() -> None:
+    train = random_splits(TARGETS, 0.2, 0.2, seed=0).train
+    one, five = (few_per_class(train, TARGETS, k, seed=3) for k in (1, 5))
+    assert np.bincount(TARGETS[one]).tolist() == [1, 1, 1]
+    assert np.bincount(TARGETS[five]).tolist() == [5, 5, 5]
+    assert set(one) < set(five) < set(train)
+
+
+def test_numbers_that_do_not_fit_are_refused_with_those_that_do() -> None:
+    train = random_splits(TARGETS, 0.2, 0.2, seed=0).train
+    with pytest.raises(ValueError, match=r"labels_per_class=7 is too large.*Type data.labels_per_class=6 or less"):
+        few_per_class(train, TARGETS, 7, seed=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        few_per_class(train, TARGETS, 0, seed=0)
+    with pytest.raises(ValueError, match="data.fold=5 is out of range: with data.folds=5 it goes from 0 to 4"):
+        fold_splits(TARGETS, 5, 5, 0.2, 0)
+    with pytest.raises(ValueError, match="at least 2"):
+        fold_splits(TARGETS, 0, 1, 0.2, 0)
+    with pytest.raises(ValueError, match="only 10 samples: at most 10"):
+        fold_splits(TARGETS, 0, 11, 0.2, 0)
+    with pytest.raises(ValueError, match="sum below 1"):
+        random_splits(TARGETS, val_fraction=0.6, test_fraction=0.4, seed=0)
+    with pytest.raises(ValueError, match="cannot be split in that proportion"):
+        random_splits(TARGETS, val_fraction=0.2, test_fraction=0.001, seed=0)

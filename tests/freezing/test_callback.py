@@ -1,0 +1,131 @@
+"""The plan at work in Lightning's loop: what freezes, what stands still, what is logged."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from tests.conftest import TINY
+from thaw import build
+from thaw.classifier import Classifier
+from thaw.data.source import Source
+from thaw.freezing.phase import Plan
+from thaw.run_folder import open_run
+
+Config = Callable[..., DictConfig]
+
+CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
+
+
+def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, Classifier, Source, Plan]:
+    cfg, run = open_run(cfg)
+    run.begin(cfg)
+    data = build.data(cfg)
+    network = build.network(cfg, data)
+    plan = build.plan(cfg, network)
+    trainer = build.trainer(cfg, plan, run)
+    trainer.callbacks[-1:-1] = watchers  # after ours, before the checkpoints
+    return trainer, build.classifier(cfg, data, network, plan), data, plan
+
+
+class Watch(Callback):
+    """At every batch: which stages changed since the last one, which are in training mode."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, set[str], set[str]]] = []
+        self.before: dict[str, torch.Tensor] = {}
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = snapshot(pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        now = snapshot(pl_module)
+        assert changed(self.before, now) == set(), "something changed outside a training batch"
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        now = snapshot(pl_module)
+        training = {name for name, stage in pl_module.network.stages.items() if stage.training}
+        self.seen.append((trainer.current_epoch, changed(self.before, now), training))
+        self.before = now
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.train()  # a stray one
+
+
+def snapshot(module: LightningModule) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.network.stages.state_dict().items()}
+
+
+def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    return {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
+
+
+def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(config: Config) -> None:
+    watch = Watch()
+    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "schedule=constant"), watch)
+    trainer.fit(classifier, data)
+    assert [epoch for epoch, *_ in watch.seen] == [epoch for epoch in range(5) for _ in range(4)]
+    for epoch, moved, training in watch.seen:
+        assert moved == training == plan.trained(epoch)
+
+
+def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tmp_path: Path) -> None:
+    import csv
+
+    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "trainer.log_every_n_steps=1"))
+    trainer.fit(classifier, data)
+    with (tmp_path / "run/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    phases = [float(row["plan/phase"]) for row in rows if row["plan/phase"]]
+    assert phases == [1, 2, 3, 4, 5]
+    sizes = {name: sum(p.numel() for p in s.parameters()) for name, s in classifier.network.stages.items()}
+    trainable = [float(row["plan/trainable_parameters"]) for row in rows if row["plan/trainable_parameters"]]
+    assert trainable == [sum(sizes[stage] for stage in plan.trained(epoch)) for epoch in range(5)]
+    rates = [row for row in rows if row["lr-AdamW/head/decay"]]
+    assert [int(row["step"]) for row in rates] == list(range(20))
+    for row in rates:
+        assert float(row["lr-AdamW/stem/decay"]) == pytest.approx(0.8**3 * float(row["lr-AdamW/head/decay"]))
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])
+def test_early_stopping_counts_in_the_last_phase_only(config: Config, patience: int, epochs: int) -> None:
+    class Worse(Callback):
+        """A loss that only rises."""
+
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            pl_module.log("worse", float(trainer.current_epoch))
+
+    trainer, classifier, data, _ = built(
+        config(
+            *TINY,
+            "freezing=phases",
+            "freezing.phases=[{epochs: 2, train: [head]}, {epochs: 4, train: ['*']}]",
+            f"callbacks.early_stopping.patience={patience}",
+            "callbacks.early_stopping.monitor=worse",
+            "callbacks.early_stopping.mode=min",
+        ),
+        Worse(),
+    )
+    trainer.fit(classifier, data)
+    # Its first value in the last phase is the best so far, whatever came before; then it counts.
+    assert trainer.current_epoch == min(epochs + 1, 6) or (patience == 1 and trainer.current_epoch == 4)
+
+
+def test_two_processes_stay_in_step_through_every_phase(config: Config, tmp_path: Path) -> None:
+    class Digest(Callback):
+        """Every rank writes what its weights are after each epoch."""
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            parameters = torch.cat([p.detach().flatten() for p in pl_module.network.parameters()])
+            torch.save(parameters, tmp_path / f"epoch{trainer.current_epoch}_rank{trainer.global_rank}.pt")
+
+    choices = ("+trainer.strategy=ddp_fork", "trainer.devices=2", "~callbacks.early_stopping")
+    trainer, classifier, data, _ = built(config(*TINY, *CHAIN, *choices), Digest())
+    trainer.fit(classifier, data)
+    for epoch in range(5):
+        ranks = [torch.load(tmp_path / f"epoch{epoch}_rank{rank}.pt", weights_only=True) for rank in range(2)]
+        assert torch.equal(*ranks), f"the ranks drifted apart in epoch {epoch}"

@@ -1,0 +1,36 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny import backbone
+from thaw.optim.param_groups import param_groups, stage_optimizer
+
+
+def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
+    stages = nn.ModuleDict(backbone().stages)
+    groups = param_groups(stages, lr=1.0, lr_decay=0.5, weight_decay=0.1)
+    assert [group["name"] for group in groups] == [f"{s}/{k}" for s in stages for k in ("decay", "no_decay")]
+    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
+    members = [id(p) for group in groups for p in group["params"]]
+    assert sorted(members) == sorted(id(p) for p in stages.parameters())
+    for group in groups:
+        assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> None:
+    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    stages["body"].requires_grad_(False)
+    before = stages["body"].weight.clone()
+    optimizer = stage_optimizer(stages, partial(torch.optim.AdamW), lr=0.1, lr_decay=1.0, weight_decay=0.5)
+    stages["head"](stages["body"](torch.ones(1, 2))).sum().backward()
+    optimizer.step()
+    assert torch.equal(stages["body"].weight, before)
+    assert set(optimizer.state) == set(stages["head"].parameters())
+
+
+def test_sgd_takes_the_same_groups() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
+    optimizer = stage_optimizer(stages, torch.optim.SGD, lr=0.1, lr_decay=1.0, weight_decay=0.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)

@@ -1,0 +1,53 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from thaw.freezing.phase import Phase, Plan
+from thaw.optim.schedules import Schedule, constant, lr_factor, one_cycle, warmup_cosine
+
+COSINE = partial(warmup_cosine, warmup_fraction=0.2, final_factor=0.0)
+ONE_CYCLE = partial(one_cycle, warmup_fraction=0.3, start_factor=0.04, final_factor=4e-6)
+
+
+def test_warmup_cosine_rises_to_the_full_rate_and_falls_to_the_final_one() -> None:
+    factors = [COSINE(step, 10) for step in range(11)]
+    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert factors[6] == pytest.approx(0.5)
+    assert factors[2:] == sorted(factors[2:], reverse=True)
+    assert factors[10] == pytest.approx(0.0)
+    assert warmup_cosine(9, 9, 0.0, 0.25) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 10, 40, 101])
+def test_one_cycle_has_the_rates_of_torch(steps: int) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    torchs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=1e4, cycle_momentum=False
+    )
+    for step in range(steps):
+        if 0.3 * steps >= 1:  # below that torch extrapolates before its first step
+            assert ONE_CYCLE(step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        if step + 1 < steps:
+            torchs.step()
+
+
+@pytest.mark.parametrize("schedule", [constant, COSINE, ONE_CYCLE])
+def test_every_phase_starts_the_schedule_again_at_its_own_scale(schedule: Schedule) -> None:
+    plan = Plan([Phase(2, ("head",)), Phase(3, ("*",), lr_scale=0.5)], ("body", "head"))
+    factors = [lr_factor(step, plan, schedule, steps_per_epoch=4) for step in range(20)]
+    assert factors[:8] == [schedule(step, 8) for step in range(8)]
+    assert factors[8:] == [0.5 * schedule(step, 12) for step in range(12)]
+
+
+@pytest.mark.parametrize("schedule", [COSINE, ONE_CYCLE])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_phases_of_a_few_steps_work(schedule: Schedule, steps: int) -> None:
+    assert all(0 <= schedule(step, steps) <= 1 for step in range(steps + 1))
+
+
+def test_a_warmup_longer_than_the_phase_is_refused() -> None:
+    with pytest.raises(ValueError, match="from 0 to below 1, not 1.5"):
+        warmup_cosine(0, 10, 1.5, 0.0)

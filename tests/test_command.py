@@ -1,0 +1,167 @@
+"""Command lines as a user types them: every mistake ends in one message and exit code 1, without a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.conftest import TINY
+from tests.malice import save_malicious
+from thaw.train import main, train
+
+Config = Callable[..., DictConfig]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run `thaw.train` with these overrides; gives the one message that it leaves with."""
+
+    def run(*overrides: str) -> str:
+        folder = [] if any(o.startswith(("run_folder=", "resume=")) for o in overrides) else [f"run_folder={tmp_path / 'r'}"]
+        monkeypatch.setattr(sys, "argv", ["thaw.train", *overrides, *folder])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        message = leaving.value.code
+        assert isinstance(message, str), "exit code 1, this text on stderr"
+        assert message.startswith("error: ")
+        assert "Traceback" not in message + "".join(capsys.readouterr())
+        return message
+
+    return run
+
+
+def test_an_unknown_backbone_is_met_with_those_there_are(refused: Refused) -> None:
+    message = refused("backbone=resnet9000")
+    assert "Could not find 'backbone/resnet9000'" in message
+    assert "glyphs" in message
+
+
+def test_an_unknown_key_is_named(refused: Refused) -> None:
+    assert "optimizer.rate" in refused("optimizer.rate=3")
+
+
+def test_a_pattern_that_matches_no_stage_is_met_with_the_stages(refused: Refused) -> None:
+    message = refused(*TINY, "freezing=surgical", "freezing.train=[layer9,head]")
+    assert "no stage matches 'layer9'" in message
+    assert "the stages are: stem, layer1, layer2, head" in message
+
+
+def test_surgical_asks_for_its_stages(refused: Refused) -> None:
+    assert "freezing.train is missing: type freezing.train=..." in refused(*TINY, "freezing=surgical")
+
+
+def test_a_phase_that_trains_nothing_is_refused(refused: Refused) -> None:
+    message = refused(*TINY, "freezing=phases", "freezing.phases=[{epochs: 1, train: []}]")
+    assert "phase 1 trains nothing: name at least one stage" in message
+
+
+def test_numbers_out_of_range_are_met_with_the_range(refused: Refused) -> None:
+    assert "data.fold=7 is out of range: with data.folds=5 it goes from 0 to 4" in refused("data.fold=7")
+    assert "Type data.labels_per_class=122 or less" in refused("data.labels_per_class=500")
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_folder_that_cannot_be_written_is_named(refused: Refused, tmp_path: Path, sweep: bool) -> None:
+    (tmp_path / "file").write_text("no folder")
+    choice = ("-m", f"hydra.sweep.dir={tmp_path}/file/s", "seed=1,2") if sweep else (f"run_folder={tmp_path}/file/r",)
+    message = refused(*choice, *TINY)
+    assert f"{tmp_path}/file" in message
+    assert "Not a directory" in message
+
+
+def test_a_mistake_leaves_no_folder_behind(refused: Refused, tmp_path: Path) -> None:
+    refused("data.fold=7")
+    refused(*TINY, "freezing=surgical", "freezing.train=[layer9]")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_not_overwritten(refused: Refused, config: Config, tmp_path: Path) -> None:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    before = (tmp_path / "run/metrics.json").read_text()
+    message = refused(*TINY, f"run_folder={tmp_path / 'run'}")
+    assert f"resume={tmp_path / 'run'} continues it" in message
+    assert (tmp_path / "run/metrics.json").read_text() == before
+
+
+def test_checkpoints_of_another_network_and_malicious_ones_are_refused(
+    refused: Refused, config: Config, tmp_path: Path
+) -> None:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    run = tmp_path / "run"
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    other = {name.replace("layer1", "block1"): value for name, value in checkpoint["state_dict"].items()}
+    torch.save({**checkpoint, "state_dict": other}, run / "checkpoints/other.ckpt")
+    torch.save(other, tmp_path / "other.pth")
+    assert "is a checkpoint of another network" in refused(f"resume={run}/checkpoints/other.ckpt")
+    assert "is a checkpoint of another network" in refused(*TINY, f"init_from={tmp_path}/other.pth")
+    for choice in (f"resume={run}/checkpoints/evil.ckpt", f"init_from={run}/checkpoints/evil.ckpt"):
+        malice = save_malicious(run / "checkpoints/evil.ckpt")
+        message = refused(*(() if choice.startswith("resume") else TINY), choice)
+        assert "could run code that somebody else wrote" in message
+        assert not malice.exists()
+
+
+def test_a_loss_that_is_not_finite_says_where(refused: Refused, tmp_path: Path) -> None:
+    explode = "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]"
+    message = refused(*TINY, "freezing=phases", explode)
+    assert "phase 2 of 2" in message
+    assert f"The last good checkpoint is {tmp_path}/r/checkpoints/last.ckpt" in message
+
+
+def test_resume_takes_runs_and_no_new_choices(refused: Refused, config: Config, tmp_path: Path) -> None:
+    assert "is no run folder" in refused(f"resume={tmp_path}")
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    message = refused(f"resume={tmp_path / 'run'}", "optimizer.lr=1")
+    assert "not optimizer.lr=1" in message
+    assert f"init_from={tmp_path / 'run'}" in message
+    (tmp_path / "run/checkpoints/last.ckpt").unlink()
+    assert "no checkpoint to continue from" in refused(f"resume={tmp_path / 'run'}")
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['thaw.train', '--help']\n"
+        "import thaw.train, atexit\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\n"
+        "thaw.train.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "freezing: chain_thaw" in done.stdout
+    assert done.stdout.rstrip().endswith("False")
+
+
+def test_a_grid_leaves_numbered_trials_and_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("-m", f"hydra.sweep.dir={tmp_path / 's'}", "freezing=head_only,full", "freezing.epochs=1,0", "seed=3")
+    monkeypatch.setattr(sys, "argv", ["thaw.train", *grid, *TINY])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 1, "two trials failed"
+    summary = (tmp_path / "s/summary.md").read_text()
+    assert summary in capsys.readouterr().out
+    assert "| trial | freezing | freezing.epochs | status | best accuracy/val | epoch |" in summary
+    assert "| 1 | head_only | 0 | failed: phase 1 lasts at least one epoch, not 0" in summary
+    assert "2 of 4 trials failed" in summary
+    results = [json.loads((tmp_path / f"s/{number}/metrics.json").read_text()) for number in (0, 2)]
+    best = max((0, 2), key=lambda number: results[number // 2]["best"])
+    assert f"best: trial {best}, accuracy/val = " in summary
+    assert len((tmp_path / "s/summary.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.run
+@pytest.mark.parametrize("arguments", [["backbone=resnet9000"], ["data.fold=9"], ["freezing=surgical"]])
+def test_a_real_command_line_leaves_with_code_1_and_one_message(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "thaw.train", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr + done.stdout

@@ -1,0 +1,167 @@
+"""Whole runs of `train`, on a tiny network."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from tests.conftest import TINY
+from thaw.evaluate import evaluate
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+THREE_PHASES = (
+    "freezing=phases",
+    "freezing.phases=[{epochs: 2, train: [head]}, {epochs: 2, train: [layer*, head], lr_scale: 0.5}, "
+    "{epochs: 2, train: ['*'], lr_scale: 0.2}]",
+)
+
+
+@pytest.mark.parametrize("freezing", ["head_only", "full", "probe_then_full", "gradual", "chain_thaw", "phases"])
+def test_every_plan_runs_for_its_epochs(config: Config, tmp_path: Path, freezing: str) -> None:
+    train(config(*TINY, f"freezing={freezing}", "data.labels_per_class=2"))
+    with (tmp_path / "run/metrics.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["loss/val"]]
+    expected = {"gradual": 8, "chain_thaw": 10}.get(freezing, 12)
+    assert epochs == list(range(expected))
+
+
+def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None:
+    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "logger=tensorboard"))
+    run = tmp_path / "run"
+    best = json.loads((run / "metrics.json").read_text())
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    events = {name for name in found if name.startswith("tensorboard/events")}
+    assert found - events == {
+        "config.yaml",
+        "overrides.json",
+        "class_names.json",
+        best["best_checkpoint"],
+        "checkpoints/last.ckpt",
+        "metrics.csv",
+        "metrics.json",
+        "weights.safetensors",
+        "tensorboard/hparams.yaml",
+        "train.log",
+    }
+    assert best["metrics"] == metrics
+    assert best["best"] == metrics["accuracy/val"]
+    assert best["best_checkpoint"] == f"checkpoints/best-phase1-epoch{best['epoch']:03d}.ckpt"
+    assert json.loads((run / "class_names.json").read_text()) == [str(digit) for digit in range(10)]
+
+    checkpoint = torch.load(run / best["best_checkpoint"], weights_only=True)
+    assert checkpoint["epoch"] == best["epoch"]
+    assert checkpoint["class_names"] == [str(digit) for digit in range(10)]
+    assert {"loss/train", "loss/val", "accuracy/train", "accuracy/val"} <= checkpoint["metrics"].keys()
+    weights = load_file(run / "weights.safetensors")
+    for name, value in weights.items():
+        assert torch.equal(value, checkpoint["state_dict"][f"network.stages.{name}"])
+
+
+@pytest.mark.parametrize("callbacks", ["default", "ema"])
+def test_evaluate_gives_the_metrics_of_the_run_to_the_last_digit(
+    config: Config, tmp_path: Path, callbacks: str
+) -> None:
+    metrics = train(config(f"callbacks={callbacks}", *TINY, *THREE_PHASES))
+    for split in ("test", "val"):
+        again = evaluate(config(f"run={tmp_path / 'run'}", f"split={split}", name="evaluate"))
+        assert again == {name: value for name, value in metrics.items() if name.endswith(f"/{split}")}
+        assert len(again) == 6
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("schedule=one_cycle", "head.dropout=0.3"),
+        ("schedule=warmup_cosine", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
+        ("schedule=constant", "optimizer=sgd", "callbacks=ema"),
+    ],
+)
+def test_a_run_resumed_after_any_epoch_ends_bit_identical(
+    config: Config, tmp_path: Path, choices: tuple[str, ...]
+) -> None:
+    train(config(*choices, *TINY, *THREE_PHASES, "callbacks.checkpoint.save_top_k=-1"))
+    run = tmp_path / "run"
+    whole = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    rows = (run / "metrics.csv").read_text()
+    weights = load_file(run / "weights.safetensors")
+    for epoch in range(6):
+        (checkpoint,) = (run / "checkpoints").glob(f"best-phase{epoch // 2 + 1}-epoch{epoch:03d}.ckpt")
+        (run / "weights.safetensors").unlink()
+        train(config(f"resume={checkpoint}"))
+        resumed = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+        assert_same(resumed["state_dict"], whole["state_dict"])
+        assert_same(resumed["optimizer_states"], whole["optimizer_states"])
+        assert_same(resumed["lr_schedulers"], whole["lr_schedulers"])
+        assert_same(load_file(run / "weights.safetensors"), weights)
+        assert sorted((run / "metrics.csv").read_text().splitlines()) == sorted(rows.splitlines())
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_also_when_it_is_no_better(config: Config, tmp_path: Path) -> None:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=3", "monitor.metric=plan/phase"))  # never better
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    assert (tmp_path / "run/checkpoints/best-phase1-epoch000.ckpt").exists()
+
+
+def assert_same(one: object, other: object) -> None:
+    """Equal to the last bit, however nested."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)  # type: ignore[arg-type]
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()  # type: ignore[attr-defined]
+        for key in one:
+            assert_same(one[key], other[key])  # type: ignore[index]
+    elif isinstance(one, list):
+        assert len(one) == len(other)  # type: ignore[arg-type]
+        for a, b in zip(one, other, strict=True):  # type: ignore[call-overload]
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+def test_a_new_run_starts_from_the_weights_of_another(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    train(config(*TINY, "freezing.full_epochs=1"))
+    first = load_file(tmp_path / "run/weights.safetensors")
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1", f"init_from={tmp_path / 'run'}", f"run_folder={tmp_path / 'two'}"))
+    second = load_file(tmp_path / "two/weights.safetensors")
+    backbone = [name for name in first if not name.startswith("head.")]
+    assert backbone
+    assert all(torch.equal(first[name], second[name]) for name in backbone)
+    assert not torch.equal(first["head.1.weight"], second["head.1.weight"])
+    assert "tensors matched, 0 missing, 0 surplus" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(
+    config: Config, tmp_path: Path
+) -> None:
+    explode = ("freezing=phases", "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]")
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) in epoch [12], batch \d+ \(phase 2 of 2") as error:
+        train(config(*TINY, *explode))
+    assert "optimizer.lr" in str(error.value)
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 0
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+@pytest.mark.parametrize("debug", ["fast_dev_run", "overfit", "profiler"])
+def test_debug_configurations_run(config: Config, tmp_path: Path, debug: str) -> None:
+    metrics = train(config(*TINY, f"debug={debug}"))
+    assert "loss/test" in metrics
+    if debug == "overfit":
+        assert metrics["accuracy/train"] > 0.4
+    assert any(tmp_path.rglob("*.ckpt")) == (debug != "fast_dev_run")
+
+
+@pytest.mark.parametrize("choices", [("trainer.precision=bf16-mixed",), ("task.label_smoothing=0.1", "task.class_weights=balanced"), ("data.num_workers=1",)])
+def test_other_choices_run(config: Config, choices: tuple[str, ...]) -> None:
+    assert train(config(*TINY, *choices, "freezing=full", "freezing.epochs=2"))["loss/train"] < 3

@@ -1,0 +1,18 @@
+"""A network so small that a whole run takes a second; with BatchNorm and dropout, which are easy to get wrong."""
+
+from torch import nn
+
+from thaw.backbones.backbone import Backbone, InputSpec
+
+
+def backbone(weights: None = None, dropout: float = 0.2) -> Backbone:
+    stages = {
+        "stem": _block(1, 8, dropout),
+        "layer1": _block(8, 8, dropout),
+        "layer2": nn.Sequential(_block(8, 16, dropout), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    }
+    return Backbone(stages, num_features=16, input_spec=InputSpec(8, 1, (0.3,), (0.35,)))
+
+
+def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(dropout))
