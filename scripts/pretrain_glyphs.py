@@ -1,6 +1,6 @@
 """Pretrain the shipped backbone on rendered letters and digits, and write its weights into the package.
 
-    python scripts/pretrain_glyphs.py
+python scripts/pretrain_glyphs.py
 """
 
 import argparse
@@ -16,7 +16,7 @@ from matplotlib.font_manager import get_font
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import affine_grid, avg_pool2d, conv2d, cross_entropy, grid_sample, interpolate
 
 from thaw.backbones.glyphs import INPUT_SPEC, WEIGHTS, glyphs
 
@@ -79,27 +79,27 @@ class Glyphs:
 
     def distorted(self, ink: Tensor) -> Tensor:
         """(B, 1, 64, 64) in 0..1 -> (B, 1, 8, 8), whole numbers 0..16."""
-        ink = F.grid_sample(ink, self._affine(len(ink)) + self._elastic(len(ink)), align_corners=False)
-        ink = F.grid_sample(ink, self._fill_frame(ink), align_corners=False)
-        return F.avg_pool2d(self._pen(ink), BITMAP_PX // SOURCE_PX).mul(16).round()
+        ink = grid_sample(ink, self._affine(len(ink)) + self._elastic(len(ink)), align_corners=False)
+        ink = grid_sample(ink, self._fill_frame(ink), align_corners=False)
+        return avg_pool2d(self._pen(ink), BITMAP_PX // SOURCE_PX).mul(16).round()
 
     def _affine(self, size: int) -> Tensor:
         angle, shear = self._normal(size, 0.1), self._normal(size, 0.15)
         stretch = self._normal(size, 0.15).exp()
         cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(size)
         rows = [cos * stretch, cos * shear - sin, zero, sin * stretch, sin * shear + cos, zero]
-        return F.affine_grid(torch.stack(rows, 1).view(size, 2, 3), [size, 1, 48, 48], align_corners=False)
+        return affine_grid(torch.stack(rows, 1).view(size, 2, 3), [size, 1, 48, 48], align_corners=False)
 
     def _elastic(self, size: int) -> Tensor:
         """Smooth displacements: coarse ones bend the glyph, finer ones its strokes (Simard et al. 2003)."""
         strength = self._uniform(size, 0.3, 1.2).view(-1, 1, 1, 1)
         field = torch.zeros(size, 2, 48, 48)
         for cells, sigma in ((3, 0.12), (5, 0.06), (8, 0.025)):
-            field += F.interpolate(self._normal((size, 2, cells, cells), sigma), (48, 48), mode="bicubic")
+            field += interpolate(self._normal((size, 2, cells, cells), sigma), (48, 48), mode="bicubic")
         return (strength * field).permute(0, 2, 3, 1)
 
     def _fill_frame(self, ink: Tensor) -> Tensor:
-        """A grid that scales each glyph's bounding box to the frame's height, and less than its width: as the digits lie."""
+        """A grid that scales each glyph to the frame's height and to less than its width: as the digits lie."""
         size = len(ink)
         low, high = [], []
         for dim in (2, 3):  # horizontal extent, then vertical
@@ -113,13 +113,15 @@ class Glyphs:
         height = half[1] * self._uniform(size, 0.97, 1.1)
         zero = torch.zeros(size)
         rows = [width, zero, centre[0], zero, height, centre[1]]
-        return F.affine_grid(torch.stack(rows, 1).view(size, 2, 3), [size, 1, BITMAP_PX, BITMAP_PX], align_corners=False)
+        return affine_grid(torch.stack(rows, 1).view(size, 2, 3), [size, 1, BITMAP_PX, BITMAP_PX], align_corners=False)
 
     def _pen(self, ink: Tensor) -> Tensor:
         """Ink or none, with strokes of another width: blurred, then cut at another level than the middle."""
         kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-        blurred = F.conv2d(F.conv2d(ink, kernel.view(1, 1, 1, 5), padding=(0, 2)), kernel.view(1, 1, 5, 1), padding=(2, 0))
-        blurred = F.conv2d(F.conv2d(blurred, kernel.view(1, 1, 1, 5), padding=(0, 2)), kernel.view(1, 1, 5, 1), padding=(2, 0))
+        blurred = conv2d(conv2d(ink, kernel.view(1, 1, 1, 5), padding=(0, 2)), kernel.view(1, 1, 5, 1), padding=(2, 0))
+        blurred = conv2d(
+            conv2d(blurred, kernel.view(1, 1, 1, 5), padding=(0, 2)), kernel.view(1, 1, 5, 1), padding=(2, 0)
+        )
         level = blurred.amax((1, 2, 3), keepdim=True) * self._uniform(len(ink), 0.12, 0.45).view(-1, 1, 1, 1)
         return (blurred > level).float()
 
@@ -132,7 +134,7 @@ class Glyphs:
 
 def network_inputs(source: Tensor) -> Tensor:
     """(B, 1, 8, 8) in 0..16 -> (B, 1, 16, 16), as thaw's transform gives the digits to the backbone."""
-    large = F.interpolate(source / 16, (INPUT_SPEC.size_px, INPUT_SPEC.size_px), mode="bilinear", align_corners=False)
+    large = interpolate(source / 16, (INPUT_SPEC.size_px, INPUT_SPEC.size_px), mode="bilinear", align_corners=False)
     return (large - INPUT_SPEC.mean[0]) / INPUT_SPEC.std[0]
 
 
@@ -164,7 +166,7 @@ def main() -> None:
     backbone = glyphs(weights=None)
     stages = nn.ModuleDict(backbone.stages)
     head = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, len(class_names)))
-    network = nn.Sequential(*stages.values(), head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = nn.Sequential(*stages.values(), head).to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim >= 2]
     plain = [p for p in network.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -175,7 +177,7 @@ def main() -> None:
         inputs, targets = seen.batch(options.batch_size)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(inputs.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.1)
+        loss = cross_entropy(logits.float(), targets, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

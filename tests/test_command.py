@@ -24,7 +24,9 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run `thaw.train` with these overrides; gives the one message that it leaves with."""
 
     def run(*overrides: str) -> str:
-        folder = [] if any(o.startswith(("run_folder=", "resume=")) for o in overrides) else [f"run_folder={tmp_path / 'r'}"]
+        folder = (
+            [] if any(o.startswith(("run_folder=", "resume=")) for o in overrides) else [f"run_folder={tmp_path / 'r'}"]
+        )
         monkeypatch.setattr(sys, "argv", ["thaw.train", *overrides, *folder])
         capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:

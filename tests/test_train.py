@@ -132,7 +132,15 @@ def test_a_new_run_starts_from_the_weights_of_another(
     caplog.set_level("INFO")
     train(config(*TINY, "freezing.full_epochs=1"))
     first = load_file(tmp_path / "run/weights.safetensors")
-    train(config(*TINY, "freezing=head_only", "freezing.epochs=1", f"init_from={tmp_path / 'run'}", f"run_folder={tmp_path / 'two'}"))
+    train(
+        config(
+            *TINY,
+            "freezing=head_only",
+            "freezing.epochs=1",
+            f"init_from={tmp_path / 'run'}",
+            f"run_folder={tmp_path / 'two'}",
+        )
+    )
     second = load_file(tmp_path / "two/weights.safetensors")
     backbone = [name for name in first if not name.startswith("head.")]
     assert backbone
@@ -141,11 +149,14 @@ def test_a_new_run_starts_from_the_weights_of_another(
     assert "tensors matched, 0 missing, 0 surplus" in caplog.text
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(
-    config: Config, tmp_path: Path
-) -> None:
-    explode = ("freezing=phases", "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]")
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) in epoch [12], batch \d+ \(phase 2 of 2") as error:
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(config: Config, tmp_path: Path) -> None:
+    explode = (
+        "freezing=phases",
+        "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]",
+    )
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is (nan|inf) in epoch [12], batch \d+ \(phase 2 of 2"
+    ) as error:
         train(config(*TINY, *explode))
     assert "optimizer.lr" in str(error.value)
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
@@ -162,6 +173,13 @@ def test_debug_configurations_run(config: Config, tmp_path: Path, debug: str) ->
     assert any(tmp_path.rglob("*.ckpt")) == (debug != "fast_dev_run")
 
 
-@pytest.mark.parametrize("choices", [("trainer.precision=bf16-mixed",), ("task.label_smoothing=0.1", "task.class_weights=balanced"), ("data.num_workers=1",)])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("trainer.precision=bf16-mixed",),
+        ("task.label_smoothing=0.1", "task.class_weights=balanced"),
+        ("data.num_workers=1",),
+    ],
+)
 def test_other_choices_run(config: Config, choices: tuple[str, ...]) -> None:
     assert train(config(*TINY, *choices, "freezing=full", "freezing.epochs=2"))["loss/train"] < 3

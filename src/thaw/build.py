@@ -59,7 +59,7 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     for node in (cfg.logger or {}).values():
         chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=first_step))
     for logger in chosen:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+        logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
     return chosen
 
 

@@ -1,12 +1,13 @@
 """The one LightningModule, for images and for texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,7 +31,7 @@ class Classifier(LightningModule):
         task: SingleLabel,
         class_names: list[str],
         plan: Plan,
-        optimizer: Callable[[Mapping[str, nn.Module]], Optimizer],
+        optimizer: Callable[[nn.ModuleDict], Optimizer],
         schedule: Schedule,
         seed: int,
     ):
@@ -67,9 +68,10 @@ class Classifier(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.network.stages)
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning set the loaders up: only then is the next number known
+        # Asked first because it makes Lightning set the loaders up: only then is the number of batches known.
+        assert self.trainer.estimated_stepping_batches > 0
         steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         # A partial and not an object of ours: LambdaLR saves an object's attributes, and checkpoints hold plain values.
         factor = partial(lr_factor, plan=self.plan, schedule=self.schedule, steps_per_epoch=steps_per_epoch)

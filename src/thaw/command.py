@@ -35,8 +35,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             try:
                 return task(cfg)
             except Exception as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:  # whatever it is, the other trials go on
-                    record_failure(Path(HydraConfig.get().runtime.output_dir), _message(error))
+                hydra_config = HydraConfig.get()
+                if hydra_config.mode == RunMode.MULTIRUN:  # whatever it is, the other trials go on
+                    folder = Path(hydra_config.runtime.output_dir)
+                    record_failure(folder, list(hydra_config.overrides.task), _message(error))
                     return None
                 _leave(error)
 
@@ -59,8 +61,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 def _log_to_console() -> None:
     log = logging.getLogger("thaw")
     log.setLevel(logging.INFO)
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler(sys.stdout))
+    log.handlers = [logging.StreamHandler(sys.stdout)]
 
 
 def _leave(error: Exception) -> NoReturn:

@@ -14,8 +14,6 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name, beside those that the training run wrote."""
-    from omegaconf import OmegaConf
-
     from thaw import build
     from thaw.metrics import comparison_table
     from thaw.run_folder import RunFolder, restore
@@ -24,7 +22,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
     run = RunFolder(cfg.run)
     run_cfg, data, classifier = restore(run)
-    trainer = build.evaluation_trainer(OmegaConf.merge(run_cfg, {"trainer": cfg.trainer}))
+    run_cfg.trainer.merge_with(cfg.trainer)
+    trainer = build.evaluation_trainer(run_cfg)
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(classifier, datamodule=data, verbose=False)[0])
     (run.path / f"evaluate_{cfg.split}.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -22,7 +22,7 @@ class MetricsCSV(CSVLogger):
         _keep_rows_before(folder / ExperimentWriter.NAME_METRICS_FILE, first_step)
 
     @property
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = _ContinuedWriter(self.log_dir)
         return self._experiment
@@ -68,7 +68,11 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
     """MLflow. A resumed run is found again by its tag `thaw.run_id`."""
-    options = {"experiment_name": experiment, "tracking_uri": tracking_uri, "tags": {"thaw.run_id": run_id}}
+    options: dict[str, Any] = {
+        "experiment_name": experiment,
+        "tracking_uri": tracking_uri,
+        "tags": {"thaw.run_id": run_id},
+    }
     logger = MLFlowLogger(run_name=folder.name, **options)
     found = logger.experiment.search_runs([logger.experiment_id], f"tags.`thaw.run_id` = '{run_id}'", max_results=2)
     earlier = [run.info.run_id for run in found if run.info.run_id != logger.run_id]

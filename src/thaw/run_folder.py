@@ -1,12 +1,12 @@
 """What a run folder holds; save one, continue one, restore a classifier from one.
 
-    config.yaml  overrides.json      the resolved configuration; what was typed for it
-    class_names.json                 in the order of the network's outputs
-    checkpoints/best-*.ckpt last.ckpt
-    metrics.csv  metrics.json        every value logged; the final ones
-    weights.safetensors              the best checkpoint's weights, by stage
-    tensorboard/ wandb/              as conf/logger says
-    train.log
+config.yaml  overrides.json      the resolved configuration; what was typed for it
+class_names.json                 in the order of the network's outputs
+checkpoints/best-*.ckpt last.ckpt
+metrics.csv  metrics.json        every value logged; the final ones
+weights.safetensors              the best checkpoint's weights, by stage
+tensorboard/ wandb/              as conf/logger says
+train.log
 """
 
 import json
@@ -74,14 +74,21 @@ class RunFolder:
             require_network(network.stages, self.checkpoint)
 
     @contextmanager
-    def naming_last_checkpoint(self) -> Iterator[None]:
-        """A loss that is not finite ends the training; its message then says what to go on from."""
+    def recording(self) -> Iterator[None]:
+        """Keeps `train.log`; and if the loss ceases to be finite, the error names the checkpoint to go on from."""
+        log = logging.getLogger("thaw")
+        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
+        log.addHandler(file)
         try:
             yield
         except FloatingPointError as error:
             last = self.path / LAST_CHECKPOINT
             kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
+            log.error("%s %s", error, kept)
             raise FloatingPointError(f"{error} {kept}") from None
+        finally:
+            log.removeHandler(file)
+            file.close()
 
     def save(self, classifier: "Classifier", trainer: Trainer, monitor: DictConfig) -> dict[str, float]:
         """Weights, class names and final metrics. Called after the test of the best checkpoint's weights."""
@@ -106,25 +113,20 @@ class RunFolder:
         return metrics
 
     def begin(self, cfg: DictConfig) -> None:
-        """Make the folder, write what the run is, and start its log. Called when all that a user may get wrong is built."""
+        """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
-        self._start_log()
 
     def report(self) -> str:
         """Where the run ended, for people."""
-        lines = [split_table(self.metrics()), f"run folder: {self.path}", f"again: python -m thaw.evaluate run={self.path}"]
+        lines = [
+            split_table(self.metrics()),
+            f"run folder: {self.path}",
+            f"again: python -m thaw.evaluate run={self.path}",
+        ]
         return "\n".join(lines)
-
-    def _start_log(self) -> None:
-        thaw = logging.getLogger("thaw")
-        for old in thaw.handlers[:]:  # that of the trial before
-            if isinstance(old, logging.FileHandler):
-                thaw.removeHandler(old)
-                old.close()
-        thaw.addHandler(logging.FileHandler(self.path / LOG_FILE, encoding="utf-8"))
 
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all."""
@@ -143,7 +145,9 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         return _continued(cfg)
     run = RunFolder(_new_path(cfg))
     if (run.path / CONFIG_FILE).exists():
-        raise ValueError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
+        raise ValueError(
+            f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another"
+        )
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
         cfg.run_id = cfg.run_id or os.urandom(4).hex()

@@ -34,15 +34,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     run.require_same_network(network)
     run.begin(cfg)
     trainer = build.trainer(cfg, plan, run)
-    log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
-
-    with run.naming_last_checkpoint():
+    with run.recording():
+        log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
-
-    run_folder.load_best(trainer, classifier)
-    trainer.test(classifier, data, verbose=False)
-    metrics = run.save(classifier, trainer, cfg.monitor)
-    log.info(run.report())
+        run_folder.load_best(trainer, classifier)
+        trainer.test(classifier, data, verbose=False)
+        metrics = run.save(classifier, trainer, cfg.monitor)
+        log.info(run.report())
     return metrics
 
 

@@ -36,7 +36,9 @@ def test_another_network_is_refused_and_nothing_is_loaded(tmp_path: Path) -> Non
     target = stages(width=8)
     before = target["body"].weight.clone()
     file = saved(tmp_path, stages(width=4))
-    with pytest.raises(ValueError, match=r"another network: 1 of 4 tensors match(.|\n)*missing in it: body.weight \(8, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"another network: 1 of 4 tensors match(.|\n)*missing in it: body.weight \(8, 2\)"
+    ):
         load_weights(target, file)
     assert torch.equal(target["body"].weight, before)
     with pytest.raises(ValueError, match=r"body.weight \(4, 2\) instead of \(8, 2\)"):

@@ -33,7 +33,7 @@ def test_chain_thaw_trains_each_stage_alone_then_all() -> None:
     assert [sorted(plan.trained(epoch)) for epoch in range(5)] == [*alone, sorted(STAGES)]
     twice = Plan(chain_thaw(STAGES, epochs_per_stage=1, rounds=2), STAGES)
     assert [sorted(twice.trained(epoch)) for epoch in range(9)] == [*alone, *alone, sorted(STAGES)]
-    with pytest.raises(ValueError, match="type freezing.rounds=1"):
+    with pytest.raises(ValueError, match=r"type freezing.rounds=1"):
         chain_thaw(STAGES, epochs_per_stage=1, rounds=0)
 
 

@@ -24,7 +24,13 @@ def test_warmup_cosine_rises_to_the_full_rate_and_falls_to_the_final_one() -> No
 def test_one_cycle_has_the_rates_of_torch(steps: int) -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     torchs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1.0, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=1e4, cycle_momentum=False
+        optimizer,
+        max_lr=1.0,
+        total_steps=steps,
+        pct_start=0.3,
+        div_factor=25,
+        final_div_factor=1e4,
+        cycle_momentum=False,
     )
     for step in range(steps):
         if 0.3 * steps >= 1:  # below that torch extrapolates before its first step
@@ -49,5 +55,5 @@ def test_phases_of_a_few_steps_work(schedule: Schedule, steps: int) -> None:
 
 
 def test_a_warmup_longer_than_the_phase_is_refused() -> None:
-    with pytest.raises(ValueError, match="from 0 to below 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"from 0 to below 1, not 1.5"):
         warmup_cosine(0, 10, 1.5, 0.0)

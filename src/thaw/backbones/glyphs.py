@@ -1,5 +1,6 @@
 """The backbone that comes with thaw: a small residual network that has learnt to read (docs/glyphs.md)."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ WIDTHS = (24, 24, 48, 96, 128)
 def glyphs(weights: str | Path | None = "default") -> Backbone:
     """Grey images (B, 1, 16, 16) to features (B, 128). `weights`: "default" (in the package), None (random), a file."""
     stages: dict[str, nn.Module] = {"stem": _conv_norm(1, WIDTHS[0], stride=1).append(nn.ReLU())}
-    for number, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False), start=1):
+    for number, (inputs, outputs) in enumerate(pairwise(WIDTHS), start=1):
         stages[f"stage{number}"] = Residual(inputs, outputs, stride=1 if number == 1 else 2)
     stages["stage4"] = nn.Sequential(stages["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if weights is not None:
@@ -26,11 +27,13 @@ def glyphs(weights: str | Path | None = "default") -> Backbone:
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut (He et al. 2016): (B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
+    """Two 3 x 3 convolutions around a shortcut (He et al. 2016): (B, C, H, W) -> (B, C', H/stride, W/stride)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.body = nn.Sequential(_conv_norm(inputs, outputs, stride), nn.ReLU(), _conv_norm(outputs, outputs, stride=1))
+        self.body = nn.Sequential(
+            _conv_norm(inputs, outputs, stride), nn.ReLU(), _conv_norm(outputs, outputs, stride=1)
+        )
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else _conv_norm(inputs, outputs, stride, kernel_size=1)
 

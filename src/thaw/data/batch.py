@@ -10,7 +10,7 @@ class Batch(NamedTuple):
     """What stage `start` takes; images: (B, C, H, W). Only backbones look inside."""
     target: Tensor
     """(B,) class indices."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     """(B,) identity of each sample in its source."""
     start: int = 0
     """The stage that `inputs` enter: above 0 where they are activations computed before."""

@@ -16,9 +16,7 @@ class EpochBatches(Sampler[list[int]]):
     epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to one sample smaller.
     """
 
-    def __init__(
-        self, indices: Indices, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
-    ):
+    def __init__(self, indices: Indices, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1):
         self.indices, self.seed, self.shuffle = indices, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.num_batches = -(-len(indices) // (batch_size * world_size))

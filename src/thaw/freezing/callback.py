@@ -1,5 +1,7 @@
 """Applies a plan to the network while Lightning trains it."""
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -20,7 +22,7 @@ class Freezing(Callback):
     # run; `on_train_start` knows it; `on_train_epoch_start` is skipped when a run resumes inside an epoch.
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            freeze_all_but(pl_module.network.stages, self.plan.trained(0))
+            _freeze(pl_module, self.plan.trained(0))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._apply(trainer, pl_module)
@@ -28,12 +30,16 @@ class Freezing(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._apply(trainer, pl_module)
         pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0, sync_dist=True)
-        trainable = sum(p.numel() for p in pl_module.network.parameters() if p.requires_grad)
+        trainable = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         pl_module.log("plan/trainable_parameters", float(trainable), sync_dist=True)
 
     def _apply(self, trainer: Trainer, module: LightningModule) -> None:
-        changed = freeze_all_but(module.network.stages, self.plan.trained(trainer.current_epoch))
+        changed = _freeze(module, self.plan.trained(trainer.current_epoch))
         if changed and isinstance(trainer.strategy, DDPStrategy):
             # DDP reduces only what was trainable when it wrapped; without this the ranks drift apart silently.
             trainer.strategy.model = module
             trainer.strategy.configure_ddp()
+
+
+def _freeze(module: Any, trained: frozenset[str]) -> bool:
+    return freeze_all_but(module.network.stages, trained)

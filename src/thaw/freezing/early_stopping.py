@@ -1,5 +1,7 @@
 """Early stopping that knows phases."""
 
+from typing import Any
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -12,9 +14,13 @@ class PhaseEarlyStopping(EarlyStopping):
     """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pl_module.plan.in_last_phase(trainer.current_epoch):
+        if _in_last_phase(trainer, pl_module):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pl_module.plan.in_last_phase(trainer.current_epoch):
+        if _in_last_phase(trainer, pl_module):
             super().on_validation_end(trainer, pl_module)
+
+
+def _in_last_phase(trainer: Trainer, module: Any) -> bool:
+    return module.plan.in_last_phase(trainer.current_epoch)

@@ -1,6 +1,5 @@
 """The structure of what is fine-tuned, for people."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +9,7 @@ from thaw.console import as_text
 from thaw.freezing.phase import Plan
 
 
-def stage_table(stages: Mapping[str, nn.Module], plan: Plan, groups: list[dict[str, Any]]) -> str:
+def stage_table(stages: nn.ModuleDict, plan: Plan, groups: list[dict[str, Any]]) -> str:
     """One row a stage: parameters, the phases that train it, its base rate (`groups`: the optimizer's)."""
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
     phases = ", ".join(f"{n}: {p.epochs} epochs at rate x {p.lr_scale:g}" for n, p in enumerate(plan.phases, start=1))

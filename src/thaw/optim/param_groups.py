@@ -1,6 +1,6 @@
 """Optimizer groups, all of them, from the first step: unfreezing never adds one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 def stage_optimizer(
-    stages: Mapping[str, nn.Module],
+    stages: nn.ModuleDict,
     optimizer: Callable[..., Optimizer],
     lr: float,
     lr_decay: float,
@@ -23,16 +23,14 @@ def stage_lr(depth: int, lr: float, lr_decay: float) -> float:
     return lr * lr_decay**depth
 
 
-def param_groups(
-    stages: Mapping[str, nn.Module], lr: float, lr_decay: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def param_groups(stages: nn.ModuleDict, lr: float, lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
     """One group per stage and decay kind; the last stage gets `lr`, each earlier one `lr_decay` times the next.
 
     Norms, biases and other parameters with fewer than two dimensions are not decayed. Frozen parameters are in their
     groups too: they have no gradient, so the optimizer skips them and keeps no state for them.
     """
     groups = []
-    for depth, (stage, module) in enumerate(reversed(stages.items())):
+    for depth, (stage, module) in enumerate(reversed(list(stages.items()))):
         decayed = [p for p in module.parameters() if p.ndim >= 2]
         plain = [p for p in module.parameters() if p.ndim < 2]
         # Reversed with the rest below: "decay" stands before "no_decay" in the end.

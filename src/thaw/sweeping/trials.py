@@ -21,7 +21,8 @@ class Trial:
     """Why not."""
 
 
-def record_failure(folder: Path, message: str) -> None:
+def record_failure(folder: Path, overrides: list[str], message: str) -> None:
+    (folder / OVERRIDES_FILE).write_text(json.dumps(overrides))
     (folder / FAILURE_FILE).write_text(message + "\n")
     print(f"trial {folder.name} failed: {message}", flush=True)
 
@@ -48,7 +49,7 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
     tested = sorted({name for t in trials if t.results for name in t.results["metrics"] if name.endswith("/test")})
     rows = [["trial", *keys, "status", f"best {monitor}", "epoch", *tested, "seconds"]]
     for trial in trials:
-        values = dict(override.split("=", 1) for override in trial.overrides if "=" in override)
+        values = _values(trial)
         row = [str(trial.number), *(values.get(key, "") for key in keys)]
         if trial.results is None:
             row += [f"failed: {(trial.failure or 'no result').splitlines()[0]}", "", "", *("" for _ in tested), ""]
@@ -85,11 +86,15 @@ def _read(folder: Path) -> Trial:
     )
 
 
+def _values(trial: Trial) -> dict[str, str]:
+    return dict(override.split("=", 1) for override in trial.overrides if "=" in override)
+
+
 def _varied(trials: Sequence[Trial]) -> list[str]:
     """The keys that do not have one value throughout, in the order typed."""
     values: dict[str, set[str]] = {}
     for trial in trials:
-        for key, _, value in (override.partition("=") for override in trial.overrides):
+        for key, value in _values(trial).items():
             values.setdefault(key, set()).add(value)
     return [key for key, seen in values.items() if len(seen) > 1]
 
@@ -105,6 +110,7 @@ def _verdict(trials: Sequence[Trial]) -> str:
     if winner is None or winner.results is None:
         return f"all {failed} trials failed"
     text = f"best: trial {winner.number}, {winner.results['monitor']} = {winner.results['best']:.4f}"
-    if winner.overrides:
-        text += f" ({' '.join(winner.overrides)})"
+    values = _values(winner)
+    if choice := " ".join(f"{key}={values[key]}" for key in _varied(trials) if key in values):
+        text += f" ({choice})"
     return text + (f"; {failed} of {len(trials)} trials failed" if failed else "")

@@ -1,0 +1,54 @@
+# `make help` lists what there is. ARGS passes overrides: make train ARGS="freezing=gradual seed=3"
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train evaluate sweep test test-all lint format types clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(INSTALLED)  ## make .venv and install thaw with its tools; VENV=<folder> for another place
+
+# Once per set of requirements. A virtual environment that serves several clones imports the clone that is used: see PYTHONPATH.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: thaw needs Python 3.10 or newer: type make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+export PYTHONPATH := $(CURDIR)/src
+
+train: install  ## train; ARGS="data=... backbone=... freezing=..."
+	$(BIN)/python -m thaw.train $(ARGS)
+
+evaluate: install  ## measure a finished run again; ARGS="run=runs/..."
+	$(BIN)/python -m thaw.evaluate $(ARGS)
+
+sweep: install  ## every combination, with a table at the end; ARGS="optimizer.lr=1e-3,3e-3 seed=1,2"
+	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)
+
+test: lint types  ## format, lint and types, then the tests of the default tier
+	$(BIN)/python -m pytest
+
+test-all: lint types  ## the same with the whole commands, end to end
+	$(BIN)/python -m pytest -m "run or not run"
+
+lint: install  ## what CI wants to see
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: install  ## make it so
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: install  ## type-check
+	$(BIN)/mypy
+
+clean:  ## remove caches; runs and the virtual environment stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info build
+	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +

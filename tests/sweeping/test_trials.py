@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+from thaw.sweeping.trials import FAILURE_FILE, best, read_trials, record_failure, table, write_summary
+
+
+def trial(sweep: Path, number: int, score: float, mode: str = "max", **choices: str) -> None:
+    folder = sweep / str(number)
+    folder.mkdir()
+    results = {"monitor": "m/val", "mode": mode, "best": score, "epoch": 4, "seconds": 2.5, "metrics": {"m/test": 0.5}}
+    (folder / "metrics.json").write_text(json.dumps(results))
+    (folder / "overrides.json").write_text(json.dumps([f"{key}={value}" for key, value in choices.items()]))
+
+
+def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) -> None:
+    trial(tmp_path, 0, 0.8, lr="1", seed="0")
+    trial(tmp_path, 10, 0.9, lr="2", seed="0")
+    trial(tmp_path, 2, 0.9, lr="3", seed="0")
+    (tmp_path / "3").mkdir()
+    record_failure(tmp_path / "3", ["lr=4", "seed=0"], "no | stage\nand more")
+    assert [t.number for t in read_trials(tmp_path)] == [0, 2, 3, 10]
+    text = write_summary(tmp_path)
+    assert text.splitlines()[0] == "| trial | lr | status | best m/val | epoch | m/test | seconds |"
+    assert "| 3 | 4 | failed: no \\| stage |" in text
+    assert text.splitlines()[-1] == "best: trial 2, m/val = 0.9000 (lr=3); 1 of 4 trials failed"
+    assert (tmp_path / "summary.md").read_text() == text
+    assert (tmp_path / "summary.csv").read_text().splitlines()[1] == "0,1,ok,0.8000,4,0.5000,2.5"
+
+
+def test_the_lowest_is_best_where_the_mode_says_so(tmp_path: Path) -> None:
+    for number, score in enumerate((0.3, 0.1, 0.2)):
+        trial(tmp_path, number, score, mode="min")
+    found = best(read_trials(tmp_path))
+    assert found is not None
+    assert found.number == 1
+
+
+def test_a_trial_that_came_to_no_end_counts_as_failed(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    assert table(read_trials(tmp_path))[1][:2] == ["0", "failed: no result"]
+    assert "all 1 trials failed" in write_summary(tmp_path)
+    assert not (tmp_path / "0" / FAILURE_FILE).exists()
