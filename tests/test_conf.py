@@ -1,0 +1,56 @@
+"""Every file under conf/: it composes, what it names can be built, and what it says at its top is true of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import TINY
+from thaw import build
+from thaw.command import CONF
+from thaw.run_folder import RunFolder
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra")
+EXPERIMENTS = [path.stem for path in OPTIONS if path.parent.name == "experiment"]
+NEEDED = {"freezing/surgical": "freezing.train=[head]", "trainer/gpu": "trainer.accelerator=cpu"}
+"""What an option cannot do without, here."""
+
+
+def test_the_globs_see_every_group() -> None:
+    groups = {str(path.parent) for path in OPTIONS}
+    assert groups >= {"backbone", "callbacks", "data", "debug", "experiment", "freezing", "logger", "optimizer"}
+    assert groups >= {"schedule", "sweep", "trainer"}
+    assert len(EXPERIMENTS) >= 6
+
+
+@pytest.mark.parametrize("option", [str(path.with_suffix("")) for path in OPTIONS])
+def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> None:
+    group, name = option.split("/")
+    if name == "mlflow":
+        pytest.importorskip("mlflow")
+    choice = f"+{option}" if group == "sweep" else f"{group}={name}"
+    cfg = config(choice.replace("+sweep/", "sweep="), *([NEEDED[option]] if option in NEEDED else []))
+    assert not OmegaConf.missing_keys(cfg)
+    cfg.run_id = "test"
+    data = build.data(cfg)
+    network = build.network(cfg, data)
+    plan = build.plan(cfg, network)
+    build.classifier(cfg, data, network, plan)
+    run = RunFolder(tmp_path / "run")
+    run.begin(cfg)
+    assert build.trainer(cfg, plan, run).max_epochs == plan.total_epochs or cfg.trainer.get("fast_dev_run")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_its_command_result_and_time_and_runs(config: Config, experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"python -m thaw.train experiment={experiment}" in line for line in comments)
+    assert any("test accuracy" in line and " s" in line for line in comments)
+    short = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+    quiet = [choice for choice in TINY if "backbone" not in choice]
+    assert "accuracy/test" in train(config(f"experiment={experiment}", *quiet, *(f"+{s}" for s in short)))
