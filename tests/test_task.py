@@ -26,6 +26,8 @@ def test_weights_that_do_not_fit_the_classes_are_refused() -> None:
         SingleLabel([3, 3], class_weights=[1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="null, balanced or a list of 2 numbers, not 'balance'"):
         SingleLabel([3, 3], class_weights="balance")
+    with pytest.raises(ValueError, match="class number 1 has no training sample"):
+        SingleLabel([3, 0], class_weights="balanced")
     with pytest.raises(ValueError, match="label_smoothing"):
         SingleLabel([3, 3], label_smoothing=1.0)
 

@@ -8,6 +8,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +23,7 @@ from thaw.run_folder import RunFolder, weights_file
 
 
 def data(cfg: DictConfig) -> Source:
-    return make(cfg.data, seed=cfg.seed)
+    return make(cfg.data)
 
 
 def network(cfg: DictConfig, data: Source, pretrained: bool = True) -> Network:
@@ -48,6 +49,11 @@ def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> C
 
 def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
     chosen = [make(node) for node in cfg.callbacks.values() if node is not None]
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in chosen):
+        raise ValueError(
+            "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
+            "take callbacks=ema"
+        )
     # First of all, so that the others see each epoch as the plan wants it.
     return [Freezing(plan), *chosen]
 
@@ -99,7 +105,7 @@ def make(node: DictConfig, **facts: Any) -> Any:
 
 def _quieten() -> None:
     """Silence what Lightning says of things that are meant to be as they are."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips, and the devices: train.py names them
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips; train.py says where it runs
     for message in (
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same

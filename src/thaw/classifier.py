@@ -57,16 +57,13 @@ class Classifier(LightningModule):
         torch.manual_seed(seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._evaluate(batch, "train")
-        if not torch.isfinite(loss):
-            raise FloatingPointError(self._not_finite(loss, batch, batch_idx))
-        return loss
+        return self._evaluate(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+        self._evaluate(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+        self._evaluate(batch, batch_idx, "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.network.stages)
@@ -81,9 +78,11 @@ class Classifier(LightningModule):
         checkpoint["class_names"] = self.class_names
         checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
-    def _evaluate(self, batch: Batch, split: str) -> Tensor:
+    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         logits = self(batch)
         loss = self.task.loss(logits, batch.target)
+        if not torch.isfinite(loss):  # in validation, too: it comes before the checkpoint of its epoch is written
+            raise FloatingPointError(self._not_finite(loss, batch, batch_idx, split))
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         metrics.update(self.task.probabilities(logits.detach()), batch.target)
         # Lightning computes and resets them when the epoch is over.
@@ -91,10 +90,11 @@ class Classifier(LightningModule):
         self.log(f"loss/{split}", loss, on_step=False, on_epoch=True, batch_size=len(batch.target), sync_dist=True)
         return loss
 
-    def _not_finite(self, loss: Tensor, batch: Batch, batch_idx: int) -> str:
+    def _not_finite(self, loss: Tensor, batch: Batch, batch_idx: int, split: str) -> str:
         epoch = self.trainer.current_epoch
+        phase = f"phase {self.plan.index(epoch) + 1} of {len(self.plan.phases)}"
+        samples = ", ".join(str(index) for index in batch.index[:8].tolist())
         return (
-            f"the loss is {loss.item()} in epoch {epoch}, batch {batch_idx} (phase {self.plan.index(epoch) + 1} of "
-            f"{len(self.plan.phases)}, samples {batch.index[:8].tolist()} ...): training stopped. "
-            f"Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or trainer.precision=32-true."
+            f"the loss is {loss.item()} in epoch {epoch}, {split} batch {batch_idx} ({phase}, samples {samples} ...): "
+            f"stopped. Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or trainer.precision=32-true."
         )

@@ -67,16 +67,22 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
 
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
-    """MLflow. A resumed run is found again by its tag `thaw.run_id`."""
-    options: dict[str, Any] = {
-        "experiment_name": experiment,
-        "tracking_uri": tracking_uri,
-        "tags": {"thaw.run_id": run_id},
-    }
-    logger = MLFlowLogger(run_name=folder.name, **options)
-    found = logger.experiment.search_runs([logger.experiment_id], f"tags.`thaw.run_id` = '{run_id}'", max_results=2)
-    earlier = [run.info.run_id for run in found if run.info.run_id != logger.run_id]
-    return MLFlowLogger(run_id=earlier[0], **options) if earlier else logger
+    """MLflow (`pip install mlflow`). A resumed run is found again by its tag `thaw.run_id`."""
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError as error:
+        raise ValueError("logger=mlflow needs MLflow: type pip install mlflow") from error
+
+    client = MlflowClient(tracking_uri)
+    known = client.get_experiment_by_name(experiment)
+    found = client.search_runs([known.experiment_id], f"tags.`thaw.run_id` = '{run_id}'") if known else []
+    return MLFlowLogger(
+        experiment_name=experiment,
+        run_name=folder.name,
+        tracking_uri=tracking_uri,
+        tags={"thaw.run_id": run_id},
+        run_id=found[0].info.run_id if found else None,
+    )
 
 
 def _has_wandb_key() -> bool:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -200,7 +200,7 @@ def typed_overrides() -> list[str]:
 
 def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     overrides = typed_overrides()
-    others = [o for o in overrides if not o.startswith(("resume=", "trainer."))]
+    others = [o for o in overrides if not o.startswith(("resume=", "trainer.", "+trainer."))]
     if others:
         raise ValueError(
             f"resume={cfg.resume} continues a run as it was configured; only trainer.* may change, not "
@@ -212,9 +212,8 @@ def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     saved = run.config()
     if not checkpoint.is_file():
         raise ValueError(f"{folder} has no checkpoint to continue from: its run ended before the first epoch was over")
-    changes: dict[str, Any] = {o.split("=", 1)[0]: OmegaConf.select(cfg, o.split("=", 1)[0]) for o in overrides}
-    for key, value in changes.items():
+    for key in (override.lstrip("+").split("=", 1)[0] for override in overrides):
         if key != "resume":
-            OmegaConf.update(saved, key, value)
+            OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     saved.run_folder = str(run.path)
     return saved, run

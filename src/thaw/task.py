@@ -49,6 +49,8 @@ def _class_weights(choice: str | Sequence[float] | None, counts: Sequence[int]) 
     if choice is None:
         return None
     if choice == "balanced":
+        if 0 in counts:
+            raise ValueError(f"task.class_weights=balanced: class number {counts.index(0)} has no training sample")
         return sum(counts) / (len(counts) * torch.tensor(counts, dtype=torch.float))
     if isinstance(choice, str):
         raise ValueError(f"task.class_weights is null, balanced or a list of {len(counts)} numbers, not '{choice}'")

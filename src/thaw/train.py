@@ -35,6 +35,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     run.begin(cfg)
     trainer = build.trainer(cfg, plan, run)
     with run.recording():
+        log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
         run_folder.load_best(trainer, classifier)
