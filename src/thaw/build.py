@@ -8,6 +8,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -98,7 +99,7 @@ def make(node: DictConfig, **facts: Any) -> Any:
     try:
         return instantiate(node, _convert_="all", **facts)
     except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError)):
+        if isinstance(error.__cause__, (ValueError, OSError, MisconfigurationException)):
             raise error.__cause__ from None
         raise
 

@@ -65,7 +65,9 @@ def _log_to_console() -> None:
 
 
 def _leave(error: Exception) -> NoReturn:
-    if os.environ.get("THAW_TRACEBACK") or not isinstance(error, USER_ERRORS):
+    # Lightning's own error for wrong settings goes by its name: importing it would make --help wait.
+    users = isinstance(error, USER_ERRORS) or type(error).__name__ == "MisconfigurationException"
+    if os.environ.get("THAW_TRACEBACK") or not users:
         raise error
     sys.exit(f"error: {_message(error)}")
 

@@ -35,7 +35,7 @@ def read_trials(sweep: Path) -> list[Trial]:
 
 def best(trials: Sequence[Trial]) -> Trial | None:
     """The trial with the best monitored metric, the first among equals; None where all failed."""
-    finished = [trial for trial in trials if trial.results]
+    finished = [trial for trial in trials if trial.results and trial.results["best"] is not None]
     if not finished:
         return None
     sign = 1 if finished[0].results["mode"] == "max" else -1  # type: ignore[index]
@@ -56,7 +56,8 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
         else:
             results = trial.results
             metrics = [f"{results['metrics'].get(name, float('nan')):.4f}" for name in tested]
-            row += ["ok", f"{results['best']:.4f}", str(results["epoch"]), *metrics, f"{results['seconds']:.1f}"]
+            best_value = "" if results["best"] is None else f"{results['best']:.4f}"  # fast_dev_run keeps no best
+            row += ["ok", best_value, str(results["epoch"]), *metrics, f"{results['seconds']:.1f}"]
         rows.append(row)
     return rows
 
