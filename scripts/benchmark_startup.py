@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-IMPORTS = "import torch, torchvision, lightning"
+IMPORTS = "import os, torch, torchvision, lightning; os._exit(0)"  # leaves as abruptly as the other does
 # The default run, left at the end of its first optimizer step.
 UNTIL_FIRST_STEP = """
 import os

