@@ -53,12 +53,12 @@ def test_the_configuration_goes_to_tensorboard(config: Config, tmp_path: Path) -
 def test_wandb_writes_its_offline_file_without_a_key(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import wandb
-
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # no netrc
     train(config(*TINY, *SHORT, "logger=wandb", "run_id=abc123"))
-    wandb.finish()
+    import wandb
+
+    assert wandb.run is None, "the next trial of a sweep gets its own"
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-abc123.wandb")
     logged: set[str] = set()
     configuration: dict[str, str] = {}

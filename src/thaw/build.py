@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw.backbones.weights import load_weights
 from thaw.classifier import Classifier
@@ -65,8 +65,6 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     chosen: list[Logger] = [MetricsCSV(run.path, first_step)]
     for node in (cfg.logger or {}).values():
         chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=first_step))
-    for logger in chosen:
-        logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
     return chosen
 
 

@@ -6,6 +6,7 @@
 import csv
 import netrc
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -83,6 +84,13 @@ def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking
         tags={"thaw.run_id": run_id},
         run_id=found[0].info.run_id if found else None,
     )
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """Lightning leaves a W&B run open, and the next trial of a sweep would write into it."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def _has_wandb_key() -> bool:

@@ -22,10 +22,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 
 from thaw.backbones.weights import load_weights, read_checkpoint, require_network
+from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import METRICS_FILE, OVERRIDES_FILE
 
@@ -74,12 +76,17 @@ class RunFolder:
             require_network(network.stages, self.checkpoint)
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Keeps `train.log`; and if the loss ceases to be finite, the error names the checkpoint to go on from."""
+    def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
+        """Keeps `train.log`, gives the configuration to the loggers and closes them at the end.
+
+        If the loss ceases to be finite, the error names the checkpoint to go on from.
+        """
         log = logging.getLogger("thaw")
         file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
         log.addHandler(file)
         try:
+            for logger in loggers:
+                logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
             yield
         except FloatingPointError as error:
             last = self.path / LAST_CHECKPOINT
@@ -87,6 +94,7 @@ class RunFolder:
             log.error("%s %s", error, kept)
             raise FloatingPointError(f"{error} {kept}") from None
         finally:
+            close(loggers)
             log.removeHandler(file)
             file.close()
 

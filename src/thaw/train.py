@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     run.require_same_network(network)
     run.begin(cfg)
     trainer = build.trainer(cfg, plan, run)
-    with run.recording():
+    with run.recording(cfg, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
