@@ -1,7 +1,9 @@
 """The plan at work in Lightning's loop: what freezes, what stands still, what is logged."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from tests.conftest import TINY
 from thaw import build
 from thaw.classifier import Classifier
 from thaw.data.source import Source
+from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
+from thaw.optim.schedules import lr_factor
 from thaw.run_folder import open_run
 
 Config = Callable[..., DictConfig]
@@ -43,17 +47,14 @@ class Watch(Callback):
         self.before = snapshot(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        now = snapshot(pl_module)
-        assert changed(self.before, now) == set(), "something changed outside a training batch"
+        assert changed(self.before, snapshot(pl_module)) == set(), "something changed outside a training batch"
+        pl_module.train()  # a stray one, that would wake frozen BatchNorm and dropout
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         now = snapshot(pl_module)
         training = {name for name, stage in pl_module.network.stages.items() if stage.training}
         self.seen.append((trainer.current_epoch, changed(self.before, now), training))
         self.before = now
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.train()  # a stray one
 
 
 def snapshot(module: LightningModule) -> dict[str, torch.Tensor]:
@@ -74,8 +75,6 @@ def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(c
 
 
 def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tmp_path: Path) -> None:
-    import csv
-
     trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "trainer.log_every_n_steps=1"))
     trainer.fit(classifier, data)
     with (tmp_path / "run/metrics.csv").open() as file:
@@ -89,6 +88,40 @@ def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tm
     assert [int(row["step"]) for row in rates] == list(range(20))
     for row in rates:
         assert float(row["lr-AdamW/stem/decay"]) == pytest.approx(0.8**3 * float(row["lr-AdamW/head/decay"]))
+
+
+def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config) -> None:
+    _, classifier, _, plan = built(config(*TINY, *CHAIN))
+    freezing = Freezing(plan)
+    resumed = SimpleNamespace(current_epoch=2, strategy=None)  # inside an epoch: no on_train_epoch_start will come
+    freezing.setup(resumed, classifier, "fit")  # type: ignore[arg-type]
+    freezing.on_train_start(resumed, classifier)  # type: ignore[arg-type]
+    trained = {name for name, stage in classifier.network.stages.items() if next(stage.parameters()).requires_grad}
+    assert trained == plan.trained(2) == {"layer1"}
+
+
+@pytest.mark.parametrize("schedule", ["warmup_cosine", "one_cycle", "constant"])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_every_rate_is_its_closed_form_at_every_optimizer_step(config: Config, schedule: str, accumulate: int) -> None:
+    class Rates(Callback):
+        """What the optimizer is about to use."""
+
+        def __init__(self) -> None:
+            self.seen: list[list[float]] = []
+
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+            self.seen.append([group["lr"] for group in optimizer.param_groups])
+
+    rates = Rates()
+    choices = (f"schedule={schedule}", f"trainer.accumulate_grad_batches={accumulate}")
+    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, *choices), rates)
+    trainer.fit(classifier, data)
+    steps_per_epoch = -(-4 // accumulate)
+    assert len(rates.seen) == 5 * steps_per_epoch
+    base = [group["lr"] for group in classifier.make_optimizer(classifier.network.stages).param_groups]
+    for step, seen in enumerate(rates.seen):
+        factor = lr_factor(step, plan, classifier.schedule, steps_per_epoch)
+        assert seen == pytest.approx([rate * factor for rate in base])
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])
