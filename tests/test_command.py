@@ -85,6 +85,13 @@ def test_a_mistake_leaves_no_folder_behind(refused: Refused, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(refused: Refused, tmp_path: Path) -> None:
+    explode = ("freezing=full", "optimizer.lr=1e30")
+    assert "There is no checkpoint yet" in refused(*TINY, *explode)
+    assert "Start it again" in refused(f"resume={tmp_path / 'r'}")
+    assert "There is no checkpoint yet" in refused(*TINY, *explode), "not: in use"
+
+
 def test_a_folder_in_use_is_not_overwritten(refused: Refused, config: Config, tmp_path: Path) -> None:
     train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
     before = (tmp_path / "run/metrics.json").read_text()

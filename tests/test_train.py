@@ -109,6 +109,20 @@ def test_the_last_checkpoint_is_of_the_last_epoch_also_when_it_is_no_better(conf
     assert (tmp_path / "run/checkpoints/best-phase1-epoch000.ckpt").exists()
 
 
+def test_a_run_folder_may_be_moved(config: Config, tmp_path: Path) -> None:
+    train(config(*TINY, *THREE_PHASES, "callbacks.checkpoint.save_top_k=-1"))
+    whole, moved = tmp_path / "run", tmp_path / "elsewhere"
+    results = json.loads((whole / "metrics.json").read_text())
+    whole.rename(moved)
+    assert evaluate(config(f"run={moved}", name="evaluate"))["loss/test"] == results["metrics"]["loss/test"]
+    for epoch in (3, 5):
+        (checkpoint,) = (moved / "checkpoints").glob(f"best-*-epoch{epoch:03d}.ckpt")
+        train(config(f"resume={checkpoint}"))
+        again = json.loads((moved / "metrics.json").read_text())
+        assert {**again, "seconds": 0} == {**results, "seconds": 0}
+    assert not whole.exists()
+
+
 def assert_same(one: object, other: object) -> None:
     """Equal to the last bit, however nested."""
     assert type(one) is type(other)

@@ -152,7 +152,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     if cfg.resume is not None:
         return _continued(cfg)
     run = RunFolder(_new_path(cfg))
-    if (run.path / CONFIG_FILE).exists():
+    if any(run.path.glob("checkpoints/*.ckpt")):
         raise ValueError(
             f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another"
         )
@@ -219,7 +219,10 @@ def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(folder, checkpoint)
     saved = run.config()
     if not checkpoint.is_file():
-        raise ValueError(f"{folder} has no checkpoint to continue from: its run ended before the first epoch was over")
+        raise ValueError(
+            f"{folder} has no checkpoint to continue from: its run ended before the first epoch was over. "
+            f"Start it again: run_folder={folder}"
+        )
     for key in (override.lstrip("+").split("=", 1)[0] for override in overrides):
         if key != "resume":
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
