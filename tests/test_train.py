@@ -179,11 +179,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(co
 
 
 @pytest.mark.parametrize("debug", ["fast_dev_run", "overfit", "profiler"])
-def test_debug_configurations_run(config: Config, tmp_path: Path, debug: str) -> None:
+def test_debug_configurations_run(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, debug: str) -> None:
+    caplog.set_level("INFO")
     metrics = train(config(*TINY, f"debug={debug}"))
     assert "loss/test" in metrics
     if debug == "overfit":
         assert metrics["accuracy/train"] > 0.4
+    assert ("FIT Profiler Report" in caplog.text) == (debug == "profiler")
     assert any(tmp_path.rglob("*.ckpt")) == (debug != "fast_dev_run")
 
 

@@ -104,7 +104,8 @@ def make(node: DictConfig, **facts: Any) -> Any:
 
 def _quieten() -> None:
     """Silence what Lightning says of things that are meant to be as they are."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips; train.py says where it runs
+    # Its tips and devices (train.py says where it runs); what a profiler reports goes another way.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
