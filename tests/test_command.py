@@ -169,7 +169,7 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
     summary = (tmp_path / "s/summary.md").read_text()
     assert summary in capsys.readouterr().out
     assert "| trial | freezing | freezing.epochs | status | best accuracy/val | epoch |" in summary
-    assert "| 1 | head_only | 0 | failed: phase 1 lasts at least one epoch, not 0" in summary
+    assert "| 1 | head_only | 0 | failed: phase 1 lasts 0 epochs" in summary
     assert "2 of 4 trials failed" in summary
     results = [json.loads((tmp_path / f"s/{number}/metrics.json").read_text()) for number in (0, 2)]
     best = max((0, 2), key=lambda number: results[number // 2]["best"])

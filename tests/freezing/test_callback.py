@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig
 
 from tests.conftest import TINY
@@ -98,6 +99,18 @@ def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config
     freezing.on_train_start(resumed, classifier)  # type: ignore[arg-type]
     trained = {name for name, stage in classifier.network.stages.items() if next(stage.parameters()).requires_grad}
     assert trained == plan.trained(2) == {"layer1"}
+
+
+def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
+    swa = (
+        "+callbacks.swa._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
+        "+callbacks.swa.swa_lrs=0.1",
+    )
+    with pytest.raises(ValueError, match="take callbacks=ema"):
+        built(config(*TINY, *swa))
+    _, classifier, _, plan = built(config(*TINY, *CHAIN))
+    with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
+        Freezing(plan).setup(SimpleNamespace(strategy=FSDPStrategy()), classifier, "fit")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("schedule", ["warmup_cosine", "one_cycle", "constant"])

@@ -42,8 +42,12 @@ def test_explicit_phases_say_which_keys_they_take() -> None:
     assert phases == [Phase(1, ("head",)), Phase(2, ("*",), 0.1)]
     with pytest.raises(ValueError, match="phase 1 has the keys epoch, train"):
         explicit(STAGES, [{"epoch": 1, "train": ["head"]}])
-    with pytest.raises(ValueError, match=r"type train: \[head\]"):
+    with pytest.raises(ValueError, match=r"not 'head': type train=\[head\]"):
         explicit(STAGES, [{"epochs": 1, "train": "head"}])
+    with pytest.raises(ValueError, match=r"not 'head': type train=\[head\]"):
+        surgical(STAGES, 1, "head")
+    with pytest.raises(ValueError, match=r"lasts 1.5 epochs"):
+        Plan([Phase(1.5, ("head",))], STAGES)  # type: ignore[arg-type]
 
 
 def test_every_fault_is_named_with_the_stages_to_choose_from() -> None:
@@ -51,7 +55,7 @@ def test_every_fault_is_named_with_the_stages_to_choose_from() -> None:
         Plan([Phase(1, ("layer3",)), Phase(0, ("head",)), Phase(1, ()), Phase(1, ("*",), lr_scale=0.0)], STAGES)
     message = str(error.value)
     assert "phase 1: no stage matches 'layer3'" in message
-    assert "phase 2 lasts at least one epoch, not 0" in message
+    assert "phase 2 lasts 0 epochs: take a whole number from 1 on" in message
     assert "phase 3 trains nothing" in message
     assert "phase 4: `lr_scale` is above 0, not 0.0" in message
     assert "stem, layer1, layer2, head" in message

@@ -71,8 +71,8 @@ def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...]) -> list[str]:
                 faults.append(f"phase {number}: no stage matches '{pattern}'")
         if not phase.train:
             faults.append(f"phase {number} trains nothing: name at least one stage in `train`")
-        if phase.epochs < 1:
-            faults.append(f"phase {number} lasts at least one epoch, not {phase.epochs}: leave it out to skip it")
+        if not isinstance(phase.epochs, int) or phase.epochs < 1:
+            faults.append(f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out")
         if not phase.lr_scale > 0:
             faults.append(f"phase {number}: `lr_scale` is above 0, not {phase.lr_scale}: freeze stages by `train`")
     return faults

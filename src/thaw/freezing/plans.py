@@ -42,7 +42,7 @@ def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) ->
 
 def surgical(stages: Sequence[str], epochs: int, train: Sequence[str]) -> list[Phase]:
     """Only the stages named (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
-    return [Phase(epochs, tuple(train))]
+    return [Phase(epochs, _listed(train))]
 
 
 def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list[Phase]:
@@ -52,6 +52,10 @@ def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list
             raise ValueError(
                 f"phase {number} has the keys {', '.join(phase)}: it takes `epochs`, `train` and, if wanted, `lr_scale`"
             )
-        if isinstance(phase["train"], str):
-            raise ValueError(f"phase {number}: `train` is a list of stages: type train: [{phase['train']}]")
-    return [Phase(**{**phase, "train": tuple(phase["train"])}) for phase in phases]
+    return [Phase(**{**phase, "train": _listed(phase["train"])}) for phase in phases]
+
+
+def _listed(train: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(train, str):
+        raise ValueError(f"`train` is a list of stages, not '{train}': type train=[{train}], in YAML train: [{train}]")
+    return tuple(train)
