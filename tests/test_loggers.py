@@ -55,7 +55,7 @@ def test_wandb_writes_its_offline_file_without_a_key(
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # no netrc
-    train(config(*TINY, *SHORT, "logger=wandb", "run_id=abc123"))
+    train(config(*TINY, *SHORT, "logger=[tensorboard,wandb]", "run_id=abc123"))
     import wandb
 
     assert wandb.run is None, "the next trial of a sweep gets its own"
