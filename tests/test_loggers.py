@@ -59,6 +59,7 @@ def test_wandb_writes_its_offline_file_without_a_key(
     import wandb
 
     assert wandb.run is None, "the next trial of a sweep gets its own"
+    wandb.teardown()  # waits for its service, which writes the file in its own time
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-abc123.wandb")
     logged: set[str] = set()
     configuration: dict[str, str] = {}

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,21 +48,26 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def main() -> None:
             # So that Hydra raises instead of printing a trace and leaving.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            _log_to_console()
-            try:
-                under_hydra()
-            except Exception as error:  # from Hydra itself: a group or a key that does not exist
-                _leave(error)
+            with _logging_to_console():
+                try:
+                    under_hydra()
+                except Exception as error:  # from Hydra itself: a group or a key that does not exist
+                    _leave(error)
 
         return main
 
     return decorate
 
 
-def _log_to_console() -> None:
-    log = logging.getLogger("thaw")
+@contextmanager
+def _logging_to_console() -> Iterator[None]:
+    log, console = logging.getLogger("thaw"), logging.StreamHandler(sys.stdout)
     log.setLevel(logging.INFO)
-    log.handlers = [logging.StreamHandler(sys.stdout)]
+    log.addHandler(console)
+    try:
+        yield
+    finally:
+        log.removeHandler(console)
 
 
 def _leave(error: Exception) -> NoReturn:
