@@ -189,17 +189,17 @@ def main() -> None:
             result = accuracy(network, Glyphs(held_out, class_names, seed=1))
             seconds = time.monotonic() - started
             print(f"step {step} loss {loss.item():.3f} held-out fonts {result:.4f} ({seconds:.0f} s)", flush=True)
-            command = f"python scripts/pretrain_glyphs.py --steps {options.steps} --seed {options.seed}"
-            facts = {
-                "command": f"{command} --batch-size {options.batch_size} --lr {options.lr}",
-                "steps_done": step,
-                "seconds": round(seconds),
-                "accuracy_on_held_out_fonts": round(result, 4),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            }
-            tensors = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in stages.state_dict().items()}
-            save_file(tensors, options.out, metadata={name: json.dumps(value) for name, value in facts.items()})
+    command = f"python scripts/pretrain_glyphs.py --steps {options.steps} --seed {options.seed}"
+    facts = {
+        "command": f"{command} --batch-size {options.batch_size} --lr {options.lr}",
+        "steps_done": step,
+        "seconds": round(seconds),
+        "accuracy_on_held_out_fonts": round(result, 4),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    tensors = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in stages.state_dict().items()}
+    save_file(tensors, options.out, metadata={name: json.dumps(value) for name, value in facts.items()})
 
 
 if __name__ == "__main__":

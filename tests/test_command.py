@@ -140,8 +140,9 @@ def test_resume_takes_runs_and_no_new_choices(refused: Refused, config: Config, 
     assert "is no run folder" in refused(f"resume={tmp_path}")
     train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
     message = refused(f"resume={tmp_path / 'run'}", "optimizer.lr=1")
-    assert "not optimizer.lr=1" in message
+    assert "not with optimizer.lr=1" in message
     assert f"init_from={tmp_path / 'run'}" in message
+    assert "not with trainer.devices=2" in refused(f"resume={tmp_path / 'run'}", "trainer.devices=2")
     (tmp_path / "run/checkpoints/last.ckpt").unlink()
     assert "no checkpoint to continue from" in refused(f"resume={tmp_path / 'run'}")
 

@@ -21,7 +21,7 @@ from thaw.sweeping.trials import record_failure
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 # What a user can cause. Anything else is a fault of the program, and keeps its traceback.
-USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, ArithmeticError)
+USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError)
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

@@ -1,6 +1,7 @@
 """Where a run's values go. Each function takes the run's facts (folder, id, first step) and what `conf/logger/` says.
 
-`first_step` is where a resumed run goes on: what it had logged from there on is written anew, so it is taken back.
+`first_step` is where a resumed run goes on. CSV and TensorBoard take back what was logged from there on, as it is
+written anew; W&B and MLflow cannot, and keep both.
 """
 
 import csv
@@ -69,6 +70,7 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
     """MLflow (`pip install mlflow`). A resumed run is found again by its tag `thaw.run_id`."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from thaw.backbones.weights import load_weights, read_checkpoint, require_network
 from thaw.loggers import close
 from thaw.metrics import split_table
-from thaw.sweeping.trials import METRICS_FILE, OVERRIDES_FILE
+from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 
 if TYPE_CHECKING:
     from thaw.classifier import Classifier
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
 CONFIG_FILE, LOG_FILE = "config.yaml", "train.log"
+# What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
+RESUME_MAY_CHANGE = ("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler")
 CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
 
 
@@ -123,6 +125,7 @@ class RunFolder:
     def begin(self, cfg: DictConfig) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
@@ -208,11 +211,12 @@ def typed_overrides() -> list[str]:
 
 def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     overrides = typed_overrides()
-    others = [o for o in overrides if not o.startswith(("resume=", "trainer.", "+trainer."))]
+    others = [o for o in overrides if o.split("=", 1)[0].lstrip("+") not in ("resume", *RESUME_MAY_CHANGE)]
     if others:
         raise ValueError(
-            f"resume={cfg.resume} continues a run as it was configured; only trainer.* may change, not "
-            f"{', '.join(others)}. To start a new run from its weights: init_from={cfg.resume}"
+            f"resume={cfg.resume} continues a run as it was configured; not with "
+            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change. "
+            f"To start a new run from its weights: init_from={cfg.resume}"
         )
     named = Path(cfg.resume)
     folder, checkpoint = (named.parent.parent, named) if named.is_file() else (named, named / LAST_CHECKPOINT)

@@ -75,6 +75,17 @@ def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(c
         assert moved == training == plan.trained(epoch)
 
 
+def test_averaging_leaves_frozen_stages_as_they_are(config: Config, tmp_path: Path) -> None:
+    choices = ("callbacks=ema", "freezing=surgical", "freezing.train=[layer2,head]", "freezing.epochs=2")
+    trainer, classifier, data, _ = built(config(*choices, *TINY))
+    before = snapshot(classifier)
+    trainer.fit(classifier, data)
+    assert changed(before, snapshot(classifier)) == {"layer2", "head"}
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    name = "network.stages.head.1.weight"
+    assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
+
+
 def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tmp_path: Path) -> None:
     trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "trainer.log_every_n_steps=1"))
     trainer.fit(classifier, data)

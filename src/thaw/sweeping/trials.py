@@ -22,8 +22,9 @@ class Trial:
 
 
 def record_failure(folder: Path, overrides: list[str], message: str) -> None:
-    (folder / OVERRIDES_FILE).write_text(json.dumps(overrides))
-    (folder / FAILURE_FILE).write_text(message + "\n")
+    if not (folder / METRICS_FILE).exists():  # an earlier sweep in the same place: its trial stays as it is
+        (folder / OVERRIDES_FILE).write_text(json.dumps(overrides))
+        (folder / FAILURE_FILE).write_text(message + "\n")
     print(f"trial {folder.name} failed: {message}", flush=True)
 
 
