@@ -7,9 +7,17 @@ from torch import nn
 from thaw.backbones.glyphs import WEIGHTS, glyphs
 from thaw.backbones.weights import read_weights
 from thaw.data.digits import Digits
+from thaw.data.sampler import Key
 from thaw.data.splits import few_per_class
 
-CHOICES = {"batch_size": 64, "num_workers": 0, "shuffle": True, "val_fraction": 0.15, "test_fraction": 0.15}
+CHOICES = {
+    "batch_size": 64,
+    "num_workers": 0,
+    "shuffle": True,
+    "balance": "none",
+    "val_fraction": 0.15,
+    "test_fraction": 0.15,
+}
 
 
 def test_the_shipped_file_is_small_and_fills_the_whole_backbone() -> None:
@@ -37,7 +45,7 @@ def test_it_has_learnt_what_helps_with_digits(labels: int, gain: float) -> None:
         data.use_input_spec(backbone.input_spec)
         network = nn.Sequential(*backbone.stages.values()).eval()
         with torch.inference_mode():
-            features = network(data.dataset()[list(range(len(data.targets)))].inputs).numpy()
+            features = network(data.dataset()[Key(list(range(len(data.targets))), None)].inputs).numpy()
         scores = []
         for seed in range(3):
             few = few_per_class(data.splits.train, data.targets, labels, seed)

@@ -1,8 +1,11 @@
 """What every adapter hands over, whatever library its network came from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,40 @@ class InputSpec:
     crop_ratio: float = 1.0
     """Part of the resized image that the evaluation's centre crop keeps."""
 
+    def __post_init__(self) -> None:
+        faults = []
+        if self.size_px < 1:
+            faults.append(f"size_px is at least 1, not {self.size_px}")
+        if self.channels not in (1, 3):
+            faults.append(f"channels is 1 or 3, not {self.channels}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            faults.append(f"mean {list(self.mean)} and std {list(self.std)} have one number for each channel")
+        if not all(value > 0 for value in self.std):
+            faults.append(f"std is above 0, not {list(self.std)}")
+        if self.interpolation not in INTERPOLATIONS:
+            faults.append(f"interpolation is {', '.join(INTERPOLATIONS)}, not '{self.interpolation}'")
+        if not 0 < self.crop_ratio <= 1:
+            faults.append(f"crop_ratio is above 0 and at most 1, not {self.crop_ratio}")
+        if faults:
+            raise ValueError(f"the input of the backbone: {'; '.join(faults)}")
+
+    @property
+    def resize_px(self) -> int:
+        """The shorter side of an image before its centre is cut out, pixels."""
+        return round(self.size_px / self.crop_ratio)
+
+
+@dataclass(frozen=True)
+class Library:
+    """The same network as its own library makes it: exported weights load there, without thaw."""
+
+    imports: str
+    """`import ...`"""
+    build: Sequence[str]
+    """Lines of Python that make `network`, with `{num_classes}` where the number of classes goes."""
+    head: str
+    """Where the head's linear layer is in it."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -32,3 +69,5 @@ class Backbone:
     num_features: int
     """D, the width of those features."""
     input_spec: InputSpec
+    library: Library | None = None
+    """None where the network is thaw's own."""

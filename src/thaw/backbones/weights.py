@@ -1,5 +1,6 @@
 """Read weights from a file, safely, and put them into a network by name."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +9,27 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-WRAPPERS = ("module.", "network.stages.")
-"""Prefixes of names that say who saved a file, not what the tensor is: DataParallel's, and our own checkpoints'."""
+CONTAINERS = ("state_dict", "model")
+"""Keys under which training scripts put the tensors by name, beside other things."""
+WRAPPERS = ("module.", "_orig_mod.", "network.stages.")
+"""Prefixes that say who saved a file, not what a tensor is: DataParallel's, torch.compile's, our own checkpoints'."""
+
+COUNTERS = "num_batches_tracked"
+"""BatchNorm's: old files lack them, and nothing depends on them."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
     """What became of every name, in the file and in the network."""
 
-    file: Path
+    source: str
+    """The file, or what else the tensors came from."""
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     """In the network, not in the file (or there in another shape): left as they were."""
@@ -30,32 +37,40 @@ class LoadReport:
     """In the file, not in the network (or there in another shape): not used."""
 
     def __str__(self) -> str:
-        text = f"{self.file}: {len(self.matched)} tensors matched"
+        text = f"{self.source}: {len(self.matched)} tensors matched"
         for kind, names in (("missing", self.missing), ("surplus", self.surplus)):
             text += f", {len(names)} {kind}" + (f" ({', '.join(names)})" if names else "")
         return text
 
 
-def load_weights(stages: nn.ModuleDict, file: str | Path) -> LoadReport:
-    """Copy the tensors of `file` into `stages`, by name, and log the report; a head for other classes is left as it is.
+def load_weights(network: nn.Module, file: str | Path) -> LoadReport:
+    """`load_tensors` from a file."""
+    return load_tensors(network, read_weights(file), str(file))
 
-    Raises ValueError where the file does not fill the whole backbone: it is a checkpoint of another network.
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
+    """Copy `tensors` into `network`, by name, and log the report; a `head` for other classes is left as it is.
+
+    `network`: the stages of a Network, or a library's network without its head. Raises ValueError where the tensors do
+    not fill all of it but the head: they come from another network.
     """
-    own, weights = stages.state_dict(), read_weights(file)
-    matched = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    own = network.state_dict()
+    matched = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
     report = LoadReport(
-        Path(file),
+        source,
         matched=tuple(matched),
         missing=tuple(name for name in own if name not in matched),
-        surplus=tuple(name for name in weights if name not in matched),
+        surplus=tuple(name for name in tensors if name not in matched),
     )
-    if any(not name.startswith("head.") for name in report.missing):
+    needed = [name for name in report.missing if not name.startswith("head.") and not name.endswith(COUNTERS)]
+    if needed:
         raise ValueError(
-            f"{file} is a checkpoint of another network: {len(matched)} of {len(own)} tensors match.\n"
-            f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, weights)}\n"
+            f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
+            f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, tensors)}\n"
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
-    stages.load_state_dict(matched, strict=False)
+    own.update(matched)
+    network.load_state_dict(own)  # with what the library notes beside its tensors: some ask for their version
     log.info("%s", report)
     return report
 
@@ -82,7 +97,17 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
-    return _unwrapped(content.get("state_dict", content))
+    inside = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
+    return _unwrapped(inside)
+
+
+def read_class_names(file: str | Path) -> list[str] | None:
+    """What the outputs of the head stand for, where a file of ours says so."""
+    if Path(file).suffix == ".safetensors":
+        with safe_open(file, framework="pt") as opened:
+            names = (opened.metadata() or {}).get("class_names")
+        return None if names is None else json.loads(names)
+    return read_checkpoint(file).get("class_names")
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
@@ -109,10 +134,13 @@ def require_file(file: Path) -> Path:
 
 def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    for prefix in WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    while tensors and (prefix := _wrapper(tensors)):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def _wrapper(tensors: Mapping[str, Tensor]) -> str | None:
+    return next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:

@@ -1,10 +1,16 @@
 """The structure of what is fine-tuned, for people."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
+from rich.markup import escape
 from rich.table import Table
-from torch import nn
+from rich.tree import Tree
+from torch import fx, nn
+from torch._subclasses import FakeTensorMode
 
+from thaw.backbones.backbone import Backbone
 from thaw.console import as_text
 from thaw.freezing.phase import Plan
 
@@ -20,7 +26,44 @@ def stage_table(stages: nn.ModuleDict, plan: Plan, groups: list[dict[str, Any]])
     table.add_column("learning rate", justify="right")
     for name, module in stages.items():
         trained = [str(n) for n, phase in enumerate(plan.phases, start=1) if phase.trains(name)]
-        count = sum(p.numel() for p in module.parameters())
         rate = f"{rates[name]:.2e}" if name in rates and trained else "-"
-        table.add_row(name, f"{count:,}", ", ".join(trained) or "never", rate)
+        table.add_row(name, f"{_parameters(module):,}", ", ".join(trained) or "never", rate)
     return as_text(table)
+
+
+def stage_tree(backbone: Backbone) -> str:
+    """Stages, input to output, and what they are made of: parameters, output shape without the batch."""
+    spec = backbone.input_spec
+    shape = (spec.channels, spec.size_px, spec.size_px)
+    total = sum(_parameters(stage) for stage in backbone.stages.values())
+    tree = Tree(f"input {_by(shape)}, {total:,} parameters")
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():  # shapes only
+        x = torch.zeros(2, *shape)
+        for name, stage in backbone.stages.items():
+            x = stage.eval()(x)
+            branch = tree.add(f"[bold]{escape(name)}[/bold]  {_parameters(stage):,} -> {_by(x.shape[1:])}")
+            for path, block in _blocks(stage):
+                branch.add(f"{escape(path)}  {type(block).__name__}  {_parameters(block):,}")
+    tree.add(f"[bold]head[/bold]  new, {backbone.num_features} -> classes")
+    return as_text(tree)
+
+
+def _blocks(stage: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What runs in a stage and has parameters, in order."""
+    if isinstance(stage, fx.GraphModule):
+        called = [(str(node.target), stage.get_submodule(str(node.target))) for node in _calls(stage)]
+    else:
+        called = list(stage.named_children())
+    return ((path, block) for path, block in called if _parameters(block))
+
+
+def _calls(stage: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in stage.graph.nodes if node.op == "call_module"]
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _by(shape: tuple[int, ...] | torch.Size) -> str:
+    return " x ".join(map(str, shape))

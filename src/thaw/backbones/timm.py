@@ -1,0 +1,106 @@
+"""Every network of timm (`pip install -e ".[timm]"`)."""
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from thaw.backbones.backbone import Backbone, InputSpec, Library
+from thaw.backbones.cut import cut
+from thaw.backbones.weights import load_tensors, read_weights
+
+
+def timm(
+    name: str,
+    weights: str | Path | None = "default",
+    granularity: str = "stages",
+    image_size_px: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """Images (B, C, H, W) to the features (B, D) that timm gives with `num_classes=0`.
+
+    `weights`: "default" (timm's, downloaded once), None or "none" (random), or a file. `granularity`: see `cut`.
+    `image_size_px`, `mean`, `std`: None for what timm's weights were trained with. `options`: more keywords of
+    `timm.create_model`. Raises ValueError for an unknown name, OSError where weights cannot be had.
+    """
+    try:
+        import timm as library
+        from timm.models._features_fx import get_notrace_functions
+    except ImportError as error:
+        raise ValueError('backbone=timm needs timm: type pip install -e ".[timm]"') from error
+
+    if not library.is_model(name):
+        known = [*library.list_models(), *library.list_pretrained()]
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(f"timm has no network '{name}'. Near it: {', '.join(close)}")
+    trained = library.get_pretrained_cfg(name)
+    options = dict(options or {})
+    if image_size_px is not None and trained is not None and trained.fixed_input_size:
+        options = {"img_size": image_size_px, **options}
+    if weights == "default":
+        network = _pretrained(library, name, trained, options)
+    else:
+        network = library.create_model(name, num_classes=0, **options)
+        if weights not in (None, "none"):
+            load_tensors(network, _renamed(network, read_weights(str(weights))), str(weights))
+    spec = _input_spec(library, network, image_size_px, mean, std)
+    untraced = get_notrace_functions()
+    stages = cut(network, (spec.channels, spec.size_px, spec.size_px), granularity, untraced)
+    return Backbone(stages, int(network.head_hidden_size), spec, _library(name, options, trained))
+
+
+def _pretrained(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> Any:
+    if trained is None or not trained.has_weights:
+        known = library.list_pretrained(f"{name.split('.')[0].split('_')[0]}*")
+        raise ValueError(
+            f"timm has no weights for {name}: name others of {', '.join(known[:8]) or 'timm.list_pretrained()'}, "
+            f"or type backbone.weights=<file>, or backbone.weights=none for random ones"
+        )
+    try:
+        return library.create_model(name, pretrained=True, num_classes=0, **options)
+    except Exception as error:  # of the hub's client, or of whatever it stands on
+        place = f"https://huggingface.co/{trained.hf_hub_id}" if trained.hf_hub_id else trained.url
+        raise OSError(
+            f"timm's weights for {name} could not be had ({str(error).splitlines()[0]}).\n"
+            f"On a machine with internet get model.safetensors of {place} and type backbone.weights=<file>; "
+            f"backbone.weights=none starts from random weights."
+        ) from error
+
+
+def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """As timm does with its own downloads: names of an older version, position tables for another image size."""
+    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    return tensors if rename is None else rename(dict(tensors), network)
+
+
+def _input_spec(
+    library: Any,
+    network: nn.Module,
+    size_px: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> InputSpec:
+    preset = library.data.resolve_model_data_config(network)
+    channels, height, _ = preset["input_size"]
+    return InputSpec(
+        size_px=size_px or height,
+        channels=channels,
+        mean=tuple(mean or preset["mean"]),
+        std=tuple(std or preset["std"]),
+        interpolation=preset["interpolation"],
+        crop_ratio=preset["crop_pct"],
+    )
+
+
+def _library(name: str, options: Mapping[str, Any], trained: Any) -> Library | None:
+    head = trained.classifier if trained is not None else None
+    if not isinstance(head, str):  # several of them, or none
+        return None
+    keywords = "".join(f", {key}={value!r}" for key, value in options.items())
+    build = [f"network = timm.create_model({name!r}, num_classes={{num_classes}}{keywords})"]
+    return Library("import timm", build, head)
