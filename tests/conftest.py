@@ -5,7 +5,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from thaw import build
 from thaw.command import CONF
+from thaw.data.source import Source
+from thaw.network import Network
 
 TINY = (
     "backbone._target_=tests.tiny.backbone",
@@ -31,3 +34,10 @@ def config(tmp_path: Path) -> Callable[..., DictConfig]:
             return compose(name, [*folder, *overrides])
 
     return compose_config
+
+
+def network_for(cfg: DictConfig, data: Source) -> Network:
+    """As thaw.train builds it."""
+    backbone = build.backbone(cfg)
+    data.use_input_spec(backbone.input_spec)
+    return build.network(cfg, backbone, data.num_classes)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from tests.conftest import TINY
+from tests.conftest import TINY, network_for
+from tests.photos import photos
 from thaw import build
 from thaw.command import CONF
 from thaw.run_folder import RunFolder
@@ -16,13 +17,31 @@ Config = Callable[..., DictConfig]
 
 OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra")
 EXPERIMENTS = [path.stem for path in OPTIONS if path.parent.name == "experiment"]
-NEEDED = {"freezing/surgical": "freezing.train=[head]", "trainer/gpu": "trainer.accelerator=cpu"}
+NEEDED = {
+    "freezing/surgical": ["freezing.train=[head]"],
+    "trainer/gpu": ["trainer.accelerator=cpu"],
+    "data/image_folder": ["data.root={photos}"],
+    "data/image_table": ["data.table={photos}/labels.csv"],
+    "data/torchvision_dataset": ["data.name=FakeData", "data.options={{size: 40, num_classes: 2}}"],
+    "backbone/torchvision": ["backbone.weights=none"],
+    "backbone/timm": ["backbone.weights=none"],
+}
 """What an option cannot do without, here."""
 
 
 def test_the_globs_see_every_group() -> None:
     groups = {str(path.parent) for path in OPTIONS}
-    assert groups >= {"backbone", "callbacks", "data", "debug", "experiment", "freezing", "logger", "optimizer"}
+    assert groups >= {
+        "backbone",
+        "callbacks",
+        "data",
+        "debug",
+        "experiment",
+        "freezing",
+        "logger",
+        "mixing",
+        "optimizer",
+    }
     assert groups >= {"schedule", "sweep", "trainer"}
     assert len(EXPERIMENTS) >= 6
 
@@ -30,18 +49,21 @@ def test_the_globs_see_every_group() -> None:
 @pytest.mark.parametrize("option", [str(path.with_suffix("")) for path in OPTIONS])
 def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> None:
     group, name = option.split("/")
-    if name == "mlflow":
-        pytest.importorskip("mlflow")
+    if name in ("mlflow", "timm"):
+        pytest.importorskip(name)
     choice = f"+{option}" if group == "sweep" else f"{group}={name}"
-    cfg = config(choice.replace("+sweep/", "sweep="), *([NEEDED[option]] if option in NEEDED else []))
+    needed = [
+        choice.format(photos=photos(tmp_path) if "{photos}" in choice else "") for choice in NEEDED.get(option, [])
+    ]
+    cfg = config(choice.replace("+sweep/", "sweep="), *needed)
     assert not OmegaConf.missing_keys(cfg)
     cfg.run_id = "test"
     data = build.data(cfg)
-    network = build.network(cfg, data)
+    network = network_for(cfg, data)
     plan = build.plan(cfg, network)
     build.classifier(cfg, data, network, plan)
     run = RunFolder(tmp_path / "run")
-    run.begin(cfg)
+    run.begin(cfg, data)
     assert build.trainer(cfg, plan, run).max_epochs == plan.total_epochs or cfg.trainer.get("fast_dev_run")
 
 

@@ -5,35 +5,41 @@ from torch.nn.functional import cross_entropy
 from thaw.task import SingleLabel
 
 
-def test_balanced_weights_make_each_class_weigh_the_same() -> None:
-    task = SingleLabel([30, 10], class_weights="balanced")
-    assert task.class_weights is not None
-    assert (task.class_weights * torch.tensor([30.0, 10.0])).tolist() == pytest.approx([20.0, 20.0])
+def test_a_sample_counts_the_same_in_every_batch() -> None:
+    task = SingleLabel(2, class_weights=[0.5, 3.0])
     logits, target = torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 0])
-    assert torch.equal(task.loss(logits, target), cross_entropy(logits, target, task.class_weights))
+    whole = task.loss(logits, target)
+    halves = [task.loss(logits[part], target[part]) for part in (slice(0, 3), slice(3, 6))]
+    assert torch.stack(halves).mean().item() == pytest.approx(whole.item())
+    each = cross_entropy(logits, target, reduction="none") * torch.tensor([0.5, 3.0])[target]
+    assert whole.item() == pytest.approx(each.mean().item())
     assert "class_weights" not in task.state_dict()
 
 
-def test_label_smoothing_and_given_weights_reach_the_loss() -> None:
+def test_without_weights_the_loss_is_torchs_own() -> None:
     logits, target = torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 0])
-    task = SingleLabel([3, 3], label_smoothing=0.1, class_weights=[1.0, 3.0])
-    expected = cross_entropy(logits, target, torch.tensor([1.0, 3.0]), label_smoothing=0.1)
-    assert torch.equal(task.loss(logits, target), expected)
+    expected = cross_entropy(logits, target, label_smoothing=0.1)
+    assert SingleLabel(2, label_smoothing=0.1).loss(logits, target).item() == pytest.approx(expected.item())
 
 
-def test_weights_that_do_not_fit_the_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 numbers, but there are 2 classes"):
-        SingleLabel([3, 3], class_weights=[1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="null, balanced or a list of 2 numbers, not 'balance'"):
-        SingleLabel([3, 3], class_weights="balance")
-    with pytest.raises(ValueError, match="class number 1 has no training sample"):
-        SingleLabel([3, 0], class_weights="balanced")
+def test_mixed_targets_have_a_loss_and_a_class() -> None:
+    logits, mixed = torch.randn(2, 3), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
+    task = SingleLabel(3)
+    assert task.loss(logits, mixed).item() == pytest.approx(-(mixed * logits.log_softmax(1)).sum(1).mean().item())
+    assert task.classes(mixed).tolist() == [0, 2]
+    assert task.classes(torch.tensor([2, 1])).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0], "balanced"])
+def test_weights_that_do_not_fit_the_classes_are_refused(weights: object) -> None:
+    with pytest.raises(ValueError, match=r"a list of 2 numbers, one a class, not .*data.balance=loss"):
+        SingleLabel(2, class_weights=weights)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="label_smoothing"):
-        SingleLabel([3, 3], label_smoothing=1.0)
+        SingleLabel(2, label_smoothing=1.0)
 
 
 def test_metrics_agree_with_a_count_by_hand() -> None:
-    metrics = SingleLabel([1, 1, 1]).metrics()
+    metrics = SingleLabel(3).metrics()
     target = torch.tensor([0, 0, 0, 1, 1, 2])
     guess = torch.tensor([0, 0, 1, 1, 1, 0])
     metrics.update(torch.eye(3)[guess], target)

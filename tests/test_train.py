@@ -41,6 +41,7 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
     assert found - events == {
         "config.yaml",
         "overrides.json",
+        "data.txt",
         "class_names.json",
         best["best_checkpoint"],
         "checkpoints/last.ckpt",
@@ -193,7 +194,9 @@ def test_debug_configurations_run(config: Config, tmp_path: Path, caplog: pytest
     "choices",
     [
         ("trainer.precision=bf16-mixed",),
-        ("task.label_smoothing=0.1", "task.class_weights=balanced"),
+        ("task.label_smoothing=0.1", "data.balance=loss"),
+        ("mixing=mixup", "data.balance=sampler"),
+        ("mixing=cutmix",),
         ("data.num_workers=1",),
     ],
 )

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from thaw.backbones.weights import load_weights
+from thaw.backbones.backbone import Backbone
+from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
@@ -27,11 +29,14 @@ def data(cfg: DictConfig) -> Source:
     return make(cfg.data)
 
 
-def network(cfg: DictConfig, data: Source, pretrained: bool = True) -> Network:
-    """Backbone and a new head; tells `data` what the backbone takes. `pretrained=False`: other weights follow."""
-    backbone = make(cfg.backbone) if pretrained else make(cfg.backbone, weights=None)
-    data.use_input_spec(backbone.input_spec)
-    head = new_head(backbone.num_features, data.num_classes, cfg.head.dropout)
+def backbone(cfg: DictConfig, pretrained: bool = True) -> Backbone:
+    """`pretrained=False`: other weights follow, or none are needed."""
+    return make(cfg.backbone) if pretrained else make(cfg.backbone, weights=None)
+
+
+def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
+    """The backbone's stages and a new head."""
+    head = new_head(backbone.num_features, num_classes, cfg.head.dropout)
     network = Network(backbone.stages, head)
     if cfg.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -43,9 +48,17 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
-    task = make(cfg.task, class_counts=data.class_counts)
+    task = make(cfg.task, **_class_weights(cfg, data), num_classes=data.num_classes)
     optimizer, schedule = make(cfg.optimizer), make(cfg.schedule)
-    return Classifier(network, task, data.class_names, plan, optimizer, schedule, cfg.seed)
+    return Classifier(network, task, data.class_names, plan, optimizer, schedule, mixing(cfg, data), cfg.seed)
+
+
+def _class_weights(cfg: DictConfig, data: Source) -> dict[str, Any]:
+    if data.class_weights is None:
+        return {}
+    if cfg.task.class_weights is not None:
+        raise ValueError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
+    return {"class_weights": data.class_weights}
 
 
 def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
@@ -87,9 +100,18 @@ def evaluation_trainer(cfg: DictConfig) -> Trainer:
     return make(cfg.trainer, callbacks=progress_bar, logger=False, enable_checkpointing=False)
 
 
-def start_from(cfg: DictConfig, network: Network) -> None:
-    """Fill `network` with the weights that `init_from` names: a run folder's, or a file."""
-    load_weights(network.stages, weights_file(cfg.init_from))
+def mixing(cfg: DictConfig, data: Source) -> Callable[..., Any] | None:
+    return make(cfg.mixing, num_classes=data.num_classes) if cfg.mixing else None
+
+
+def start_from(cfg: DictConfig, network: Network, class_names: list[str]) -> None:
+    """Fill `network` with the weights that `init_from` names: a run folder's, or a file. A head of other classes is not
+    taken over, even if there are as many of them."""
+    file = weights_file(cfg.init_from)
+    tensors = read_weights(file)
+    if (trained_on := read_class_names(file)) is not None and trained_on != class_names:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    load_tensors(network.stages, tensors, str(file))
 
 
 def make(node: DictConfig, **facts: Any) -> Any:

@@ -33,12 +33,13 @@ class Classifier(LightningModule):
         plan: Plan,
         optimizer: Callable[[nn.ModuleDict], Optimizer],
         schedule: Schedule,
+        mixing: Callable[..., tuple[Tensor, Tensor]] | None,
         seed: int,
     ):
         super().__init__()
         self.network, self.task, self.plan = network, task, plan
         self.class_names, self.seed = list(class_names), seed
-        self.make_optimizer, self.schedule = optimizer, schedule
+        self.make_optimizer, self.schedule, self.mixing = optimizer, schedule, mixing
         self.train_metrics, self.val_metrics, self.test_metrics = (
             task.metrics().clone(postfix=f"/{split}") for split in ("train", "val", "test")
         )
@@ -53,17 +54,21 @@ class Classifier(LightningModule):
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout is a function of the step: Lightning restores no random state, and a resumed run must draw the same.
+        # Dropout and mixing are functions of the step: Lightning restores no random state, and a resumed run must draw
+        # the same.
         torch.manual_seed(seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._evaluate(batch, batch_idx, "train")
+        if self.mixing is not None:  # inputs, and (B,) class indices become (B, C) class probabilities
+            inputs, target = self.mixing(batch.inputs, batch.target)
+            batch = batch._replace(inputs=inputs, target=target)
+        return self._step(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "val")
+        self._step(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "test")
+        self._step(batch, batch_idx, "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.network.stages)
@@ -78,13 +83,13 @@ class Classifier(LightningModule):
         checkpoint["class_names"] = self.class_names
         checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
-    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
+    def _step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         logits = self(batch)
         loss = self.task.loss(logits, batch.target)
         if not torch.isfinite(loss):  # in validation, too: it comes before the checkpoint of its epoch is written
             raise FloatingPointError(self._not_finite(loss, batch, batch_idx, split))
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
-        metrics.update(self.task.probabilities(logits.detach()), batch.target)
+        metrics.update(self.task.probabilities(logits.detach()), self.task.classes(batch.target))
         # Lightning computes and resets them when the epoch is over.
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.target))
         self.log(f"loss/{split}", loss, on_step=False, on_epoch=True, batch_size=len(batch.target), sync_dist=True)

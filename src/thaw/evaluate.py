@@ -21,7 +21,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
     run = RunFolder(cfg.run)
-    run_cfg, data, classifier = restore(run)
+    run_cfg, data, classifier = restore(run, cfg.data)
     run_cfg.trainer.merge_with(cfg.trainer)
     trainer = build.evaluation_trainer(run_cfg)
     measure = trainer.test if cfg.split == "test" else trainer.validate

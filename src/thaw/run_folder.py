@@ -1,6 +1,7 @@
 """What a run folder holds; save one, continue one, restore a classifier from one.
 
 config.yaml  overrides.json      the resolved configuration; what was typed for it
+data.txt                         samples of each class and split, what was left out, what is odd
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
@@ -15,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,18 +28,19 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 
-from thaw.backbones.weights import load_weights, read_checkpoint, require_network
+from thaw.backbones.weights import load_weights, read_checkpoint, read_class_names, require_network
 from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 
 if TYPE_CHECKING:
+    from thaw.backbones.backbone import Backbone
     from thaw.classifier import Classifier
     from thaw.data.source import Source
     from thaw.network import Network
 
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
-CONFIG_FILE, LOG_FILE = "config.yaml", "train.log"
+CONFIG_FILE, DATA_FILE, LOG_FILE = "config.yaml", "data.txt", "train.log"
 # What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
 RESUME_MAY_CHANGE = ("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler")
 CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
@@ -71,6 +74,11 @@ class RunFolder:
     def first_step(self) -> int:
         """Optimizer steps done before this start of the run."""
         return 0 if self.checkpoint is None else read_checkpoint(self.checkpoint)["global_step"]
+
+    def align(self, data: "Source") -> None:
+        """Where the run goes on: number the classes of `data` as it did. ValueError where there are new ones."""
+        if self.checkpoint is not None:
+            data.align(read_checkpoint(self.checkpoint)["class_names"])
 
     def require_same_network(self, network: "Network") -> None:
         """Before Lightning loads the checkpoint: ValueError where it is unsafe, broken or of another network."""
@@ -122,11 +130,12 @@ class RunFolder:
         self._write(METRICS_FILE, json.dumps(results, indent=2))
         return metrics
 
-    def begin(self, cfg: DictConfig) -> None:
+    def begin(self, cfg: DictConfig, data: "Source") -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
+        self._write(DATA_FILE, data.report())
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 
@@ -165,18 +174,44 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     return cfg, run
 
 
-def restore(run: RunFolder) -> tuple[DictConfig, "Source", "Classifier"]:
-    """Everything that was trained, from the folder alone."""
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a run."""
+
+    cfg: DictConfig
+    class_names: list[str]
+    """In the order of the outputs."""
+    backbone: "Backbone"
+    """Its stages are those of `network`."""
+    network: "Network"
+
+
+def trained(run: RunFolder) -> Trained:
+    """The network of a finished run, from the folder alone: its data need not be there."""
     from thaw import build
 
     cfg = run.config()
     if not run.weights.is_file():
         raise ValueError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
-    data = build.data(cfg)
-    network = build.network(cfg, data, pretrained=False)
+    class_names = read_class_names(run.weights)
+    assert class_names is not None, f"{run.weights} names no classes"
+    backbone = build.backbone(cfg, pretrained=False)
+    network = build.network(cfg, backbone, len(class_names))
     require_network(network.stages, run.weights)
     load_weights(network.stages, run.weights)
-    return cfg, data, build.classifier(cfg, data, network, build.plan(cfg, network))
+    return Trained(cfg, class_names, backbone, network.eval())
+
+
+def restore(run: RunFolder, data_changes: DictConfig) -> tuple[DictConfig, "Source", "Classifier"]:
+    """Everything that was trained, and the data it was trained on, or other data: `data_changes` says."""
+    from thaw import build
+
+    was = trained(run)
+    was.cfg.data.merge_with(data_changes)
+    data = build.data(was.cfg)
+    data.align(was.class_names)
+    data.use_input_spec(was.backbone.input_spec)
+    return was.cfg, data, build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:

@@ -13,47 +13,44 @@ from thaw.metrics import single_label_metrics
 class SingleLabel(nn.Module):
     """Each sample belongs to exactly one of C classes.
 
-    `class_weights`: None; "balanced" (each class weighs the same in sum: n / (C x its count)); or C numbers, in the
-    order of the class names. Raises ValueError where that does not fit the classes.
+    `class_weights`: C factors on the loss, in the order of the class names. Raises ValueError where they do not fit.
     """
 
     class_weights: Tensor | None
 
-    def __init__(
-        self,
-        class_counts: Sequence[int],
-        label_smoothing: float = 0.0,
-        class_weights: str | Sequence[float] | None = None,
-    ):
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"task.label_smoothing is from 0 to below 1, not {label_smoothing}")
-        self.num_classes = len(class_counts)
+        if class_weights is not None and (isinstance(class_weights, str) or len(class_weights) != num_classes):
+            raise ValueError(
+                f"task.class_weights is null or a list of {num_classes} numbers, one a class, not {class_weights}. "
+                f"data.balance=loss takes them from the data."
+            )
+        self.num_classes = num_classes
         self.label_smoothing = label_smoothing
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         # Not persistent: made from the configuration, so no part of a checkpoint.
-        self.register_buffer("class_weights", _class_weights(class_weights, class_counts), persistent=False)
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the batch: (B, C), (B,) -> scalar."""
-        return cross_entropy(logits.float(), target, self.class_weights, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy over the batch: (B, C), (B,) or class probabilities (B, C) -> scalar.
+
+        With class weights it is still the sum over the batch by B: torch's own mean divides by the weights that happen
+        to be in a batch, so that the same sample would count differently in another batch.
+        """
+        losses = cross_entropy(
+            logits.float(), target, self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        return losses.mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(B, C) -> (B, C), rows sum to 1."""
         return logits.float().softmax(dim=1)
 
+    def classes(self, target: Tensor) -> Tensor:
+        """(B,) class indices, also of mixed targets (B, C): the class with the larger part."""
+        return target if target.ndim == 1 else target.argmax(dim=1)
+
     def metrics(self) -> MetricCollection:
         return single_label_metrics(self.num_classes)
-
-
-def _class_weights(choice: str | Sequence[float] | None, counts: Sequence[int]) -> Tensor | None:
-    if choice is None:
-        return None
-    if choice == "balanced":
-        if 0 in counts:
-            raise ValueError(f"task.class_weights=balanced: class number {counts.index(0)} has no training sample")
-        return sum(counts) / (len(counts) * torch.tensor(counts, dtype=torch.float))
-    if isinstance(choice, str):
-        raise ValueError(f"task.class_weights is null, balanced or a list of {len(counts)} numbers, not '{choice}'")
-    if len(choice) != len(counts):
-        raise ValueError(f"task.class_weights has {len(choice)} numbers, but there are {len(counts)} classes")
-    return torch.tensor(choice, dtype=torch.float)

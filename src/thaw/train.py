@@ -26,16 +26,21 @@ def train(cfg: DictConfig) -> dict[str, float]:
     cfg, run = run_folder.open_run(cfg)
     seed_everything(cfg.seed, verbose=False)
     data = build.data(cfg)
-    network = build.network(cfg, data, pretrained=run.checkpoint is None and cfg.init_from is None)
-    if run.checkpoint is None and cfg.init_from is not None:
-        build.start_from(cfg, network)
+    run.align(data)
+    fresh = run.checkpoint is None
+    backbone = build.backbone(cfg, pretrained=fresh and cfg.init_from is None)
+    data.use_input_spec(backbone.input_spec)
+    network = build.network(cfg, backbone, data.num_classes)
+    if fresh and cfg.init_from is not None:
+        build.start_from(cfg, network, data.class_names)
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
     run.require_same_network(network)
-    run.begin(cfg)
+    run.begin(cfg, data)
     trainer = build.trainer(cfg, plan, run)
     with run.recording(cfg, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
+        log.info(data.summary())
         log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
         run_folder.load_best(trainer, classifier)

@@ -3,7 +3,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from thaw.data.sampler import EpochBatches
+from thaw.data.sampler import EpochBatches, balanced
 
 
 def batches(epoch: int = 0, **choices: int) -> list[list[int]]:
@@ -11,7 +11,7 @@ def batches(epoch: int = 0, **choices: int) -> list[list[int]]:
     sampler = EpochBatches(np.arange(100, 133), **options)  # type: ignore[arg-type]
     sampler.set_epoch(epoch)
     assert len(sampler) == len(list(sampler))
-    return list(sampler)
+    return [key.indices for key in sampler]
 
 
 def test_each_sample_comes_once_an_epoch_and_no_batch_is_small() -> None:
@@ -31,3 +31,23 @@ def test_ranks_share_out_the_batches_of_one_process(world_size: int) -> None:
     shares = [batches(batch_size=8 // world_size, rank=rank, world_size=world_size) for rank in range(world_size)]
     whole = batches(batch_size=(8 // world_size) * world_size)
     assert [sorted(chain(*parts)) for parts in zip(*shares, strict=True)] == [sorted(batch) for batch in whole]
+
+
+def test_views_are_the_epochs_of_training_and_none_in_evaluation() -> None:
+    for views, expected in ((True, 3), (False, None)):
+        sampler = EpochBatches(np.arange(9), 4, seed=0, shuffle=True, views=views)
+        sampler.set_epoch(3)
+        assert [key.view for key in sampler] == [expected] * 3
+
+
+def test_balanced_shows_every_class_equally_often_and_no_sample_neglects_another() -> None:
+    targets = np.array([0] * 90 + [1] * 7 + [2] * 3)
+    drawn = balanced(np.arange(100), targets, np.random.default_rng(0))
+    assert sorted(np.bincount(targets[drawn])) == [33, 33, 34]
+    times = np.bincount(drawn, minlength=100)
+    for label in range(3):
+        assert times[targets == label].max() - times[targets == label].min() <= 1
+    sampler = EpochBatches(np.arange(100), 10, seed=0, shuffle=True, balance_targets=targets)
+    first, second = (list(sampler) for _ in range(2))
+    assert first == second
+    assert min(len({*targets[key.indices]}) for key in first) > 1, "shuffled"

@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig
 
-from tests.conftest import TINY
+from tests.conftest import TINY, network_for
 from thaw import build
 from thaw.classifier import Classifier
 from thaw.data.source import Source
@@ -28,9 +28,9 @@ CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
 
 def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, Classifier, Source, Plan]:
     cfg, run = open_run(cfg)
-    run.begin(cfg)
     data = build.data(cfg)
-    network = build.network(cfg, data)
+    run.begin(cfg, data)
+    network = network_for(cfg, data)
     plan = build.plan(cfg, network)
     trainer = build.trainer(cfg, plan, run)
     trainer.callbacks[-1:-1] = watchers  # after ours, before the checkpoints
@@ -172,16 +172,20 @@ def test_early_stopping_counts_in_the_last_phase_only(config: Config, patience: 
     assert trainer.current_epoch == min(epochs + 1, 6) or (patience == 1 and trainer.current_epoch == 4)
 
 
+class Digest(Callback):
+    """Every rank writes what its weights are after each epoch."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        parameters = torch.cat([p.detach().flatten() for p in pl_module.network.parameters()])
+        torch.save(parameters, self.folder / f"epoch{trainer.current_epoch}_rank{trainer.global_rank}.pt")
+
+
 def test_two_processes_stay_in_step_through_every_phase(config: Config, tmp_path: Path) -> None:
-    class Digest(Callback):
-        """Every rank writes what its weights are after each epoch."""
-
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            parameters = torch.cat([p.detach().flatten() for p in pl_module.network.parameters()])
-            torch.save(parameters, tmp_path / f"epoch{trainer.current_epoch}_rank{trainer.global_rank}.pt")
-
-    choices = ("+trainer.strategy=ddp_fork", "trainer.devices=2", "~callbacks.early_stopping")
-    trainer, classifier, data, _ = built(config(*TINY, *CHAIN, *choices), Digest())
+    choices = ("+trainer.strategy=ddp_spawn", "trainer.devices=2", "~callbacks.early_stopping")
+    trainer, classifier, data, _ = built(config(*TINY, *CHAIN, *choices), Digest(tmp_path))
     trainer.fit(classifier, data)
     for epoch in range(5):
         ranks = [torch.load(tmp_path / f"epoch{epoch}_rank{rank}.pt", weights_only=True) for rank in range(2)]

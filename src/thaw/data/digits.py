@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from thaw.data.batch import Batch
+from thaw.data.sampler import Key
 from thaw.data.source import Source
-from thaw.data.transforms import evaluation_transform
+from thaw.data.transforms import evaluation_transform, normalise
 
 
 class Digits(Source):
@@ -19,12 +21,13 @@ class Digits(Source):
     def __init__(self, **choices: Any):
         digits = load_digits()
         super().__init__(digits.target.astype(np.int64), [str(name) for name in digits.target_names], **choices)
-        grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # ink is 0..16 in the source
-        self.images = torch.from_numpy(grey).unsqueeze(1)  # (N, 1, 8, 8)
+        self.images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8); ink is 0..16 in the source
 
     def dataset(self) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
-        return ImagesInMemory(evaluation_transform(self.input_spec)(self.images), torch.from_numpy(self.targets))
+        transform = evaluation_transform(self.input_spec)
+        images = torch.stack([transform(Image.fromarray(image)) for image in self.images])
+        return ImagesInMemory(normalise(images, self.input_spec), torch.from_numpy(self.targets))
 
 
 class ImagesInMemory(Dataset[Batch]):
@@ -36,6 +39,6 @@ class ImagesInMemory(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, indices: list[int]) -> Batch:
-        index = torch.tensor(indices)
+    def __getitem__(self, key: Key) -> Batch:
+        index = torch.tensor(key.indices)
         return Batch(self.inputs[index], self.targets[index], index)

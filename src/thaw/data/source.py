@@ -1,35 +1,50 @@
 """The base that every data source shares: splits, loaders, and the facts that a network is built from."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Column, Table
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.backbones.backbone import InputSpec
+from thaw.console import as_text
 from thaw.data.batch import Batch
 from thaw.data.sampler import EpochBatches
-from thaw.data.splits import Indices, few_per_class, fold_splits, random_splits
+from thaw.data.splits import (
+    Indices,
+    completed_splits,
+    few_per_class,
+    fold_splits,
+    random_splits,
+    require_enough,
+)
+
+BALANCES = ("none", "loss", "sampler")
 
 
 class Source(LightningDataModule):
-    """Labelled samples, cut into train, val and test by a seed.
+    """Labelled samples, cut into train, val and test: as the data says, or by a seed.
 
-    A source gives the class index of every sample, the class names, and `dataset`; all else is here. Raises ValueError
-    where the numbers do not fit the samples.
+    A source gives the class index of every sample, the class names, the split that each sample belongs to where the
+    data says so, and `dataset`; all else is here. Raises ValueError where the numbers do not fit the samples.
     """
 
     def __init__(
         self,
         targets: NDArray[np.int64],
         class_names: list[str],
+        given_splits: Sequence[str | None] | None = None,
         *,
         seed: int,
         batch_size: int,
         num_workers: int,
         shuffle: bool,
+        balance: str,
         val_fraction: float,
         test_fraction: float,
         labels_per_class: int | None,
@@ -39,16 +54,36 @@ class Source(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size}, but a batch has at least 1 sample")
+        if balance not in BALANCES:
+            raise ValueError(f"data.balance is {', '.join(BALANCES)}, not '{balance}'")
+        if len(class_names) < 2:
+            raise ValueError(f"there are at least two classes to tell apart, but this data has {class_names}")
         self.targets, self.class_names = targets, class_names
         self.seed, self.batch_size, self.num_workers, self.shuffle = seed, batch_size, num_workers, shuffle
-        if fold is None:
-            self.splits = random_splits(targets, val_fraction, test_fraction, seed)
-        else:
+        self.balance = balance
+        if given_splits is None or not any(given_splits):
+            require_enough(targets, class_names, folds if fold is not None else 3)
+        if fold is not None:
+            if given_splits is not None and any(given_splits):
+                raise ValueError(
+                    "data.fold cuts the data anew, but it comes with splits of its own: type data.fold=null"
+                )
             self.splits = fold_splits(targets, fold, folds, val_fraction, seed)
+        elif given_splits is not None and any(given_splits):
+            self.splits = completed_splits(given_splits, targets, val_fraction, test_fraction, seed)
+        else:
+            self.splits = random_splits(targets, val_fraction, test_fraction, seed)
+        if absent := [name for name, n in zip(class_names, self.counts(self.splits.train), strict=True) if not n]:
+            raise ValueError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
         self.train_indices = self.splits.train
         if labels_per_class is not None:
             self.train_indices = few_per_class(self.splits.train, targets, labels_per_class, seed)
         self.input_spec: InputSpec | None = None
+
+    @property
+    def augments(self) -> bool:
+        """Whether training samples look different in each epoch."""
+        return False
 
     @property
     def num_classes(self) -> int:
@@ -57,7 +92,43 @@ class Source(LightningDataModule):
     @property
     def class_counts(self) -> list[int]:
         """Training samples of each class, in the order of the class names."""
-        return np.bincount(self.targets[self.train_indices], minlength=self.num_classes).tolist()
+        return self.counts(self.train_indices)
+
+    @property
+    def class_weights(self) -> list[float] | None:
+        """For the loss: each class weighs the same in sum, n / (C x its count); None where data.balance is not loss."""
+        if self.balance != "loss":
+            return None
+        return [sum(self.class_counts) / (self.num_classes * count) for count in self.class_counts]
+
+    def align(self, class_names: Sequence[str]) -> None:
+        """Number the classes as a network trained before does. Raises ValueError for a class that it does not know."""
+        unknown = [name for name in self.class_names if name not in class_names]
+        if unknown:
+            raise ValueError(
+                f"the network was trained on the classes {', '.join(class_names)}; this data also has "
+                f"{', '.join(unknown)}: leave it out, or start a new run with init_from=..."
+            )
+        number = np.array([class_names.index(name) for name in self.class_names])
+        self.targets, self.class_names = number[self.targets], list(class_names)
+
+    def summary(self) -> str:
+        """The report in a line or two, for the start of a run."""
+        sizes = ", ".join(f"{len(indices):,} {name}" for name, indices in self.parts.items())
+        return f"data: {sizes} samples of {self.num_classes} classes"
+
+    def report(self) -> str:
+        """What the data holds, for people."""
+        return _counts_table(self.class_names, {name: self.counts(part) for name, part in self.parts.items()})
+
+    @property
+    def parts(self) -> dict[str, Indices]:
+        """What is used for which split."""
+        return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
+
+    def counts(self, indices: Indices) -> list[int]:
+        """How many of these samples each class has."""
+        return np.bincount(self.targets[indices], minlength=len(self.class_names)).tolist()
 
     def use_input_spec(self, spec: InputSpec) -> None:
         """Told once, by the network: how its inputs must look."""
@@ -65,21 +136,30 @@ class Source(LightningDataModule):
 
     @abstractmethod
     def dataset(self) -> Dataset[Batch]:
-        """All samples; `dataset[indices]` is the batch of these samples, a pure function of the indices."""
+        """All samples; `dataset[key]` is the batch of the key's samples, a pure function of the key."""
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.train_indices, self.shuffle)
+        return self._loader(self.train_indices, training=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.val, shuffle=False)
+        return self._loader(self.splits.val, training=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.test, shuffle=False)
+        return self._loader(self.splits.test, training=False)
 
-    def _loader(self, indices: Indices, shuffle: bool) -> DataLoader[Any]:
+    def _loader(self, indices: Indices, training: bool) -> DataLoader[Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochBatches(indices, self.batch_size, self.seed, shuffle, rank, world_size)
-        # batch_size=None: the sampler's lists of indices go to the dataset as they are, which makes whole batches.
+        sampler = EpochBatches(
+            indices,
+            self.batch_size,
+            self.seed,
+            training and self.shuffle,
+            rank,
+            world_size,
+            views=training and self.augments,
+            balance_targets=self.targets if training and self.balance == "sampler" else None,
+        )
+        # batch_size=None: the sampler's keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
             self.dataset(),
             sampler=sampler,
@@ -92,3 +172,13 @@ class Source(LightningDataModule):
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _counts_table(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:
+    """A row a class, a column a part; zeros are shown as a dash."""
+    table = Table("class", *(Column(name, justify="right") for name in counts))
+    for name, *row in zip(class_names, *counts.values(), strict=True):
+        table.add_row(escape(name), *(f"{count:,}" if count else "-" for count in row))
+    table.add_section()
+    table.add_row(f"{len(class_names)} classes", *(f"{sum(column):,}" for column in counts.values()))
+    return as_text(table)

@@ -1,5 +1,6 @@
 """Who trains, who validates, who tests: pure functions of targets (N,) and a seed, giving sorted sample indices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,30 @@ def random_splits(targets: NDArray[np.int64], val_fraction: float, test_fraction
     rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed)
     train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
     return Splits(train, val, test)
+
+
+def completed_splits(
+    given: Sequence[str | None], targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int
+) -> Splits:
+    """The splits that the data comes with; a missing one is cut from train, stratified. `given`: train, val or test."""
+    names = np.array([name or "train" for name in given])
+    parts = {name: np.flatnonzero(names == name) for name in ("train", "val", "test")}
+    if not len(parts["train"]):
+        raise ValueError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
+    for name, fraction in (("test", test_fraction), ("val", val_fraction)):
+        if not len(parts[name]):
+            parts["train"], parts[name] = _stratified(parts["train"], targets, f"{name}_fraction", fraction, seed)
+    return Splits(**parts)
+
+
+def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], needed: int) -> None:
+    """ValueError where some class has fewer samples than it takes to have one in each part."""
+    counts = np.bincount(targets, minlength=len(class_names))
+    if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
+        raise ValueError(
+            f"each class needs at least {needed} samples, one for each part of the data; too few: {', '.join(few)}. "
+            f"Add some, or leave the class out."
+        )
 
 
 def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int) -> Splits:

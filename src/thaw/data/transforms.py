@@ -1,20 +1,58 @@
-"""From decoded images to what a network takes, on torchvision v2."""
+"""From images to what a network takes, on torchvision v2. Pillow resizes, so that results do not depend on the CPU."""
+
+from collections.abc import Callable
 
 import torch
+from PIL import Image
+from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F  # noqa: N812  # its usual name
 
 from thaw.backbones.backbone import InputSpec
 
+AUGMENTATIONS = ("none", "light", "strong")
 
-def evaluation_transform(spec: InputSpec) -> v2.Transform:
-    """uint8 images (..., 1 or 3, H, W) -> float (..., C, size, size): resized, centre-cropped, normalised."""
-    resize_px = round(spec.size_px / spec.crop_ratio)
+Transform = Callable[[Image.Image], Tensor]
+
+
+def evaluation_transform(spec: InputSpec) -> Transform:
+    """RGB image -> uint8 (C, size, size): the shorter side resized, the centre cut out."""
+    interpolation = InterpolationMode(spec.interpolation)
     return v2.Compose(
         [
-            v2.Grayscale(1) if spec.channels == 1 else v2.RGB(),
-            v2.Resize(resize_px, InterpolationMode(spec.interpolation), antialias=True),
+            *_channels(spec),
+            v2.Resize(spec.resize_px, interpolation),
             v2.CenterCrop(spec.size_px),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(spec.mean, spec.std),
+            v2.PILToTensor(),
         ]
     )
+
+
+def training_transform(spec: InputSpec, augment: str, flip_probability: float) -> Transform:
+    """RGB image -> uint8 (C, size, size).
+
+    none: as in evaluation. light: a random part of at least a third of the image, flipped. strong: also
+    TrivialAugment (Müller & Hutter 2021) and random erasing (Zhong et al. 2020).
+    """
+    if augment == "none":
+        return evaluation_transform(spec)
+    strong = augment == "strong"
+    return v2.Compose(
+        [
+            *_channels(spec),
+            v2.RandomResizedCrop(spec.size_px, scale=(0.35, 1.0), interpolation=InterpolationMode(spec.interpolation)),
+            v2.RandomHorizontalFlip(flip_probability),
+            *([v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)] if strong else []),
+            v2.PILToTensor(),
+            *([v2.RandomErasing(p=0.25)] if strong else []),
+        ]
+    )
+
+
+def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """uint8 (..., C, H, W) -> float32, as the backbone's weights expect it."""
+    return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(spec.mean), list(spec.std), inplace=True)
+
+
+def _channels(spec: InputSpec) -> list[v2.Transform]:
+    return [v2.Grayscale(1) if spec.channels == 1 else v2.RGB()]

@@ -1,0 +1,118 @@
+"""Photographs in folders: root/class/*, or root/{train,val,test}/class/*."""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thaw.data.image_file import SUFFIXES
+from thaw.data.image_files import ImageFiles, LabelledFile
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+"""Names of folders, in lower case, and what they hold."""
+
+
+class ImageFolder(ImageFiles):
+    """A folder a class, in `root` or in its folders train, val and test; a split that is missing is cut from train.
+
+    Takes the keywords of `ImageFiles` and `Source`.
+    """
+
+    def __init__(self, root: str, **choices: Any):
+        files, notes = labelled_files(Path(root))
+        super().__init__(files, notes, **choices)
+
+
+def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
+    """All images under `root`, in a fixed order, and what else lies there. Raises ValueError where there are none."""
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise ValueError(f"data.root={root} {what}: name the folder that holds a folder for each class")
+    notes: list[str] = []
+    parts = _split_folders(root, notes)
+    files: list[LabelledFile] = []
+    for split, folder in parts:
+        notes += [f"{image} (outside the folders of the classes)" for image in _images_here(folder, notes)]
+        for label in _folders(folder, notes):
+            found = [LabelledFile(file, _name(label), split) for file in _images(label, notes)]
+            if not found:
+                notes.append(f"{label} (a folder without images)")
+            files += found
+    if not files:
+        raise ValueError(
+            f"{root} has no images in folders: a folder for each class is expected, {root}/<class>/<image>, or "
+            f"{root}/train/<class>/<image>" + "".join(f"\nnot used: {note}" for note in notes[:20])
+        )
+    return files, notes
+
+
+def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]]:
+    """(split, folder) where the folders of `root` are splits, else (None, root)."""
+    found: dict[str, list[Path]] = {}
+    others: list[Path] = []
+    for folder in _folders(root, []):
+        split = SPLITS.get(folder.name.lower())
+        # A class may be called "train", too; a split holds folders.
+        if split is not None and next(_folders(folder, []), None) is not None:
+            found.setdefault(split, []).append(folder)
+        else:
+            others.append(folder)
+    if not found or ("train" not in found and others):
+        return [(None, root)]
+    if twice := [folders for folders in found.values() if len(folders) > 1]:
+        raise ValueError(f"{' and '.join(str(folder) for folder in twice[0])} are the same split: keep one of them")
+    if "train" not in found:
+        raise ValueError(f"{root} has {', '.join(found)}, but no folder train: name it so")
+    notes += [f"{folder} (neither train, val nor test)" for folder in others]
+    notes += [f"{image} (outside the folders of the classes)" for image in _images_here(root, notes)]
+    return [(split, folders[0]) for split, folders in sorted(found.items())]
+
+
+def _folders(folder: Path, notes: list[str]) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            if _hidden(entry.name):
+                notes.append(f"{entry} (hidden)")
+            else:
+                yield entry
+
+
+def _images(folder: Path, notes: list[str]) -> Iterator[Path]:
+    """In `folder` and below it."""
+    seen = set()
+    for place, inside, _ in os.walk(folder, followlinks=True, onerror=_raise):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above
+            inside.clear()
+            continue
+        seen.add(real)
+        notes += [f"{Path(place) / name} (hidden)" for name in inside if _hidden(name)]
+        inside[:] = sorted(name for name in inside if not _hidden(name))
+        yield from _images_here(Path(place), notes)
+
+
+def _images_here(folder: Path, notes: list[str]) -> list[Path]:
+    images = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            continue
+        if _hidden(entry.name):
+            notes.append(f"{entry} (hidden)")
+        elif entry.suffix.lower() in SUFFIXES:
+            images.append(entry)
+        else:
+            notes.append(f"{entry} (not an image by its name)")
+    return images
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _name(folder: Path) -> str:
+    """macOS writes accents apart from their letters: the same name must be the same class everywhere."""
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _raise(error: OSError) -> None:
+    raise error

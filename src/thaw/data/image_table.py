@@ -1,0 +1,62 @@
+"""Photographs that a table names: a column of paths, a column of labels and, if wanted, one of splits."""
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from thaw.data.image_files import ImageFiles, LabelledFile
+from thaw.data.image_folder import SPLITS
+from thaw.data.table import Row, read_table
+
+
+class ImageTable(ImageFiles):
+    """Image files by `table`; paths are relative to `root` (None: the table's folder) and stay inside it.
+
+    Takes the keywords of `ImageFiles` and `Source`, too.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        root: str | None,
+        path_column: str,
+        label_column: str,
+        split_column: str | None,
+        **choices: Any,
+    ):
+        folder = Path(root) if root is not None else Path(table).parent
+        columns = [column for column in (path_column, label_column, split_column) if column is not None]
+        rows = read_table(table, columns)
+        files: list[LabelledFile] = []
+        faults: list[str] = []
+        seen: dict[Path, LabelledFile] = {}
+        for row in rows:
+            try:
+                sample = _labelled(row, folder, *columns)
+                if (other := seen.setdefault(sample.file, sample)).label != sample.label:
+                    raise ValueError(f"{sample.file} is '{sample.label}' here and '{other.label}' in {other.place}")
+                files.append(sample)
+            except ValueError as fault:
+                faults.append(f"{row.place}{fault}")
+        if faults:
+            shown = "\n".join(f"  {fault}" for fault in faults[:50])
+            raise ValueError(f"{len(faults)} of {len(rows)} rows of {table} are wrong:\n{shown}")
+        super().__init__(files, [], **choices)
+
+
+def _labelled(
+    row: Row, root: Path, path_column: str, label_column: str, split_column: str | None = None
+) -> LabelledFile:
+    named, label = row.values[path_column], unicodedata.normalize("NFC", row.values[label_column].strip())
+    if not named:
+        raise ValueError(f"no path in column {path_column}")
+    if not label:
+        raise ValueError(f"no label in column {label_column}")
+    split = row.values[split_column].strip() if split_column is not None else ""
+    if split and split.lower() not in SPLITS:
+        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLITS)}, or empty")
+    file = Path(os.path.normpath(root / named))
+    if not file.is_relative_to(os.path.normpath(root)):
+        raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
+    return LabelledFile(file, label, SPLITS.get(split.lower()), row.place)

@@ -1,0 +1,118 @@
+"""Any labelled image data set of torchvision, by name."""
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+from torchvision import datasets
+
+from thaw.console import progress
+from thaw.data.image_file import as_rgb
+from thaw.data.images import ImageSource
+
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+"""What torchvision's `split` argument calls them."""
+LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
+"""Where its classes keep the labels of all samples."""
+
+
+class TorchvisionDataset(ImageSource):
+    """`torchvision.datasets.<name>` with the splits that it has; a missing one is cut from train.
+
+    `root`: where its files are, or go when `download` is true. `options`: more keywords of its class. Takes the
+    keywords of `ImageSource` and `Source`. Raises ValueError for data that is not images with one label each.
+    """
+
+    def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
+        self.datasets = _splits(name, root, download, dict(options or {}))
+        labels: list[str] = []
+        splits: list[str | None] = []
+        self.places: list[tuple[str, int]] = []
+        for split, dataset in self.datasets.items():
+            names = _labels(name, dataset)
+            labels += names
+            splits += [split or None] * len(names)
+            self.places += [(split, i) for i in range(len(names))]
+        super().__init__(labels, splits, **choices)
+
+    def image(self, index: int) -> Image.Image:
+        split, number = self.places[index]
+        return as_rgb(self.datasets[split][number][0])
+
+
+def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """By train, val and test; one data set under "" where it comes in one piece."""
+    make = getattr(datasets, name, None)
+    known = [n for n in datasets.__all__ if inspect.isclass(getattr(datasets, n))]
+    if name not in known or make is None:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(f"torchvision has no data set '{name}'. Near it: {', '.join(close)}")
+    keywords = inspect.signature(make).parameters
+    if "root" in keywords:
+        options["root"] = root
+    if "download" in keywords:
+        options["download"] = download
+    elif download:
+        raise ValueError(f"torchvision does not download {name}: get it by hand, see its documentation")
+    if "train" in keywords and "train" not in options:
+        return {"train": _made(name, make, train=True, **options), "test": _made(name, make, train=False, **options)}
+    if "split" in keywords and "split" not in options:
+        return _by_split(name, make, options)
+    return {"": _made(name, make, **options)}
+
+
+def _by_split(name: str, make: Any, options: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for split, words in SPLIT_NAMES.items():
+        for word in words:
+            try:
+                found[split] = _made(name, make, split=word, **options)
+                break
+            except UnknownSplitError:
+                continue
+    if "train" not in found:
+        raise ValueError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
+    return found
+
+
+class UnknownSplitError(ValueError):
+    """A data set has no split of that name."""
+
+
+def _made(name: str, make: Any, **options: Any) -> Any:
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}. Its keywords go into data.options={{key: value}}") from error
+    except ValueError as error:
+        if "split" in options and "Unknown value" in str(error):
+            raise UnknownSplitError(str(error)) from error
+        raise
+    except RuntimeError as error:  # its files are not there, or not whole
+        raise ValueError(
+            f"{name}: {str(error).splitlines()[0]} Looked in {options.get('root')}: data.root=<folder> names another "
+            f"place, data.download=true gets it."
+        ) from error
+
+
+def _labels(name: str, dataset: Any) -> Sequence[str]:
+    """The name of each sample's class, without decoding images where the data set keeps its labels at hand."""
+    numbers = next((getattr(dataset, a) for a in LABEL_ATTRIBUTES if _fits(getattr(dataset, a, None), dataset)), None)
+    if numbers is None:
+        numbers = [dataset[i][1] for i in progress(range(len(dataset)), len(dataset), f"labels of {name}")]
+    try:
+        numbers = [int(number) for number in numbers]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not a data set of images with one class each") from error
+    classes = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
+    if classes is None or len(classes) <= max(numbers):
+        width = len(str(max(numbers)))  # so that they sort as numbers do
+        return [str(number).zfill(width) for number in numbers]
+    names = [name if isinstance(name, str) else ", ".join(name) for name in classes]
+    return [names[number] for number in numbers]
+
+
+def _fits(values: Any, dataset: Any) -> bool:
+    return values is not None and hasattr(values, "__len__") and len(values) == len(dataset)
