@@ -5,13 +5,13 @@ from torch import nn
 from thaw.backbones.backbone import Backbone, InputSpec
 
 
-def backbone(weights: None = None, dropout: float = 0.2) -> Backbone:
+def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> Backbone:
     stages = {
-        "stem": _block(1, 8, dropout),
+        "stem": _block(channels, 8, dropout),
         "layer1": _block(8, 8, dropout),
         "layer2": nn.Sequential(_block(8, 16, dropout), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     }
-    return Backbone(stages, num_features=16, input_spec=InputSpec(8, 1, (0.3,), (0.35,)))
+    return Backbone(stages, num_features=16, input_spec=InputSpec(8, channels, (0.3,) * channels, (0.35,) * channels))
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:

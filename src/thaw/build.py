@@ -23,6 +23,7 @@ from thaw.freezing.phase import Plan
 from thaw.loggers import MetricsCSV
 from thaw.network import Network, new_head
 from thaw.run_folder import RunFolder, weights_file
+from thaw.task import SingleLabel
 
 
 def data(cfg: DictConfig) -> Source:
@@ -48,9 +49,13 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
-    task = make(cfg.task, **_class_weights(cfg, data), num_classes=data.num_classes)
     optimizer, schedule = make(cfg.optimizer), make(cfg.schedule)
-    return Classifier(network, task, data.class_names, plan, optimizer, schedule, mixing(cfg, data), cfg.seed)
+    weighed = task(cfg, data.num_classes, **_class_weights(cfg, data))
+    return Classifier(network, weighed, data.class_names, plan, optimizer, schedule, mixing(cfg, data), cfg.seed)
+
+
+def task(cfg: DictConfig, num_classes: int, **facts: Any) -> SingleLabel:
+    return make(cfg.task, num_classes=num_classes, **facts)
 
 
 def _class_weights(cfg: DictConfig, data: Source) -> dict[str, Any]:

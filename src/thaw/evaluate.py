@@ -21,9 +21,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
     run = RunFolder(cfg.run)
-    run_cfg, data, classifier = restore(run, cfg.data)
-    run_cfg.trainer.merge_with(cfg.trainer)
-    trainer = build.evaluation_trainer(run_cfg)
+    was, data = restore(run, cfg.data)
+    was.cfg.trainer.merge_with(cfg.trainer)
+    classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
+    trainer = build.evaluation_trainer(was.cfg)
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(classifier, datamodule=data, verbose=False)[0])
     (run.path / f"evaluate_{cfg.split}.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -202,8 +202,8 @@ def trained(run: RunFolder) -> Trained:
     return Trained(cfg, class_names, backbone, network.eval())
 
 
-def restore(run: RunFolder, data_changes: DictConfig) -> tuple[DictConfig, "Source", "Classifier"]:
-    """Everything that was trained, and the data it was trained on, or other data: `data_changes` says."""
+def restore(run: RunFolder, data_changes: DictConfig) -> tuple[Trained, "Source"]:
+    """And the data it was trained on, or other data of the same classes: `data_changes` says."""
     from thaw import build
 
     was = trained(run)
@@ -211,7 +211,7 @@ def restore(run: RunFolder, data_changes: DictConfig) -> tuple[DictConfig, "Sour
     data = build.data(was.cfg)
     data.align(was.class_names)
     data.use_input_spec(was.backbone.input_spec)
-    return was.cfg, data, build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
+    return was, data
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:

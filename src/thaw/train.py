@@ -44,7 +44,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
         run_folder.load_best(trainer, classifier)
-        trainer.test(classifier, data, verbose=False)
+        if len(data.splits.test):
+            trainer.test(classifier, data, verbose=False)
         metrics = run.save(classifier, trainer, cfg.monitor)
         log.info(run.report())
     return metrics

@@ -50,14 +50,14 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Library:
-    """The same network as its own library makes it: exported weights load there, without thaw."""
+    """How to build the same network where exported weights are loaded: by its own library, without thaw."""
 
     imports: str
     """`import ...`"""
     build: Sequence[str]
     """Lines of Python that make `network`, with `{num_classes}` where the number of classes goes."""
-    head: str
-    """Where the head's linear layer is in it."""
+    head: str | None
+    """Where the head's linear layer is in it; None where `network` is a thaw.network.Network."""
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ class Backbone:
     """D, the width of those features."""
     input_spec: InputSpec
     library: Library | None = None
-    """None where the network is thaw's own."""
+    """None where nobody else can build it: it is exported whole only."""

@@ -6,13 +6,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.backbone import Backbone, InputSpec
+from thaw.backbones.backbone import Backbone, InputSpec, Library
 from thaw.backbones.weights import load_weights
 
 WEIGHTS = Path(__file__).with_name("glyphs.safetensors")
 INPUT_SPEC = InputSpec(size_px=16, channels=1, mean=(0.3,), std=(0.37,))
 WIDTHS = (24, 24, 48, 96, 128)
 """Channels after stem, stage1 ... stage4."""
+
+LIBRARY = Library(
+    imports="from thaw.backbones.glyphs import WIDTHS, glyphs; from thaw.network import Network, new_head",
+    build=["network = Network(glyphs(weights=None).stages, new_head(WIDTHS[-1], {num_classes}, dropout=0.0))"],
+    head=None,
+)
 
 
 def glyphs(weights: str | Path | None = "default") -> Backbone:
@@ -23,7 +29,7 @@ def glyphs(weights: str | Path | None = "default") -> Backbone:
     stages["stage4"] = nn.Sequential(stages["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if weights is not None:
         load_weights(nn.ModuleDict(stages), WEIGHTS if weights == "default" else weights)
-    return Backbone(stages, num_features=WIDTHS[-1], input_spec=INPUT_SPEC)
+    return Backbone(stages, WIDTHS[-1], INPUT_SPEC, LIBRARY)
 
 
 class Residual(nn.Module):

@@ -23,10 +23,13 @@ class Digits(Source):
         super().__init__(digits.target.astype(np.int64), [str(name) for name in digits.target_names], **choices)
         self.images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8); ink is 0..16 in the source
 
+    def image(self, index: int) -> Image.Image:
+        return Image.fromarray(self.images[index])
+
     def dataset(self) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         transform = evaluation_transform(self.input_spec)
-        images = torch.stack([transform(Image.fromarray(image)) for image in self.images])
+        images = torch.stack([transform(self.image(index)) for index in range(len(self.images))])
         return ImagesInMemory(normalise(images, self.input_spec), torch.from_numpy(self.targets))
 
 

@@ -39,9 +39,7 @@ def _decode(source: Any, file: Path, finish: Callable[[Image.Image], Image.Image
             warnings.simplefilter("ignore")  # of Pillow, about odd metadata and large photographs
             with Image.open(source) as opened:
                 return finish(opened)
-    except UnidentifiedImageError:
-        raise ValueError(_not_an_image(file)) from None
-    except FileNotFoundError:
+    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
         raise ValueError(_not_an_image(file)) from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large ({error})") from None

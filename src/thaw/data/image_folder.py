@@ -81,14 +81,18 @@ def _folders(folder: Path, notes: list[str]) -> Iterator[Path]:
 def _images(folder: Path, notes: list[str]) -> Iterator[Path]:
     """In `folder` and below it."""
     seen = set()
-    for place, inside, _ in os.walk(folder, followlinks=True, onerror=_raise):
-        if (real := os.path.realpath(place)) in seen:  # a link to a folder above
+    for name, inside, _ in os.walk(folder, followlinks=True, onerror=_raise):
+        place = Path(name)
+        if (real := place.resolve()) in seen:  # links in a circle
             inside.clear()
             continue
         seen.add(real)
-        notes += [f"{Path(place) / name} (hidden)" for name in inside if _hidden(name)]
-        inside[:] = sorted(name for name in inside if not _hidden(name))
-        yield from _images_here(Path(place), notes)
+        above = [name for name in inside if real.is_relative_to((place / name).resolve())]
+        hidden = [name for name in inside if _hidden(name)]
+        notes += [f"{place / name} (a link to a folder above)" for name in above]
+        notes += [f"{place / name} (hidden)" for name in hidden]
+        inside[:] = sorted(set(inside).difference(above, hidden))
+        yield from _images_here(place, notes)
 
 
 def _images_here(folder: Path, notes: list[str]) -> list[Path]:

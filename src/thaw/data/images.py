@@ -1,7 +1,6 @@
 """Sources that read one image at a time, and the dataset that makes batches of them."""
 
 import os
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,10 +44,6 @@ class ImageSource(Source):
         workers = default_workers() if num_workers is None else num_workers
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
         self.augment, self.flip_probability = augment, flip_probability
-
-    @abstractmethod
-    def image(self, index: int) -> Image.Image:
-        """Sample number `index`, RGB."""
 
     @property
     def augments(self) -> bool:

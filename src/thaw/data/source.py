@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
+from PIL import Image
 from rich.markup import escape
 from rich.table import Column, Table
 from torch.utils.data import DataLoader, Dataset
@@ -129,6 +130,10 @@ class Source(LightningDataModule):
     def counts(self, indices: Indices) -> list[int]:
         """How many of these samples each class has."""
         return np.bincount(self.targets[indices], minlength=len(self.class_names)).tolist()
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """Sample number `index`, as it is before any transform."""
 
     def use_input_spec(self, spec: InputSpec) -> None:
         """Told once, by the network: how its inputs must look."""

@@ -18,8 +18,9 @@ class Splits:
 
 
 def random_splits(targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Stratified: each class is split in the same proportions. The fractions are of all samples."""
-    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed)
+    """Stratified: each class is split in the same proportions. The fractions are of all samples; a `test_fraction` of
+    0 makes no test split."""
+    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed, may_be_none=True)
     train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
     return Splits(train, val, test)
 
@@ -34,7 +35,9 @@ def completed_splits(
         raise ValueError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if not len(parts[name]):
-            parts["train"], parts[name] = _stratified(parts["train"], targets, f"{name}_fraction", fraction, seed)
+            parts["train"], parts[name] = _stratified(
+                parts["train"], targets, f"{name}_fraction", fraction, seed, may_be_none=name == "test"
+            )
     return Splits(**parts)
 
 
@@ -79,8 +82,10 @@ def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, 
 
 
 def _stratified(
-    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int
+    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int, may_be_none: bool = False
 ) -> tuple[Indices, Indices]:
+    if fraction == 0 and may_be_none:
+        return indices, indices[:0]
     if not 0 < fraction < 1:
         raise ValueError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
     try:

@@ -41,7 +41,7 @@ def _delimited(file: Path, encoding: str) -> Iterator[Row]:
             try:
                 values: dict[Any, Any] | None = next(reader, None)
             except csv.Error as error:
-                raise ValueError(f"{file.name}, line {reader.line_num}: {error}") from error
+                raise ValueError(f"{file.name}, line {reader.reader.line_num}: {error}") from error
             if values is None:
                 return
             place = f"{file.name}, line {reader.line_num}: "

@@ -1,0 +1,317 @@
+"""Seconds an epoch and accuracy of thaw, a hand-written loop, Lightning's BackboneFinetuning and fastai's fine_tune.
+
+    python scripts/benchmark_images.py --data <folder with train/ and val/> --weights <file>
+
+The same photographs, network, weights, epochs (first only the head, then everything), batch size, augmentation and
+loader processes for each. Every contender runs in a process of its own, in turn; the table shows medians over the seeds
+of seconds, and the mean of accuracies on val/. An epoch is its training and its validation.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from typing import Any, cast
+
+CONTENDERS = ("thaw", "hand", "lightning", "fastai")
+
+
+def main() -> None:
+    choices = arguments()
+    if choices.only is not None:
+        print(json.dumps(globals()[choices.only](choices)))
+        return
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in choices.contenders}
+    for seed in range(choices.seeds):
+        for name in choices.contenders:
+            command = [sys.executable, __file__, *sys.argv[1:], "--only", name, "--seed", str(seed)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                print(f"{name} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            results[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(name, seed, results[name][-1], file=sys.stderr)
+    print(table(results))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a folder with train/<class>/* and val/<class>/*")
+    parser.add_argument("--weights", required=True, help="of the network without its head, by the library's names")
+    parser.add_argument("--library", choices=("timm", "torchvision"), default="timm")
+    parser.add_argument("--name", default="mobilenetv2_035")
+    parser.add_argument("--options", type=json.loads, default={"pad_type": "same"}, help="JSON, for the builder")
+    parser.add_argument("--mean", type=float, default=0.5)
+    parser.add_argument("--std", type=float, default=0.5)
+    parser.add_argument("--size-px", type=int, default=96)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--frozen-epochs", type=int, default=10)
+    parser.add_argument("--full-epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each contender")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--thaw", nargs="*", default=[], help="more overrides for thaw")
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = ["| | s / frozen epoch | s / full epoch | total s | val accuracy |", "|---|---|---|---|---|"]
+    for name, runs in results.items():
+        if runs:
+            frozen, full, total = (statistics.median(run[key] for run in runs) for key in ("frozen", "full", "total"))
+            accuracies = [run["accuracy"] for run in runs]
+            spread = f" ± {statistics.stdev(accuracies):.3f}" if len(runs) > 1 else ""
+            mean = statistics.mean(accuracies)
+            lines.append(f"| {name} | {frozen:.2f} | {full:.2f} | {total:.1f} | {mean:.3f}{spread} |")
+    return "\n".join(lines)
+
+
+def result(choices: argparse.Namespace, begin: float, marks: list[float], accuracy: float) -> dict[str, float]:
+    """`marks`: the time at which each epoch was over, and before them that at which the first began."""
+    seconds = [later - earlier for earlier, later in pairwise(marks)]
+    # The first epoch of each kind also warms up: workers, memory, kernels.
+    frozen, full = seconds[: choices.frozen_epochs], seconds[choices.frozen_epochs :]
+    return {
+        "frozen": statistics.median(frozen[1:] or frozen),
+        "full": statistics.median(full[1:] or full),
+        "total": time.perf_counter() - begin,
+        "accuracy": accuracy,
+    }
+
+
+def thaw(choices: argparse.Namespace) -> dict[str, float]:
+    from hydra import compose, initialize_config_dir
+    from lightning import Callback, seed_everything
+
+    from thaw import build
+    from thaw.command import CONF
+    from thaw.run_folder import load_best, open_run
+
+    class Marks(Callback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_train_start(self, *_: Any) -> None:
+            self.times.append(time.perf_counter())
+
+        def on_train_epoch_end(self, *_: Any) -> None:
+            self.times.append(time.perf_counter())
+
+    three = f"[{','.join(['{}'] * 3)}]"
+    overrides = [
+        f"backbone={choices.library}",
+        f"backbone.name={choices.name}",
+        f"backbone.weights={choices.weights}",
+        f"backbone.options={json.dumps(choices.options).replace(chr(34), '')}",
+        f"backbone.image_size_px={choices.size_px}",
+        "backbone.mean=" + three.format(*[choices.mean] * 3),
+        "backbone.std=" + three.format(*[choices.std] * 3),
+        "data=image_folder",
+        f"data.root={choices.data}",
+        f"data.batch_size={choices.batch_size}",
+        f"data.num_workers={choices.workers}",
+        "data.test_fraction=0",
+        f"freezing.probe_epochs={choices.frozen_epochs}",
+        f"freezing.full_epochs={choices.full_epochs}",
+        f"seed={choices.seed}",
+        f"run_folder={tempfile.mkdtemp()}/run",
+        *choices.thaw,
+    ]
+    begin = time.perf_counter()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg, run = open_run(compose("train", overrides))
+    seed_everything(cfg.seed, verbose=False)
+    data = build.data(cfg)
+    backbone = build.backbone(cfg)
+    data.use_input_spec(backbone.input_spec)
+    network = build.network(cfg, backbone, data.num_classes)
+    plan = build.plan(cfg, network)
+    classifier = build.classifier(cfg, data, network, plan)
+    run.begin(cfg, data)
+    trainer = build.trainer(cfg, plan, run)
+    marks = Marks()
+    cast(Any, trainer).callbacks.append(marks)
+    trainer.fit(classifier, data)
+    outcome = result(choices, begin, marks.times, 0.0)
+    load_best(trainer, classifier)
+    metrics = trainer.validate(classifier, data, verbose=False)[0]
+    return {**outcome, "accuracy": metrics["accuracy/val"]}
+
+
+def pretrained(choices: argparse.Namespace) -> tuple[Any, int]:
+    """The library's network without its head, and the width of its features."""
+    if choices.library == "timm":
+        import timm
+        from safetensors.torch import load_file
+
+        body = timm.create_model(choices.name, num_classes=0, **choices.options)
+        body.load_state_dict(load_file(choices.weights), strict=False)
+        return body, cast(Any, body).head_hidden_size
+    from torch import nn
+
+    from thaw.backbones.torchvision import torchvision
+
+    backbone = torchvision(choices.name, choices.weights, options=choices.options)
+    return nn.Sequential(*backbone.stages.values()), backbone.num_features
+
+
+def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    size, last = choices.size_px, [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    last.append(v2.Normalize([choices.mean] * 3, [choices.std] * 3))
+    training = v2.Compose([v2.RandomResizedCrop(size, (0.35, 1.0)), v2.RandomHorizontalFlip(), *last])
+    evaluation = v2.Compose([v2.Resize(round(size / 0.875)), v2.CenterCrop(size), *last])
+    shared = {"batch_size": choices.batch_size, "num_workers": choices.workers, "persistent_workers": True}
+    train_data = ImageFolder(f"{choices.data}/train", training)
+    train = DataLoader(train_data, shuffle=True, **shared)
+    val = DataLoader(ImageFolder(f"{choices.data}/val", evaluation), **shared)
+    return train, val, len(train_data.classes)
+
+
+def hand(choices: argparse.Namespace) -> dict[str, float]:
+    """As most people write it: plain fp32, the head's rate first and a lower one for everything then."""
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    torch.manual_seed(choices.seed)
+    begin = time.perf_counter()
+    train, val, classes = loaders(choices)
+    body, width = pretrained(choices)
+    network = nn.Sequential(body, nn.Linear(width, classes))
+    marks, accuracy = [time.perf_counter()], 0.0
+    for epochs, parameters, lr in (
+        (choices.frozen_epochs, network[1].parameters(), 3e-3),
+        (choices.full_epochs, network.parameters(), 1e-3),
+    ):
+        body.requires_grad_(epochs == choices.full_epochs and lr == 1e-3)
+        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
+        for _ in range(epochs):
+            network.train()
+            if lr == 3e-3:
+                body.eval()
+            for images, labels in train:
+                loss = cross_entropy(network(images), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            network.eval()
+            right = 0
+            with torch.no_grad():
+                for images, labels in val:
+                    right += (network(images).argmax(1) == labels).sum().item()
+            accuracy = max(accuracy, right / len(val.dataset))
+            marks.append(time.perf_counter())
+    return result(choices, begin, marks, accuracy)
+
+
+def lightning(choices: argparse.Namespace) -> dict[str, float]:
+    import torch
+    from lightning import LightningModule, Trainer, seed_everything
+    from lightning.pytorch.callbacks import BackboneFinetuning
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    seed_everything(choices.seed, verbose=False)
+
+    class Module(LightningModule):
+        def __init__(self, body: nn.Module, width: int, classes: int):
+            super().__init__()
+            self.backbone, self.head = body, nn.Linear(width, classes)
+            self.right = self.accuracy = 0.0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.right += (self.head(self.backbone(batch[0])).argmax(1) == batch[1]).sum().item()
+
+        def on_validation_epoch_end(self) -> None:
+            if not self.trainer.sanity_checking:
+                self.accuracy = max(self.accuracy, self.right / len(val.dataset))
+                marks.append(time.perf_counter())
+            self.right = 0.0
+
+        def on_train_start(self) -> None:
+            marks.append(time.perf_counter())
+
+        def configure_optimizers(self) -> Any:
+            trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            return torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
+
+    marks: list[float] = []
+    begin = time.perf_counter()
+    train, val, classes = loaders(choices)
+    module = Module(*pretrained(choices), classes)
+    finetuning = BackboneFinetuning(unfreeze_backbone_at_epoch=choices.frozen_epochs, backbone_initial_lr=1e-3)
+    trainer = Trainer(
+        max_epochs=choices.frozen_epochs + choices.full_epochs,
+        callbacks=[finetuning],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tempfile.mkdtemp(),
+    )
+    trainer.fit(module, train, val)
+    return result(choices, begin, marks, module.accuracy)
+
+
+def fastai(choices: argparse.Namespace) -> dict[str, float]:
+    import fastai.callback.schedule  # noqa: F401  # gives learners their fine_tune
+    from fastai.callback.core import Callback
+    from fastai.callback.progress import ProgressCallback
+    from fastai.data.transforms import Normalize
+    from fastai.learner import Learner
+    from fastai.metrics import accuracy
+    from fastai.torch_core import params, set_seed
+    from fastai.vision.augment import Flip, RandomResizedCrop
+    from fastai.vision.data import ImageDataLoaders
+    from torch import nn
+
+    class Marks(Callback):
+        def after_epoch(self) -> None:
+            marks.append(time.perf_counter())
+
+    set_seed(choices.seed)
+    begin = time.perf_counter()
+    data = ImageDataLoaders.from_folder(
+        choices.data,
+        train="train",
+        valid="val",
+        item_tfms=RandomResizedCrop(choices.size_px, min_scale=0.35),
+        batch_tfms=[Flip(), Normalize.from_stats([choices.mean] * 3, [choices.std] * 3, cuda=False)],
+        bs=choices.batch_size,
+        num_workers=choices.workers,
+        device="cpu",
+    )
+    body, width = pretrained(choices)
+    network = nn.Sequential(body, nn.Linear(width, data.c))
+    learner = Learner(
+        data,
+        network,
+        loss_func=nn.CrossEntropyLoss(),
+        metrics=accuracy,
+        splitter=lambda m: [params(m[0]), params(m[1])],
+        cbs=[Marks()],
+    )
+    learner.remove_cb(ProgressCallback)
+    marks = [time.perf_counter()]
+    with learner.no_logging():
+        learner.fine_tune(choices.full_epochs, freeze_epochs=choices.frozen_epochs)
+    value = float(learner.recorder.values[-1][-1])
+    return result(choices, begin, marks, value)
+
+
+if __name__ == "__main__":
+    main()

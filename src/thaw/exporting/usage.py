@@ -1,0 +1,30 @@
+"""The lines of Python that load an exported file."""
+
+from pathlib import Path
+
+from thaw.backbones.backbone import Backbone, Library
+from thaw.exporting.deployed import Deployed
+
+
+def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
+    """They make `network`; of parameters alone it takes normalised images and gives logits."""
+    if form == "exported_program":
+        return ["import torch", f"network = torch.export.load({str(file)!r}).module()"]
+    if form == "onnx":
+        return ["import onnxruntime", f"network = onnxruntime.InferenceSession({str(file)!r})"]
+    read = {
+        "state_dict": ["import torch", f'tensors = torch.load({str(file)!r}, weights_only=True)["state_dict"]'],
+        "safetensors": ["from safetensors.torch import load_file", f"tensors = load_file({str(file)!r})"],
+    }[form]
+    library = require_library(deployed.backbone)
+    build = [line.format(num_classes=len(deployed.class_names)) for line in library.build]
+    return [*read, library.imports, *build, "network.load_state_dict(tensors)"]
+
+
+def require_library(backbone: Backbone) -> Library:
+    if backbone.library is None:
+        raise ValueError(
+            "this backbone has no `library`, which says how to build its network without thaw: parameters alone would "
+            "be of no use. Type format=onnx or format=exported_program."
+        )
+    return backbone.library

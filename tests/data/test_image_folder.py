@@ -1,0 +1,234 @@
+"""Folders of photographs: layouts, names, what is odd and what is refused."""
+
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from tests.data.zoo import bad_files, odd_images
+from tests.photos import photos
+from thaw import build
+from thaw.backbones.backbone import InputSpec
+from thaw.check import check
+from thaw.data.image_files import ImageFiles
+from thaw.data.sampler import Key
+
+Config = Callable[..., DictConfig]
+
+SPEC = InputSpec(20, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.8)
+
+
+@pytest.fixture
+def source(config: Config, tmp_path: Path) -> Callable[..., ImageFiles]:
+    """The data of a folder, by default one with 8 photographs each of blue, green and red."""
+
+    def build_source(root: Path | None = None, *choices: str) -> ImageFiles:
+        root = root or photos(tmp_path)
+        data = build.data(config("data=image_folder", f"data.root={root}", "data.num_workers=0", *choices))
+        data.use_input_spec(SPEC)
+        assert isinstance(data, ImageFiles)
+        return data
+
+    return build_source
+
+
+def split_folders(root: Path, **splits: tuple[str, ...]) -> Path:
+    """root/<split>/<class>/* with four photographs each."""
+    made = photos(root / "made", per_class=12)
+    for number, (split, classes) in enumerate(splits.items()):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for i in range(4):
+                shutil.copy(made / name / f"{number * 4 + i}.png", root / split / name)
+    shutil.rmtree(root / "made")
+    return root
+
+
+ALL = ("blue", "green", "red")
+
+
+def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFiles]) -> None:
+    data = source()
+    assert data.class_names == ["blue", "green", "red"]
+    assert [sum(data.counts(part)) for part in data.parts.values()] == [16, 4, 4]
+    everything = np.concatenate(list(data.parts.values()))
+    assert sorted(everything) == list(range(24))
+    assert all(min(data.counts(part)) >= 1 for part in data.parts.values())
+    for index, file in enumerate(data.files):
+        assert data.class_names[data.targets[index]] == file.parent.name
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "dev", "Validation"])
+def test_folders_of_splits_are_taken_as_they_are(source: Callable[..., ImageFiles], tmp_path: Path, val: str) -> None:
+    data = source(split_folders(tmp_path / "root", train=ALL, **{val: ALL}, test=ALL))
+    for name, part in data.parts.items():
+        assert {data.files[i].parent.parent.name for i in part} == {val if name == "val" else name}
+        assert data.counts(part) == [4, 4, 4]
+
+
+def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = split_folders(tmp_path / "root", train=ALL, test=ALL)
+    data = source(root, "data.val_fraction=0.25")
+    assert [data.counts(part) for part in data.parts.values()] == [[3, 3, 3], [1, 1, 1], [4, 4, 4]]
+    shutil.rmtree(root / "test")
+    without = source(root, "data.val_fraction=0.25", "data.test_fraction=0")
+    assert [sum(without.counts(part)) for part in without.parts.values()] == [9, 3, 0]
+
+
+def test_a_split_that_lacks_a_class_does_not_shift_labels(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    data = source(split_folders(tmp_path / "root", train=ALL, val=("green", "red"), test=ALL))
+    assert data.class_names == list(ALL)
+    for index in data.splits.val:
+        assert data.class_names[data.targets[index]] == data.files[index].parent.name
+    assert "warning: val has no image of the class blue" in data.report()
+    with pytest.raises(ValueError, match="no training sample of the class blue: it could never be learnt"):
+        source(split_folders(tmp_path / "other", train=("green", "red"), val=ALL, test=ALL))
+
+
+def test_classes_called_like_splits_and_accents_written_apart(
+    source: Callable[..., ImageFiles], tmp_path: Path
+) -> None:
+    root = photos(tmp_path)
+    (root / "blue").rename(root / "train")
+    (root / "red").rename(root / unicodedata.normalize("NFD", "café"))
+    assert source(root).class_names == [unicodedata.normalize("NFC", "café"), "green", "train"]
+
+
+def test_what_is_not_used_is_said(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    (root / ".git").mkdir()
+    (root / "__MACOSX").mkdir()
+    (root / "empty").mkdir()
+    (root / "red/deeper").mkdir()
+    shutil.copy(root / "red/0.png", root / "red/deeper/x.png")
+    shutil.copy(root / "red/0.png", root / "red/._0.png")
+    shutil.copy(root / "red/0.png", root / "stray.png")
+    (root / "red/notes.txt").write_text("mine")
+    os.symlink(root, root / "red/loop")
+    data = source(root)
+    report = data.report()
+    assert data.class_names == list(ALL)
+    assert len(data.files) == 25, "the one below red/deeper is used, the loop is not followed"
+    for said in (".git (hidden)", "__MACOSX (hidden)", "empty (a folder without images)", "._0.png (hidden)"):
+        assert said in report
+    assert "notes.txt (not an image by its name)" in report
+    assert "stray.png (outside the folders of the classes)" in report
+    assert "red/deeper/x.png" in report, "identical to another"
+
+
+def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = split_folders(tmp_path / "root", train=ALL, val=ALL, test=ALL)
+    shutil.copy(root / "train/red/0.png", root / "test/red/again.png")
+    shutil.copy(root / "train/red/1.png", root / "train/blue/also.png")
+    report = source(root).report()
+    assert "1 groups of identical files lie in different splits" in report
+    assert f"{root}/test/red/again.png = {root}/train/red/0.png" in report
+    assert "1 groups of identical files have different labels" in report
+
+
+def test_every_bad_file_is_an_error_or_left_out_and_counted(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    bad = bad_files(root / "red")
+    with pytest.raises(ValueError, match=rf"{len(bad)} of {24 + len(bad)} images cannot be loaded") as error:
+        source(root)
+    for file, said in bad.items():
+        assert any(str(file) in line and said in line for line in str(error.value).splitlines()), file
+    assert "data.on_bad=leave_out" in str(error.value)
+    data = source(root, "data.on_bad=leave_out")
+    assert len(data.files) == 24
+    assert f"{len(bad)} left out, as data.on_bad says" in data.report()
+    assert f"{len(bad)} images were left out" in data.summary()
+    for file in bad:
+        assert str(file) in data.report()
+
+
+def test_odd_images_become_batches(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    zoo = odd_images(root / "odd")
+    data = source(root)
+    assert len(data.files) == 24 + len(zoo)
+    for augment in ("none", "light", "strong"):
+        data.augment = augment
+        batch = data.dataset()[Key(list(range(len(data.files))), 3)]
+        assert batch.inputs.shape == (len(data.files), 3, 20, 20)
+        assert batch.inputs.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda root: None, "does not exist"),
+        (lambda root: root.write_text("x"), "is not a folder"),
+        (lambda root: root.mkdir(), "a folder for each class is expected"),
+        (lambda root: photos(root.parent).joinpath("red").rename(root), "a folder for each class is expected"),
+        (lambda root: split_folders(root, val=ALL, test=ALL), "but no folder train"),
+        (lambda root: split_folders(root, train=ALL, val=ALL, valid=ALL), "are the same split"),
+        (lambda root: split_folders(root, only=("red",)), "at least two classes"),
+        (lambda root: photos(root, per_class=2).rename(root.parent / "r2"), "does not exist|for each class"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(
+    source: Callable[..., ImageFiles], tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path / "root")
+    with pytest.raises(ValueError, match=said):
+        source(tmp_path / "root")
+
+
+def test_too_few_images_are_named_by_class(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    for number in range(2, 8):
+        (root / f"green/{number}.png").unlink()
+    with pytest.raises(ValueError, match=r"at least 3 samples, one for each part of the data; too few: green \(2\)"):
+        source(root)
+
+
+def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageFiles]) -> None:
+    data = source(None, "data.augment=strong")
+    first, again = data.dataset(), data.dataset()
+    whole = first[Key([0, 9, 17], 2)]
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert torch.equal(again[Key([0, 9, 17], 2)].inputs, whole.inputs)
+    assert torch.equal(again[Key([17], 2)].inputs[0], whole.inputs[2]), "whatever is beside it"
+    assert torch.equal(torch.get_rng_state(), state), "and takes nothing from others"
+    assert not torch.equal(again[Key([0, 9, 17], 3)].inputs, whole.inputs)
+    assert torch.equal(whole.target, torch.from_numpy(data.targets)[[0, 9, 17]])
+    evaluation = first[Key([0, 9, 17], None)].inputs
+    assert torch.equal(evaluation, first[Key([0, 9, 17], None)].inputs)
+
+
+def test_training_augments_with_workers_as_without_and_evaluation_does_not(
+    config: Config, source: Callable[..., ImageFiles], tmp_path: Path
+) -> None:
+    data = source()
+    other = build.data(config("data=image_folder", f"data.root={tmp_path / 'photos'}", "data.num_workers=2"))
+    other.use_input_spec(SPEC)
+    for loader in ("train_dataloader", "val_dataloader"):
+        for one, two in zip(getattr(data, loader)(), getattr(other, loader)(), strict=True):
+            assert torch.equal(one.inputs, two.inputs)
+            assert torch.equal(one.index, two.index)
+            plain = data.dataset()[Key(one.index.tolist(), None)].inputs
+            assert torch.equal(one.inputs, plain) == (loader == "val_dataloader")
+
+
+def test_images_are_normalised_last(source: Callable[..., ImageFiles]) -> None:
+    data = source()
+    batch = next(iter(data.val_dataloader()))
+    normalised = data.on_after_batch_transfer(batch, 0)
+    assert torch.allclose(normalised.inputs, (batch.inputs.float() / 255 - 0.5) / 0.5, atol=1e-6)
+
+
+def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    Image.new("RGB", (4, 4)).save(root / "red/also.png")
+    report = check(config("data=image_folder", f"data.root={root}", name="check"))
+    assert "3 classes" in report
+    assert "red" in report

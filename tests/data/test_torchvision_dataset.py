@@ -1,0 +1,72 @@
+"""Data sets of torchvision by name, on files that look like theirs."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from PIL import Image
+
+from thaw import build
+from thaw.data.source import Source
+
+Config = Callable[..., DictConfig]
+Named = Callable[..., Source]
+
+
+@pytest.fixture
+def named(config: Config, tmp_path: Path) -> Named:
+    def build_source(name: str, *choices: str) -> Source:
+        return build.data(
+            config(
+                "data=torchvision_dataset", f"data.name={name}", f"data.root={tmp_path}", "data.num_workers=0", *choices
+            )
+        )
+
+    return build_source
+
+
+def test_one_in_one_piece_is_split_here(named: Named) -> None:
+    data = named("FakeData", "data.options={size: 60, num_classes: 3, image_size: [3, 16, 16]}")
+    assert data.class_names == ["0", "1", "2"]
+    assert sum(sum(data.counts(part)) for part in data.parts.values()) == 60
+    assert data.image(7).size == (16, 16)
+
+
+def test_one_with_train_and_test_keeps_them(named: Named, tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for stem, count in (("train", 40), ("t10k", 20)):
+        images = generator.integers(0, 255, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + images.tobytes())
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
+    data = named("MNIST", "data.val_fraction=0.25")
+    assert data.class_names[3] == "3 - three"
+    assert [sum(data.counts(part)) for part in data.parts.values()] == [30, 10, 20]
+    assert data.image(0).mode == "RGB"
+    assert data.targets[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+
+
+def test_one_with_named_splits_takes_those_it_has(named: Named, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        for country in ("AD", "AE"):
+            folder = tmp_path / "country211" / split / country
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.jpg")
+    data = named("Country211")
+    assert data.class_names == ["AD", "AE"]
+    assert [data.counts(part) for part in data.parts.values()] == [[3, 3]] * 3
+
+
+def test_unknown_absent_and_unsuitable_ones_are_met_with_what_to_do(named: Named) -> None:
+    with pytest.raises(ValueError, match=r"no data set 'CIFAR11'. Near it: CIFAR10"):
+        named("CIFAR11")
+    with pytest.raises(ValueError, match=r"CIFAR10: Dataset not found.*data.download=true"):
+        named("CIFAR10")
+    with pytest.raises(ValueError, match=r"FakeData: .*data.options=\{key: value\}"):
+        named("FakeData", "data.options={colour: red}")

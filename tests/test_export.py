@@ -1,0 +1,140 @@
+"""Exported files load where thaw is not, and say the same."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors import safe_open
+
+from tests.conftest import TINY
+from tests.data.zoo import odd_images
+from tests.photos import photos
+from thaw.data.image_file import load_image
+from thaw.data.transforms import evaluation_transform
+from thaw.export import export
+from thaw.exporting import formats, verify
+from thaw.exporting.run_onnx import preprocess
+from thaw.run_folder import RunFolder, trained
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+WITHOUT_THAW = "import sys; sys.modules['thaw'] = None\n"
+"""In front of what must not need it."""
+
+
+@pytest.fixture
+def run(config: Config, tmp_path: Path) -> Path:
+    """A finished run of torchvision's smallest network on photographs of three colours."""
+    quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
+    train(
+        config(
+            *quiet,
+            "data=image_folder",
+            f"data.root={photos(tmp_path)}",
+            "data.num_workers=0",
+            "backbone=torchvision",
+            "backbone.name=shufflenet_v2_x0_5",
+            "backbone.weights=none",
+            "backbone.image_size_px=32",
+            "freezing=full",
+            "freezing.epochs=1",
+        )
+    )
+    return tmp_path / "run"
+
+
+def exported(config: Config, run: Path, form: str) -> Path:
+    return export(config(f"run={run}", f"format={form}", "samples=8", name="export"))
+
+
+@pytest.mark.parametrize("form", ["state_dict", "safetensors", "exported_program", "onnx"])
+def test_each_format_agrees_and_the_card_says_how_to_load_it(
+    config: Config, run: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    file = exported(config, run, form)
+    assert "8 images: same classes" in capsys.readouterr().out
+    card = (file.parent / "model_card.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 5
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THAW + code], cwd=file.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
+        assert part in card
+
+
+def test_class_names_and_preprocessing_are_inside(config: Config, run: Path) -> None:
+    with safe_open(exported(config, run, "safetensors"), framework="pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["class_names"]) == ["blue", "green", "red"]
+    assert json.loads(metadata["preprocessing"])["4_center_crop_px"] == 32
+    content = torch.load(exported(config, run, "state_dict"), weights_only=True)
+    assert content["class_names"] == ["blue", "green", "red"]
+    assert content["preprocessing"] == json.loads(metadata["preprocessing"])
+    extra = {"class_names": "", "preprocessing": ""}
+    torch.export.load(exported(config, run, "exported_program"), extra_files=extra)
+    assert json.loads(extra["class_names"]) == ["blue", "green", "red"]
+
+
+def test_the_program_takes_batches_of_any_size(config: Config, run: Path) -> None:
+    program = torch.export.load(exported(config, run, "exported_program")).module()
+    images = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8)
+    whole = program(images)
+    assert torch.allclose(whole.sum(1), torch.ones(5))
+    for count in (1, 3):
+        assert torch.allclose(program(images[:count]), whole[:count], atol=1e-6)
+
+
+def test_an_export_that_does_not_agree_is_refused_and_removed(
+    config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off(*args: object) -> torch.Tensor:
+        return verify._exported_program(*args) + 2e-4  # type: ignore[arg-type]
+
+    monkeypatch.setitem(verify.RELOADED, "exported_program", off)
+    with pytest.raises(
+        ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
+    ):
+        exported(config, run, "exported_program")
+    assert not (run / "export/model.pt2").exists()
+
+
+def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, tmp_path: Path) -> None:
+    was = trained(RunFolder(run))
+    deployed = formats.Deployed(was.network, was.backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+    preprocessing = json.loads(deployed.metadata()["preprocessing"])
+    transform = evaluation_transform(was.backbone.input_spec)
+    for file in odd_images(tmp_path / "zoo"):
+        image = load_image(file)
+        assert np.array_equal(preprocess(image, preprocessing), transform(image).numpy()), file.name
+
+
+def test_wrong_choices_are_met_with_what_to_type(config: Config, run: Path) -> None:
+    with pytest.raises(ValueError, match="format is state_dict, safetensors, exported_program, onnx, not 'pickle'"):
+        exported(config, run, "pickle")
+    with pytest.raises(ValueError, match="samples is at least 1"):
+        export(config(f"run={run}", "format=state_dict", "samples=0", name="export"))
+
+
+def test_a_backbone_that_nobody_else_can_build_is_exported_whole_only(config: Config, tmp_path: Path) -> None:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    with pytest.raises(ValueError, match="Type format=onnx or format=exported_program"):
+        exported(config, tmp_path / "run", "safetensors")
+    assert exported(config, tmp_path / "run", "exported_program").exists()
+
+
+def test_the_shipped_backbone_is_loaded_with_thaw(config: Config, tmp_path: Path) -> None:
+    quiet = [choice for choice in TINY if "backbone" not in choice]
+    train(config(*quiet, "freezing=head_only", "freezing.epochs=1"))
+    assert exported(config, tmp_path / "run", "safetensors").exists()

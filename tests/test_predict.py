@@ -1,0 +1,122 @@
+"""Predictions of a finished run, of whatever names images."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.conftest import TINY
+from tests.data.zoo import bad_files, odd_images
+from tests.photos import COLOURS, photos
+from thaw.evaluate import evaluate
+from thaw.predict import predict
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+COLOUR_RUN = (
+    *TINY,
+    "data=image_folder",
+    "data.labels_per_class=null",
+    "data.num_workers=0",
+    "+backbone.channels=3",
+    "freezing=full",
+    "freezing.epochs=2",
+)
+
+
+@pytest.fixture
+def run(config: Config, tmp_path: Path) -> Path:
+    """A finished run on photographs of three colours, which are gone by now."""
+    root = photos(tmp_path)
+    train(config(*COLOUR_RUN, f"data.root={root}"))
+    shutil.move(root, tmp_path / "elsewhere")
+    return tmp_path / "run"
+
+
+def predicted(config: Config, run: Path, source: object, *choices: str) -> tuple[list[dict[str, str]], Path]:
+    file = predict(config(f"run={run}", f"input='{source}'", "num_workers=0", *choices, name="predict"))
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened)), file
+
+
+def test_a_row_an_image_with_all_probabilities(config: Config, run: Path, tmp_path: Path) -> None:
+    rows, file = predicted(config, run, tmp_path / "elsewhere", "top_k=2", "batch_size=5")
+    assert len(rows) == 24
+    assert list(rows[0]) == ["path", "label", "confidence", "top", *(f"p({colour})" for colour in sorted(COLOURS))]
+    records = [json.loads(line) for line in file.with_suffix(".jsonl").read_text().splitlines()]
+    for row, record in zip(rows, records, strict=True):
+        each = {name: float(row[f"p({name})"]) for name in COLOURS}
+        assert sum(each.values()) == pytest.approx(1, abs=1e-5)
+        assert row["label"] == max(each, key=lambda name: each[name])
+        assert float(row["confidence"]) == max(each.values())
+        assert record["probabilities"] == each
+        assert [name for name, _ in record["top"]] == sorted(each, key=lambda name: -each[name])[:2]
+        assert (record["path"], record["label"]) == (row["path"], row["label"])
+    again, _ = predicted(config, run, tmp_path / "elsewhere", "num_workers=2", f"output={tmp_path}/out/two")
+    assert [row["label"] for row in again] == [row["label"] for row in rows]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["two.csv", "two.jsonl"]
+
+
+def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "elsewhere"
+    metrics = evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate"))
+    data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
+    from thaw.run_folder import RunFolder, restore
+
+    _, data = restore(RunFolder(run), config("+data.root=" + str(root), f"run={run}", name="evaluate").data)
+    files = [str(data.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]
+    right = [data_rows[file]["label"] == Path(file).parent.name for file in files]
+    assert sum(right) / len(right) == pytest.approx(metrics["accuracy/test"])
+    loss = -torch.tensor([float(data_rows[f][f"p({Path(f).parent.name})"]) for f in files]).log().mean()
+    assert loss.item() == pytest.approx(metrics["loss/test"], abs=1e-5)
+
+
+def test_a_file_a_glob_and_a_table(config: Config, run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "elsewhere"
+    assert len(predicted(config, run, root / "red/3.png")[0]) == 1
+    assert len(predicted(config, run, f"{root}/*/[12].png")[0]) == 6
+    assert [row["path"] for row in predicted(config, run, root / "labels.csv")[0]][:1] == [str(root / "blue/0.png")]
+
+
+def test_bad_files_are_skipped_and_listed(
+    config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mixed"
+    good, bad = odd_images(folder), bad_files(folder)
+    rows, _ = predicted(config, run, folder, "batch_size=3")
+    assert {row["path"] for row in rows} == {str(file) for file in good}
+    shown = capsys.readouterr().out
+    assert f"{len(bad)} of {len(good) + len(bad)} files were skipped" in shown
+    assert all(f"{file}: " in shown for file in bad)
+    only_bad = tmp_path / "bad"
+    bad_files(only_bad)
+    with pytest.raises(ValueError, match="none of the files could be read"):
+        predicted(config, run, only_bad)
+    assert not (run / "predictions_bad.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("input=absent", "absent does not exist: name an image, a folder, a glob or a table"),
+        ("input='*.nothing'", "matches no file"),
+        ("input={tmp}", "no image in that folder"),
+        ("top_k=0", "top_k is at least 1"),
+        ("batch_size=0", "batch_size is at least 1"),
+        ("device=gpu3", "device=gpu3 cannot be used here"),
+        ("run={tmp}/none", "is no run folder"),
+    ],
+)
+def test_wrong_inputs_are_met_with_what_to_type(
+    config: Config, run: Path, tmp_path: Path, choice: str, said: str
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    choices = [f"run={run}", f"input={tmp_path}/elsewhere", choice.format(tmp=tmp_path / "nothing")]
+    with pytest.raises(ValueError, match=said):
+        predict(config(*choices, name="predict"))
