@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate sweep test test-all lint format types clean
+.PHONY: help install train evaluate check predict export sweep test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -25,6 +25,15 @@ export PYTHONPATH := $(CURDIR)/src
 
 train: install  ## train; ARGS="data=... backbone=... freezing=..."
 	$(BIN)/python -m thaw.train $(ARGS)
+
+check: install  ## look through data first; ARGS="data=image_folder data.root=..."
+	$(BIN)/python -m thaw.check $(ARGS)
+
+predict: install  ## classify images; ARGS="run=runs/... input=..."
+	$(BIN)/python -m thaw.predict $(ARGS)
+
+export: install  ## a file to give away; ARGS="run=runs/... format=onnx"
+	$(BIN)/python -m thaw.export $(ARGS)
 
 evaluate: install  ## measure a finished run again; ARGS="run=runs/..."
 	$(BIN)/python -m thaw.evaluate $(ARGS)

@@ -186,3 +186,8 @@ def test_a_real_command_line_leaves_with_code_1_and_one_message(tmp_path: Path, 
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("value", ["/x/señal", "a (1).jpg"])
+def test_values_that_hydra_cannot_read_come_with_what_to_type(refused: Refused, value: str) -> None:
+    assert f"\"data.root='{value}'\"" in refused("data=image_folder", f"data.root={value}")

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from tests.conftest import TINY
+from tests.photos import photos
+from thaw.data.images import default_workers
 from thaw.evaluate import evaluate
 from thaw.train import train
 
@@ -82,6 +84,7 @@ def test_evaluate_gives_the_metrics_of_the_run_to_the_last_digit(
         ("schedule=one_cycle", "head.dropout=0.3"),
         ("schedule=warmup_cosine", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
         ("schedule=constant", "optimizer=sgd", "callbacks=ema"),
+        ("mixing=mixup", "data.balance=sampler"),
     ],
 )
 def test_a_run_resumed_after_any_epoch_ends_bit_identical(
@@ -202,3 +205,60 @@ def test_debug_configurations_run(config: Config, tmp_path: Path, caplog: pytest
 )
 def test_other_choices_run(config: Config, choices: tuple[str, ...]) -> None:
     assert train(config(*TINY, *choices, "freezing=full", "freezing.epochs=2"))["loss/train"] < 3
+
+
+def test_augmented_images_resume_bit_identical_whatever_the_workers(config: Config, tmp_path: Path) -> None:
+    images = ("data=image_folder", f"data.root={photos(tmp_path)}", "data.labels_per_class=null", "mixing=cutmix")
+    choices = (*TINY, "+backbone.channels=3", *images, "data.augment=strong", "freezing.probe_epochs=1")
+    keep = ("freezing.full_epochs=2", "callbacks.checkpoint.save_top_k=-1", "data.batch_size=4")
+    train(config(*choices, *keep, f"data.num_workers={min(2, default_workers())}"))
+    whole = load_file(tmp_path / "run/weights.safetensors")
+    train(config(*choices, *keep, "data.num_workers=0", f"run_folder={tmp_path / 'alone'}"))
+    assert_same(load_file(tmp_path / "alone/weights.safetensors"), whole)
+    for epoch in range(2):
+        (checkpoint,) = (tmp_path / "run/checkpoints").glob(f"best-*-epoch{epoch:03d}.ckpt")
+        train(config(f"resume={checkpoint}"))
+        assert_same(load_file(tmp_path / "run/weights.safetensors"), whole)
+
+
+def test_a_head_of_other_classes_is_not_taken_over_even_if_as_many(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    root = photos(tmp_path)
+    choices = (*TINY, "+backbone.channels=3", "data=image_folder", f"data.root={root}", "data.labels_per_class=null")
+    short = ("freezing=head_only", "freezing.epochs=1", "data.num_workers=0")
+    train(config(*choices, *short))
+    again = (f"init_from={tmp_path / 'run'}", f"run_folder={tmp_path / 'two'}")
+    train(config(*choices, *short, *again))
+    assert "23 tensors matched, 0 missing" in caplog.text
+    caplog.clear()
+    (root / "red").rename(root / "amber")
+    train(config(*choices, *short, again[0], f"run_folder={tmp_path / 'three'}"))
+    assert "21 tensors matched, 2 missing (head.1.weight, head.1.bias), 0 surplus" in caplog.text
+    with pytest.raises(ValueError, match="trained on the classes blue, green, red; this data also has amber"):
+        evaluate(config(f"run={tmp_path / 'run'}", name="evaluate"))
+    with pytest.raises(ValueError, match="trained on the classes blue, green, red; this data also has amber"):
+        train(config(f"resume={tmp_path / 'run'}"))
+
+
+def test_a_run_that_stopped_early_stays_so_when_resumed(config: Config, tmp_path: Path) -> None:
+    stop = ("callbacks.early_stopping.patience=2", "monitor.metric=plan/phase")  # never better
+    train(config(*TINY, "freezing=full", "freezing.epochs=9", *stop))
+    before = (tmp_path / "run/metrics.csv").read_text()
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    train(config(f"resume={tmp_path / 'run'}"))
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    assert (tmp_path / "run/metrics.csv").read_text() == before
+
+
+@pytest.mark.parametrize(("key", "instead"), [("max_epochs=3", "freezing.epochs"), ("logger=false", "logger=...")])
+def test_keys_of_the_trainer_that_would_be_ignored_are_refused(config: Config, key: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"trainer.{key.split('=')[0]} would be ignored: .*{instead}"):
+        train(config(*TINY, f"+trainer.{key}"))
+
+
+def test_without_a_test_split_a_run_ends_with_its_validation(config: Config, tmp_path: Path) -> None:
+    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=1", "data.test_fraction=0"))
+    assert "loss/val" in metrics
+    assert "loss/test" not in metrics

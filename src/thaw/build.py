@@ -25,6 +25,14 @@ from thaw.network import Network, new_head
 from thaw.run_folder import RunFolder, weights_file
 from thaw.task import SingleLabel
 
+NOT_OF_THE_TRAINER = {
+    "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
+    "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
+    "logger": "type logger=...",
+    "default_root_dir": "type run_folder=...",
+    "use_distributed_sampler": "the sampler knows its share",
+}
+
 
 def data(cfg: DictConfig) -> Source:
     return make(cfg.data)
@@ -87,6 +95,10 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
 
 
 def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
+    """Raises ValueError for keys of the Trainer that are made of something else here."""
+    for key, instead in NOT_OF_THE_TRAINER.items():
+        if key in cfg.trainer:
+            raise ValueError(f"trainer.{key} would be ignored: {instead}")
     _quieten()
     return make(
         cfg.trainer,

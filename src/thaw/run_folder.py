@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -73,12 +73,19 @@ class RunFolder:
 
     def first_step(self) -> int:
         """Optimizer steps done before this start of the run."""
-        return 0 if self.checkpoint is None else read_checkpoint(self.checkpoint)["global_step"]
+        return 0 if self.checkpoint is None else self._continued()["global_step"]
 
     def align(self, data: "Source") -> None:
         """Where the run goes on: number the classes of `data` as it did. ValueError where there are new ones."""
         if self.checkpoint is not None:
-            data.align(read_checkpoint(self.checkpoint)["class_names"])
+            data.align(self._continued()["class_names"])
+
+    def _continued(self) -> dict[str, Any]:
+        assert self.checkpoint is not None
+        content = read_checkpoint(self.checkpoint)
+        if not {"global_step", "class_names", "state_dict"} <= content.keys():
+            raise ValueError(f"{self.checkpoint} is no checkpoint of a run. To start from its weights: init_from=...")
+        return content
 
     def require_same_network(self, network: "Network") -> None:
         """Before Lightning loads the checkpoint: ValueError where it is unsafe, broken or of another network."""

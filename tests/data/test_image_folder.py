@@ -1,6 +1,7 @@
 """Folders of photographs: layouts, names, what is odd and what is refused."""
 
 import os
+import pickle
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from thaw import build
 from thaw.backbones.backbone import InputSpec
 from thaw.check import check
 from thaw.data.image_files import ImageFiles
+from thaw.data.images import default_workers
 from thaw.data.sampler import Key
 
 Config = Callable[..., DictConfig]
@@ -209,7 +211,9 @@ def test_training_augments_with_workers_as_without_and_evaluation_does_not(
     config: Config, source: Callable[..., ImageFiles], tmp_path: Path
 ) -> None:
     data = source()
-    other = build.data(config("data=image_folder", f"data.root={tmp_path / 'photos'}", "data.num_workers=2"))
+    other = build.data(
+        config("data=image_folder", f"data.root={tmp_path / 'photos'}", f"data.num_workers={min(2, default_workers())}")
+    )
     other.use_input_spec(SPEC)
     for loader in ("train_dataloader", "val_dataloader"):
         for one, two in zip(getattr(data, loader)(), getattr(other, loader)(), strict=True):
@@ -232,3 +236,11 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
     report = check(config("data=image_folder", f"data.root={root}", name="check"))
     assert "3 classes" in report
     assert "red" in report
+
+
+def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFiles]) -> None:
+    data = source()
+    data.trainer = lambda: None  # type: ignore[assignment]  # cannot be pickled, as where processes are spawned
+    copy = pickle.loads(pickle.dumps(data.dataset()))
+    key = Key([3, 4], 1)
+    assert torch.equal(copy[key].inputs, data.dataset()[key].inputs)

@@ -48,11 +48,13 @@ def cut(
     try:
         graph = _trace(network, tuple(untraced))
         tensors = _tensors(network, graph, input_shape)
+        parts = _parts(network, graph, tensors)
+        if not any(part.layers for part in parts):
+            raise ValueError("it has no layers")
     except Exception as error:  # whatever the network's own code raises when it meets a symbol
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         log.warning("%s could not be cut: it is a single stage, `body` (%s)", type(network).__name__, reason)
         return {"body": network}
-    parts = _parts(network, graph, tensors)
     stages = _merged(_named(_layered(parts), network, granularity))
     if stages[0].name == "stem" and not _is_image(tensors[stages[0].output]):
         stages[0].name = "embedding"

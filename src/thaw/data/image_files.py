@@ -59,13 +59,8 @@ class ImageFiles(ImageSource):
         self.left_out, self.notes = bad, list(notes)
         self.files = [sample.file for sample, _ in kept]
         self.digests = [digest for _, digest in kept]
-        super().__init__([sample.label for sample, _ in kept], [sample.split for sample, _ in kept], **choices)
-
-    def image(self, index: int) -> Image.Image:
-        try:
-            return load_image(self.files[index])
-        except ValueError as error:  # it could be, when the run began
-            raise ValueError(f"{self.files[index]}: {error}") from error
+        labels, splits = [sample.label for sample, _ in kept], [sample.split for sample, _ in kept]
+        super().__init__(FileReader(self.files), labels, splits, **choices)
 
     def summary(self) -> str:
         lines = [super().summary()]
@@ -101,6 +96,19 @@ class ImageFiles(ImageSource):
         if labels:
             found.append(_listed("groups of identical files have different labels", labels))
         return found
+
+
+class FileReader:
+    """Loads files by their number."""
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
+
+    def __call__(self, index: int) -> Image.Image:
+        try:
+            return load_image(self.files[index])
+        except ValueError as error:  # it was whole when the run began
+            raise ValueError(f"{self.files[index]}: {error}") from error
 
 
 def looked_into(files: Sequence[Path]) -> list[Content]:

@@ -1,4 +1,4 @@
-"""Sources that read one image at a time, and the dataset that makes batches of them."""
+"""Images read one at a time, and the dataset that makes batches of them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,13 +19,15 @@ from thaw.seeds import seed_of
 
 
 class ImageSource(Source):
-    """Images that `image` gives by number; the transforms come from the backbone's input spec.
+    """Images that `read` gives by number, RGB; the transforms come from the backbone's input spec.
 
-    `labels`: the class of each image, by name. `splits`: train, val or test where the data says so, else None.
+    `read` goes to the loader processes. `labels`: the class of each image, by name. `splits`: train, val or test where
+    the data says so, else None.
     """
 
     def __init__(
         self,
+        read: Callable[[int], Image.Image],
         labels: Sequence[str],
         splits: Sequence[str | None],
         *,
@@ -43,7 +45,10 @@ class ImageSource(Source):
         targets = np.array([number[label] for label in labels], dtype=np.int64)
         workers = default_workers() if num_workers is None else num_workers
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
-        self.augment, self.flip_probability = augment, flip_probability
+        self.read, self.augment, self.flip_probability = read, augment, flip_probability
+
+    def image(self, index: int) -> Image.Image:
+        return self.read(index)
 
     @property
     def augments(self) -> bool:
@@ -52,7 +57,7 @@ class ImageSource(Source):
     def dataset(self) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         training = training_transform(self.input_spec, self.augment, self.flip_probability)
-        return ImageDataset(self.image, self.targets, evaluation_transform(self.input_spec), training, self.seed)
+        return ImageDataset(self.read, self.targets, evaluation_transform(self.input_spec), training, self.seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The last step, on the device: until here images are uint8."""
@@ -66,13 +71,13 @@ class ImageDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        image: Callable[[int], Image.Image],
+        read: Callable[[int], Image.Image],
         targets: NDArray[np.int64],
         evaluation: Transform,
         training: Transform,
         seed: int,
     ):
-        self.image, self.targets, self.seed = image, torch.from_numpy(targets), seed
+        self.read, self.targets, self.seed = read, torch.from_numpy(targets), seed
         self.evaluation, self.training = evaluation, training
 
     def __len__(self) -> int:
@@ -84,7 +89,7 @@ class ImageDataset(Dataset[Batch]):
         return Batch(torch.stack(images), self.targets[index], index)
 
     def _transformed(self, index: int, view: int | None) -> Tensor:
-        image = self.image(index)
+        image = self.read(index)
         if view is None:
             return self.evaluation(image)
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from torch's global generator

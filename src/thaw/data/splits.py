@@ -91,5 +91,8 @@ def _stratified(
     try:
         kept, taken = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
     except ValueError as error:
-        raise ValueError(f"data.{name}: the classes cannot be split in that proportion ({error})") from error
+        raise ValueError(
+            f"data.{name} cannot be cut from {len(indices)} samples with some of each class ({error}): "
+            f"make it larger, or add samples"
+        ) from error
     return np.sort(kept), np.sort(taken)

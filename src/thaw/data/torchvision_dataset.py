@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
+from torch.utils.data import ConcatDataset, Dataset
 from torchvision import datasets
 
 from thaw.console import progress
@@ -26,20 +27,24 @@ class TorchvisionDataset(ImageSource):
     """
 
     def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
-        self.datasets = _splits(name, root, download, dict(options or {}))
-        labels: list[str] = []
-        splits: list[str | None] = []
-        self.places: list[tuple[str, int]] = []
-        for split, dataset in self.datasets.items():
-            names = _labels(name, dataset)
-            labels += names
-            splits += [split or None] * len(names)
-            self.places += [(split, i) for i in range(len(names))]
-        super().__init__(labels, splits, **choices)
+        parts = _splits(name, root, download, dict(options or {}))
+        labels = {split: _labels(name, part) for split, part in parts.items()}
+        super().__init__(
+            DatasetReader(ConcatDataset(list(parts.values()))),
+            [label for names in labels.values() for label in names],
+            [split or None for split, names in labels.items() for _ in names],
+            **choices,
+        )
 
-    def image(self, index: int) -> Image.Image:
-        split, number = self.places[index]
-        return as_rgb(self.datasets[split][number][0])
+
+class DatasetReader:
+    """The images of a data set, without their labels."""
+
+    def __init__(self, dataset: Dataset[Any]):
+        self.dataset = dataset
+
+    def __call__(self, index: int) -> Image.Image:
+        return as_rgb(self.dataset[index][0])
 
 
 def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> dict[str, Any]:

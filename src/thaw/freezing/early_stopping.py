@@ -13,6 +13,11 @@ class PhaseEarlyStopping(EarlyStopping):
     So what an earlier phase would count is never used, and patience starts anew where the last one begins.
     """
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had stopped here stays so when it is resumed."""
+        if _in_last_phase(trainer, pl_module) and self.wait_count >= self.patience:
+            trainer.should_stop = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if _in_last_phase(trainer, pl_module):
             super().on_train_epoch_end(trainer, pl_module)

@@ -1,0 +1,89 @@
+"""Whole commands in processes of their own, as a user types them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.photos import photos
+
+pytestmark = pytest.mark.run
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def typed(folder: Path, *words: str, code: int = 0) -> str:
+    """What `python -m ...` prints in `folder`; its standard error where it is meant to fail."""
+    environment = {**os.environ, "COLUMNS": "120", "PYTHONWARNINGS": "default"}
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if code else done.stdout
+
+
+def test_the_default_run_is_good_and_evaluates_resumes_predicts_and_exports(tmp_path: Path) -> None:
+    printed = typed(tmp_path, "-m", "thaw.train", "run_folder=run")
+    assert "again: python -m thaw.evaluate" in printed
+    run = tmp_path / "run"
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    assert metrics["accuracy/test"] >= 0.97
+
+    typed(tmp_path, "-m", "thaw.evaluate", "run=run")
+    again = json.loads((run / "evaluate_test.json").read_text())
+    assert again == {name: value for name, value in metrics.items() if name.endswith("/test")}
+    assert "split=nowhere" in typed(tmp_path, "-m", "thaw.evaluate", "run=run", "split=nowhere", code=1)
+    assert "is no run folder" in typed(tmp_path, "-m", "thaw.evaluate", "run=absent", code=1)
+
+    weights = (run / "weights.safetensors").read_bytes()
+    (last_but_one,) = (run / "checkpoints").glob("best-*.ckpt")
+    typed(tmp_path, "-m", "thaw.train", f"resume={last_but_one}", "trainer.log_every_n_steps=5")
+    assert (run / "weights.safetensors").read_bytes() == weights
+
+    pictures = photos(tmp_path)
+    typed(tmp_path, "-m", "thaw.predict", "run=run", f"input={pictures}/red", "output=out/red")
+    with (tmp_path / "out/red.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 8
+    assert "does not exist" in typed(tmp_path, "-m", "thaw.predict", "run=run", "input=nowhere", code=1)
+    printed = typed(tmp_path, "-m", "thaw.export", "run=run", "format=exported_program")
+    assert "64 images: same classes" in printed
+
+
+def test_photographs_are_checked_trained_on_and_exported_to_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    root = photos(tmp_path)
+    choice = ("data=image_folder", f"data.root={root}")
+    assert "3 classes" in typed(tmp_path, "-m", "thaw.check", *choice)
+    (root / "red/broken.jpg").write_bytes(b"")
+    assert "red/broken.jpg: empty" in typed(tmp_path, "-m", "thaw.check", *choice, code=1)
+    assert "1 left out" in typed(tmp_path, "-m", "thaw.check", *choice, "data.on_bad=leave_out")
+    assert "data" in typed(tmp_path, "-m", "thaw.check", code=1)
+    network = ("backbone=torchvision", "backbone.name=mobilenet_v3_small", "backbone.image_size_px=32")
+    assert "features11" in typed(tmp_path, "-m", "thaw.stages", *network[:2])
+    short = ("freezing.probe_epochs=1", "freezing.full_epochs=1", "run_folder=run", "logger=none")
+    typed(tmp_path, "-m", "thaw.train", *choice, "data.on_bad=leave_out", *network, "backbone.weights=none", *short)
+    assert "red/broken.jpg: empty" in (tmp_path / "run/data.txt").read_text()
+    changed = "+data.on_bad=leave_out"
+    typed(tmp_path, "-m", "thaw.export", "run=run", "format=onnx", "output=away", changed)
+    # What was exported is enough: thaw is nowhere near.
+    alone = "import sys; sys.modules['thaw'] = None; import run_onnx; run_onnx.main(*sys.argv[1:])"
+    lines = typed(tmp_path / "away", "-c", alone, "model.onnx", f"{root}/red/0.png", f"{root}/blue/1.png")
+    typed(tmp_path, "-m", "thaw.predict", "run=run", f"input={root}", "output=all")
+    with (tmp_path / "all.csv").open() as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    for line in map(json.loads, lines.splitlines()):
+        for name, probability in line["probabilities"].items():
+            assert float(rows[line["path"]][f"p({name})"]) == pytest.approx(probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_say_what_they_take(script: Path, tmp_path: Path) -> None:
+    if "argparse" in script.read_text():
+        assert "usage" in typed(tmp_path, str(script), "--help")
+    else:
+        typed(tmp_path, "-c", f"import runpy; runpy.run_path({str(script)!r}, run_name='imported')")
