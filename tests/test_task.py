@@ -42,11 +42,13 @@ def test_metrics_agree_with_a_count_by_hand() -> None:
     metrics = SingleLabel(3).metrics()
     target = torch.tensor([0, 0, 0, 1, 1, 2])
     guess = torch.tensor([0, 0, 1, 1, 1, 0])
-    metrics.update(torch.eye(3)[guess], target)
+    for few, loss in ((slice(4), 0.5), (slice(4, 6), 2.0)):  # batches of unlike size
+        metrics.update(preds=torch.eye(3)[guess[few]], target=target[few], value=loss, weight=len(target[few]))
     values = {name: value.item() for name, value in metrics.compute().items()}
     precision, recall = [2 / 3, 2 / 3, 0], [2 / 3, 1, 0]
     f1 = [2 / 3, 4 / 5, 0]
     assert values["accuracy"] == pytest.approx(4 / 6)
+    assert values["loss"] == pytest.approx((4 * 0.5 + 2 * 2.0) / 6)
     assert values["macro_precision"] == pytest.approx(sum(precision) / 3)
     assert values["macro_recall"] == pytest.approx(sum(recall) / 3)
     assert values["macro_f1"] == pytest.approx(sum(f1) / 3)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rich.table import Table
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassCalibrationError,
@@ -16,9 +16,11 @@ from thaw.console import as_text
 
 
 def single_label_metrics(num_classes: int) -> MetricCollection:
-    """They take class probabilities (B, C) and class indices (B,). Macro: mean over classes, each weighing the same."""
+    """`update` takes preds, class probabilities (B, C); target, class indices (B,); value, the mean loss of the batch;
+    weight, B. Macro: mean over classes, each weighing the same."""
     return MetricCollection(
         {
+            "loss": MeanMetric(),
             "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
             "macro_f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
             "macro_precision": MulticlassPrecision(num_classes, average="macro", validate_args=False),

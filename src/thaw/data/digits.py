@@ -24,7 +24,7 @@ class Digits(Source):
         self.images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8); ink is 0..16 in the source
 
     def image(self, index: int) -> Image.Image:
-        return Image.fromarray(self.images[index])
+        return Image.fromarray(self.images[index]).convert("RGB")
 
     def dataset(self) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"

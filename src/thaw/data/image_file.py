@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 _WORDS = "jpg jpeg jpe jfif png apng bmp gif webp tif tiff ppm pgm pbm pnm avif heic heif"
 SUFFIXES = frozenset(f".{word}" for word in _WORDS.split())
 """What is taken for an image by its name, in lower case."""
+UPRIGHT = 1
+"""EXIF orientation of an image that is stored as it is seen."""
 
 
 def load_image(file: str | Path) -> Image.Image:
@@ -62,7 +64,9 @@ class UnsupportedPixelsError(ValueError):
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:  # otherwise it would copy the image
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         return Image.fromarray(_upper_bits(np.asarray(image))).convert("RGB")
     if image.mode == "F":
@@ -73,7 +77,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")
         return Image.alpha_composite(white, opaque).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """The base that every data source shares: splits, loaders, and the facts that a network is built from."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,7 +135,7 @@ class Source(LightningDataModule):
 
     @abstractmethod
     def image(self, index: int) -> Image.Image:
-        """Sample number `index`, as it is before any transform."""
+        """Sample number `index` as RGB, as it is before any transform."""
 
     def use_input_spec(self, spec: InputSpec) -> None:
         """Told once, by the network: how its inputs must look."""
@@ -172,6 +173,7 @@ class Source(LightningDataModule):
             batch_size=None,
             collate_fn=_as_is,
             num_workers=self.num_workers,
+            worker_init_fn=_give_way,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -179,6 +181,12 @@ class Source(LightningDataModule):
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _give_way(worker: int) -> None:
+    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)
 
 
 def _counts_table(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:

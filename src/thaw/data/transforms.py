@@ -20,7 +20,7 @@ def evaluation_transform(spec: InputSpec) -> Transform:
     interpolation = InterpolationMode(spec.interpolation)
     return v2.Compose(
         [
-            *_channels(spec),
+            *_grey(spec),
             v2.Resize(spec.resize_px, interpolation),
             v2.CenterCrop(spec.size_px),
             v2.PILToTensor(),
@@ -39,7 +39,7 @@ def training_transform(spec: InputSpec, augment: str, flip_probability: float) -
     strong = augment == "strong"
     return v2.Compose(
         [
-            *_channels(spec),
+            *_grey(spec),
             v2.RandomResizedCrop(spec.size_px, scale=(0.35, 1.0), interpolation=InterpolationMode(spec.interpolation)),
             v2.RandomHorizontalFlip(flip_probability),
             *([v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)] if strong else []),
@@ -54,5 +54,5 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(spec.mean), list(spec.std), inplace=True)
 
 
-def _channels(spec: InputSpec) -> list[v2.Transform]:
-    return [v2.Grayscale(1) if spec.channels == 1 else v2.RGB()]
+def _grey(spec: InputSpec) -> list[v2.Transform]:
+    return [v2.Grayscale(1)] if spec.channels == 1 else []
