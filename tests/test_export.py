@@ -16,7 +16,7 @@ from tests.conftest import TINY
 from tests.data.zoo import odd_images
 from tests.photos import photos
 from thaw.data.image_file import load_image
-from thaw.data.transforms import evaluation_transform
+from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
 from thaw.exporting import formats, verify
 from thaw.exporting.run_onnx import preprocess
@@ -43,6 +43,8 @@ def run(config: Config, tmp_path: Path) -> Path:
             "backbone.name=shufflenet_v2_x0_5",
             "backbone.weights=none",
             "backbone.image_size_px=32",
+            "backbone.mean=[0.45,0.45,0.45]",
+            "backbone.std=[0.225,0.225,0.225]",
             "freezing=full",
             "freezing.epochs=1",
         )
@@ -66,10 +68,20 @@ def test_each_format_agrees_and_the_card_says_how_to_load_it(
     card = (file.parent / "model_card.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) <= 5
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THAW + code], cwd=file.parent, capture_output=True, text=True, check=False
-    )
+    use = {
+        "onnx": "found = network.run(None, {'images': images.numpy()})[0]",
+        "exported_program": "found = network(images).tolist()",
+    }.get(form, "found = network((images / 255 - 0.45) / 0.225).softmax(1).tolist()")
+    shown = "print([[float(p) for p in row] for row in found])"
+    alone = "\n".join([WITHOUT_THAW + code, "import torch", "images = torch.load('images.pt')", use, shown])
+    images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.manual_seed(0))
+    torch.save(images, file.parent / "images.pt")
+    done = subprocess.run([sys.executable, "-c", alone], cwd=file.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    was = trained(RunFolder(run))
+    with torch.inference_mode():
+        expected = was.network(normalise(images, was.backbone.input_spec)).softmax(1)
+    assert np.allclose(np.array(json.loads(done.stdout)), expected, atol=1e-5)
     for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
         assert part in card
 
@@ -96,18 +108,21 @@ def test_the_program_takes_batches_of_any_size(config: Config, run: Path) -> Non
         assert torch.allclose(program(images[:count]), whole[:count], atol=1e-6)
 
 
-def test_an_export_that_does_not_agree_is_refused_and_removed(
+def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
     config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def off(*args: object) -> torch.Tensor:
-        return verify._exported_program(*args) + 2e-4  # type: ignore[arg-type]
+        return verify._in_torch(*args) + 2e-4  # type: ignore[arg-type]
 
     monkeypatch.setitem(verify.RELOADED, "exported_program", off)
     with pytest.raises(
         ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
     ):
         exported(config, run, "exported_program")
-    assert not (run / "export/model.pt2").exists()
+    monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
+    with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):
+        exported(config, run, "state_dict")
+    assert [file for file in (run / "export").rglob("*") if file.is_file()] == []
 
 
 def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, tmp_path: Path) -> None:

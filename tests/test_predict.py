@@ -80,6 +80,41 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     assert loss.item() == pytest.approx(metrics["loss/test"], abs=1e-5)
 
 
+def test_a_run_is_measured_on_its_own_samples_whatever_comes_and_goes(
+    config: Config, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "elsewhere"
+
+    def measured(root: Path, **more: str) -> dict[str, float]:
+        choices = [f"{key}={value}" for key, value in more.items()]
+        return evaluate(config(f"run={run}", f"+data.root={root}", *choices, name="evaluate"))
+
+    trained_on = json.loads((run / "metrics.json").read_text())["metrics"]
+    for number in range(20):  # each would move others to another split, were the data split anew
+        shutil.copy(root / "red/1.png", root / f"blue/a{number}.png")
+    assert measured(root).items() <= trained_on.items()
+    shutil.move(root, tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"20 samples were added to the data since this run began.*init_from="):
+        train(config(f"resume={run}"))
+    shutil.move(tmp_path / "photos", root)
+
+    rows = list(csv.DictReader((run / "samples.csv").read_text().splitlines()))
+    gone = next(row["sample"] for row in rows if row["split"] == "val")
+    shutil.move(root / gone, tmp_path / "gone.png")
+    shutil.move(root, tmp_path / "photos")
+    with pytest.raises(ValueError, match=rf"1 samples of the run are gone or changed \({gone} "):
+        evaluate(config(f"run={run}", name="evaluate"))
+
+    (tmp_path / "new/red").mkdir(parents=True)
+    shutil.copy(tmp_path / "photos/green/2.png", tmp_path / "new/red")
+    (tmp_path / "new/blue").mkdir()
+    shutil.copy(tmp_path / "photos/blue/2.png", tmp_path / "new/blue/other.png")
+    assert measured(tmp_path / "new")["accuracy/test"] in (0, 0.5, 1), "both of them, no class or split is missed"
+    assert "belong to the run's own data" not in caplog.text
+    with pytest.raises(ValueError, match="there is no val split in the data: type split=test"):
+        measured(tmp_path / "new", split="val")
+
+
 def test_a_file_a_glob_and_a_table(config: Config, run: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     assert len(predicted(config, run, root / "red/3.png")[0]) == 1

@@ -44,6 +44,7 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
         "config.yaml",
         "overrides.json",
         "data.txt",
+        "samples.csv",
         "class_names.json",
         best["best_checkpoint"],
         "checkpoints/last.ckpt",

@@ -12,7 +12,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.backbones.backbone import Backbone
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
@@ -35,6 +35,12 @@ NOT_OF_THE_TRAINER = {
 
 
 def data(cfg: DictConfig) -> Source:
+    source = unsplit_data(cfg)
+    source.split()
+    return source
+
+
+def unsplit_data(cfg: DictConfig) -> Source:
     return make(cfg.data)
 
 
@@ -57,9 +63,17 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
-    optimizer, schedule = make(cfg.optimizer), make(cfg.schedule)
+    schedule = make(cfg.schedule)
     weighed = task(cfg, data.num_classes, **_class_weights(cfg, data))
-    return Classifier(network, weighed, data.class_names, plan, optimizer, schedule, mixing(cfg, data), cfg.seed)
+    return Classifier(network, weighed, data.class_names, plan, optimizer(cfg), schedule, mixing(cfg, data), cfg.seed)
+
+
+def optimizer(cfg: DictConfig) -> Callable[..., Any]:
+    """Fused as configured, but where Lightning cannot clip the gradients of a fused one: in mixed precision."""
+    clips_in_mixed = cfg.trainer.gradient_clip_val and str(cfg.trainer.precision).endswith("mixed")
+    if clips_in_mixed and OmegaConf.select(cfg, "optimizer.optimizer.fused"):
+        return make(cfg.optimizer, optimizer={"fused": None})
+    return make(cfg.optimizer)
 
 
 def task(cfg: DictConfig, num_classes: int, **facts: Any) -> SingleLabel:

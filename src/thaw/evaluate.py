@@ -22,6 +22,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
     run = RunFolder(cfg.run)
     was, data = restore(run, cfg.data)
+    if not len(data.parts[cfg.split]):
+        raise ValueError(
+            f"there is no {cfg.split} split in the data: type split={'val' if cfg.split == 'test' else 'test'}"
+        )
+    if not len(data.parts["train"]):  # other data than the run's: its counts are no weights for the loss
+        was.cfg.data.balance = "none"
     was.cfg.trainer.merge_with(cfg.trainer)
     classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
     trainer = build.evaluation_trainer(was.cfg)

@@ -1,10 +1,17 @@
 """A file to give away, compared with the network it came from: `python -m thaw.export run=<folder> format=onnx`."""
 
+import os
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from thaw.command import command
+
+if TYPE_CHECKING:
+    from thaw.exporting.card import Origin
+    from thaw.run_folder import RunFolder, Trained
 
 
 @command("export")
@@ -14,12 +21,10 @@ def main(cfg: DictConfig) -> None:
 
 def export(cfg: DictConfig) -> Path:
     """Writes the file, how to use it and a model card; gives the file. Raises ValueError where it does not agree."""
-    import tempfile
-
     from thaw import build
     from thaw.exporting.card import model_card
     from thaw.exporting.deployed import Deployed
-    from thaw.exporting.formats import FORMATS
+    from thaw.exporting.formats import FORMATS, write
     from thaw.exporting.samples import odd_images
     from thaw.exporting.verify import require_agreement
     from thaw.run_folder import RunFolder, restore
@@ -29,19 +34,37 @@ def export(cfg: DictConfig) -> Path:
     run = RunFolder(cfg.run)
     was, data = restore(run, cfg.data)
     deployed = Deployed(was.network, was.backbone, build.task(was.cfg, len(was.class_names)), was.class_names)
-    folder = Path(cfg.output) if cfg.output is not None else run.path / "export"
-    file = FORMATS[cfg.format](deployed, folder)
-    with tempfile.TemporaryDirectory() as place:
-        images = odd_images(data, cfg.samples, Path(place))
-        difference = require_agreement(deployed, cfg.format, file, images)
-    (folder / "model_card.md").write_text(
-        model_card(run, was, deployed, cfg.format, file, build.plan(was.cfg, was.network)), encoding="utf-8"
-    )
-    size = file.stat().st_size / 1e6
+    folder = Path(cfg.output).expanduser() if cfg.output is not None else run.path / "export" / cfg.format
+    folder.mkdir(parents=True, exist_ok=True)
+    # Only what was loaded again and agreed goes into the folder.
+    with tempfile.TemporaryDirectory(dir=folder) as made, tempfile.TemporaryDirectory() as samples:
+        file = write(deployed, cfg.format, Path(made))
+        size = sum(part.stat().st_size for part in Path(made).glob("model.*")) / 1e6
+        difference = require_agreement(deployed, cfg.format, file, odd_images(data, cfg.samples, Path(samples)))
+        card = model_card(deployed, cfg.format, file.name, build.plan(was.cfg, was.network), _origin(run, was))
+        file.with_name("model_card.md").write_text(card, encoding="utf-8")
+        for part in Path(made).iterdir():
+            os.replace(part, folder / part.name)
     print(
-        f"{file}: {size:.2f} MB, {cfg.samples} images: same classes, probabilities differ by at most {difference:.1e}"
+        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} images: same classes, "
+        f"probabilities differ by at most {difference:.1e}"
     )
-    return file
+    return folder / file.name
+
+
+def _origin(run: "RunFolder", was: "Trained") -> "Origin":
+    from thaw.exporting.card import Origin
+
+    backbone, optimizer = was.cfg.backbone, was.cfg.optimizer
+    return Origin(
+        name=backbone.get("name") or backbone._target_.rsplit(".", 1)[-1],
+        weights=Path(str(backbone.get("weights"))).name,
+        optimizer=f"{optimizer.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {optimizer.lr:g}, "
+        f"each stage below x {optimizer.lr_decay:g}",
+        seed=was.cfg.seed,
+        counts=run.class_counts(),
+        metrics=run.metrics(),
+    )
 
 
 if __name__ == "__main__":

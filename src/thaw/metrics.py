@@ -13,6 +13,7 @@ from torchmetrics.classification import (
 )
 
 from thaw.console import as_text
+from thaw.data.splits import SPLITS
 
 
 def single_label_metrics(num_classes: int) -> MetricCollection:
@@ -31,14 +32,23 @@ def single_label_metrics(num_classes: int) -> MetricCollection:
     )
 
 
+def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """From `category/split` to category, then split."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in sorted(metrics.items()):
+        category, _, split = name.partition("/")
+        if split in SPLITS:
+            found.setdefault(category, {})[split] = value
+    return found
+
+
 def split_table(metrics: Mapping[str, float]) -> str:
     """A row a category, a column a split."""
-    splits = [split for split in ("train", "val", "test") if any(name.endswith(f"/{split}") for name in metrics)]
-    categories = sorted({name.split("/")[0] for name in metrics if name.split("/")[-1] in splits})
+    rows = by_split(metrics)
+    splits = [split for split in SPLITS if any(split in row for row in rows.values())]
     table = Table("metric", *splits)
-    for category in categories:
-        values = [metrics.get(f"{category}/{split}") for split in splits]
-        table.add_row(category, *("" if value is None else f"{value:.4f}" for value in values))
+    for category, row in rows.items():
+        table.add_row(category, *(f"{row[split]:.4f}" if split in row else "" for split in splits))
     return as_text(table)
 
 

@@ -46,7 +46,7 @@ def input_files(source: str, path_column: str) -> list[Path]:
         return found
     if path.is_file():
         if path.suffix.lower() in (*DELIMITERS, ".jsonl"):
-            return [path.parent / row.values[path_column] for row in read_table(path, [path_column])]
+            return [path.parent / row.values[path_column] for row in read_table(path, {"path_column": path_column})]
         return [path]
     if has_magic(source):
         if found := sorted(Path(name) for name in glob(source, recursive=True) if not os.path.isdir(name)):

@@ -2,6 +2,7 @@
 
 config.yaml  overrides.json      the resolved configuration; what was typed for it
 data.txt                         samples of each class and split, what was left out, what is odd
+samples.csv                      the label and the split of every sample
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
@@ -10,13 +11,16 @@ tensorboard/ wandb/              as conf/logger says
 train.log
 """
 
+import csv
 import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 
 from thaw.backbones.weights import load_weights, read_checkpoint, read_class_names, require_network
+from thaw.data.source import Sample
+from thaw.data.splits import SPLITS
 from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
@@ -39,10 +45,19 @@ if TYPE_CHECKING:
     from thaw.data.source import Source
     from thaw.network import Network
 
+log = logging.getLogger(__name__)
+
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
-CONFIG_FILE, DATA_FILE, LOG_FILE = "config.yaml", "data.txt", "train.log"
+CONFIG_FILE, DATA_FILE, SAMPLES_FILE, LOG_FILE = "config.yaml", "data.txt", "samples.csv", "train.log"
 # What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
-RESUME_MAY_CHANGE = ("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler")
+RESUME_MAY_CHANGE = (
+    *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
+    *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
+)
+PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
+"""Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
+UNUSED = ""
+"""The split of samples that take no part: few-shot."""
 CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
 
 
@@ -76,9 +91,24 @@ class RunFolder:
         return 0 if self.checkpoint is None else self._continued()["global_step"]
 
     def align(self, data: "Source") -> None:
-        """Where the run goes on: number the classes of `data` as it did. ValueError where there are new ones."""
-        if self.checkpoint is not None:
-            data.align(self._continued()["class_names"])
+        """Where the run goes on: classes and splits of `data` as they were. ValueError where the data changed."""
+        if self.checkpoint is None:
+            return
+        data.align(self._continued()["class_names"])
+        samples = self.samples()
+        data.split_as(samples)
+        if new := len(data.targets) - sum(len(part) for part in samples.values()):
+            raise ValueError(
+                f"{new} samples were added to the data since this run began: it would not end as it was to end. "
+                f"Take them away, or start a new run from its weights: init_from={self.path}"
+            )
+
+    def samples(self) -> dict[str, list[Sample]]:
+        """What the run trained on, validated and tested with, by split."""
+        parts: dict[str, list[Sample]] = {name: [] for name in (*SPLITS, UNUSED)}
+        for row in self._sample_rows():
+            parts[row["split"]].append(Sample(row["sample"], row["content"]))
+        return parts
 
     def _continued(self) -> dict[str, Any]:
         assert self.checkpoint is not None
@@ -92,15 +122,25 @@ class RunFolder:
         if self.checkpoint is not None:
             require_network(network.stages, self.checkpoint)
 
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """How many samples each class had, by split."""
+        counts = Counter((row["label"], row["split"]) for row in self._sample_rows())
+        labels = sorted({label for label, _ in counts})
+        return {label: {split: counts[label, split] for split in SPLITS} for label in labels}
+
+    def _sample_rows(self) -> list[dict[str, str]]:
+        with (self.path / SAMPLES_FILE).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
     @contextmanager
     def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
         """Keeps `train.log`, gives the configuration to the loggers and closes them at the end.
 
         If the loss ceases to be finite, the error names the checkpoint to go on from.
         """
-        log = logging.getLogger("thaw")
+        thaws = logging.getLogger("thaw")
         file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
-        log.addHandler(file)
+        thaws.addHandler(file)
         try:
             for logger in loggers:
                 logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
@@ -112,7 +152,7 @@ class RunFolder:
             raise FloatingPointError(f"{error} {kept}") from None
         finally:
             close(loggers)
-            log.removeHandler(file)
+            thaws.removeHandler(file)
             file.close()
 
     def save(self, classifier: "Classifier", trainer: Trainer, monitor: DictConfig) -> dict[str, float]:
@@ -143,6 +183,7 @@ class RunFolder:
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         self._write(DATA_FILE, data.report())
+        self._write(SAMPLES_FILE, _samples_table(data))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 
@@ -178,6 +219,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
+        _with_whole_paths(cfg)
     return cfg, run
 
 
@@ -210,14 +252,27 @@ def trained(run: RunFolder) -> Trained:
 
 
 def restore(run: RunFolder, data_changes: DictConfig) -> tuple[Trained, "Source"]:
-    """And the data it was trained on, or other data of the same classes: `data_changes` says."""
+    """And its data, split as it was; `data_changes` says where they lie now, or names other data of these classes.
+
+    Of other data, their test split is tested, or all of them where they have none. Raises ValueError where samples of
+    the run are gone.
+    """
     from thaw import build
 
     was = trained(run)
     was.cfg.data.merge_with(data_changes)
-    data = build.data(was.cfg)
+    data = build.unsplit_data(was.cfg)
     data.align(was.class_names)
     data.use_input_spec(was.backbone.input_spec)
+    samples = run.samples()
+    seen = {sample for part in samples.values() for sample in part}
+    known = sum(data.identity(index) in seen for index in range(len(data.targets)))
+    if data_changes and known < len(seen):
+        data.test_all()
+        if known:
+            log.warning("%d of these samples belong to the run's own data: scores may flatter", known)
+    else:
+        data.split_as(samples)
     return was, data
 
 
@@ -238,6 +293,23 @@ def weights_file(path: str | Path) -> Path:
     """The weights to start from: those of a run folder, or a file."""
     path = Path(path)
     return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def _samples_table(data: "Source") -> str:
+    split = {index: name for name, indices in data.parts.items() for index in indices.tolist()}
+    table = StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["sample", "content", "label", "split"])
+    for index, target in enumerate(data.targets):
+        rows.writerow([*data.identity(index), data.class_names[target], split.get(index, UNUSED)])
+    return table.getvalue().rstrip("\n")
+
+
+def _with_whole_paths(cfg: DictConfig) -> None:
+    for key in PATHS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+            OmegaConf.update(cfg, key, str(path.absolute()))
 
 
 def _new_path(cfg: DictConfig) -> Path:

@@ -39,9 +39,8 @@ class SingleLabel(nn.Module):
         With class weights it is still the sum over the batch by B: torch's own mean divides by the weights that happen
         to be in a batch, so that the same sample would count differently in another batch.
         """
-        losses = cross_entropy(
-            logits.float(), target, self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
+        weights = None if self.class_weights is None else self.class_weights.float()  # in bf16-true it is not
+        losses = cross_entropy(logits.float(), target, weights, label_smoothing=self.label_smoothing, reduction="none")
         return losses.mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:

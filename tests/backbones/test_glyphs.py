@@ -42,6 +42,7 @@ def test_it_has_learnt_what_helps_with_digits(labels: int, gain: float) -> None:
     def accuracy(weights: str | None) -> float:
         backbone = glyphs(weights)
         data = Digits(seed=0, labels_per_class=None, fold=None, folds=5, **CHOICES)
+        data.split()
         data.use_input_spec(backbone.input_spec)
         network = nn.Sequential(*backbone.stages.values()).eval()
         with torch.inference_mode():

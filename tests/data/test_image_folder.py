@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import unicodedata
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
+from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
 from thaw import build
@@ -21,6 +23,7 @@ from thaw.check import check
 from thaw.data.image_files import ImageFiles
 from thaw.data.images import default_workers
 from thaw.data.sampler import Key
+from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
@@ -56,6 +59,13 @@ def split_folders(root: Path, **splits: tuple[str, ...]) -> Path:
 ALL = ("blue", "green", "red")
 
 
+def classes_beside_a_split(root: Path) -> None:
+    """root/{blue,green,red}/* and root/test/{blue,green,red}/*."""
+    split_folders(root, test=ALL)
+    for name in ALL:
+        shutil.copytree(root / "test" / name, root / name)
+
+
 def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFiles]) -> None:
     data = source()
     assert data.class_names == ["blue", "green", "red"]
@@ -67,11 +77,20 @@ def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFile
         assert data.class_names[data.targets[index]] == file.parent.name
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "dev", "Validation"])
-def test_folders_of_splits_are_taken_as_they_are(source: Callable[..., ImageFiles], tmp_path: Path, val: str) -> None:
-    data = source(split_folders(tmp_path / "root", train=ALL, **{val: ALL}, test=ALL))
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        *(("train", val, "test") for val in ("val", "valid", "validation", "dev", "Validation")),
+        ("Training", "val", "Testing"),
+    ],
+)
+def test_folders_of_splits_are_taken_as_they_are(
+    source: Callable[..., ImageFiles], tmp_path: Path, train: str, val: str, test: str
+) -> None:
+    data = source(split_folders(tmp_path / "root", **{train: ALL, val: ALL, test: ALL}))
     for name, part in data.parts.items():
-        assert {data.files[i].parent.parent.name for i in part} == {val if name == "val" else name}
+        folder = {"train": train, "val": val, "test": test}[name]
+        assert {data.files[i].parent.parent.name for i in part} == {folder}
         assert data.counts(part) == [4, 4, 4]
 
 
@@ -170,10 +189,14 @@ def test_odd_images_become_batches(source: Callable[..., ImageFiles], tmp_path: 
         (lambda root: root.write_text("x"), "is not a folder"),
         (lambda root: root.mkdir(), "a folder for each class is expected"),
         (lambda root: photos(root.parent).joinpath("red").rename(root), "a folder for each class is expected"),
-        (lambda root: split_folders(root, val=ALL, test=ALL), "but no folder train"),
+        (
+            lambda root: split_folders(root, val=ALL, test=ALL),
+            "test and val, but nothing to train on: name a part train",
+        ),
         (lambda root: split_folders(root, train=ALL, val=ALL, valid=ALL), "are the same split"),
         (lambda root: split_folders(root, only=("red",)), "at least two classes"),
-        (lambda root: photos(root, per_class=2).rename(root.parent / "r2"), "does not exist|for each class"),
+        (lambda root: split_folders(root, first=ALL, second=ALL), "seems to be a split and no class"),
+        (lambda root: classes_beside_a_split(root), "test holds folders that are classes elsewhere, too"),
     ],
 )
 def test_folders_that_cannot_be_used_are_refused(
@@ -228,6 +251,27 @@ def test_images_are_normalised_last(source: Callable[..., ImageFiles]) -> None:
     batch = next(iter(data.val_dataloader()))
     normalised = data.on_after_batch_transfer(batch, 0)
     assert torch.allclose(normalised.inputs, (batch.inputs.float() / 255 - 0.5) / 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("trainer.precision=bf16-true", "data.balance=loss"),
+        ("trainer.precision=64-true",),
+        ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "optimizer.optimizer.fused=true"),
+    ],
+)
+def test_photographs_train_in_every_precision(config: Config, tmp_path: Path, choices: tuple[str, ...]) -> None:
+    quiet = [choice for choice in TINY if not choice.startswith("data.")]
+    source = ("data=image_folder", f"data.root={photos(tmp_path)}", "data.num_workers=0", "+backbone.channels=3")
+    metrics = train(config(*quiet, *source, "freezing=full", "freezing.epochs=1", *choices))
+    assert metrics["loss/train"] > 0
+
+
+def test_what_a_thread_ignores_is_not_ignored_later(source: Callable[..., ImageFiles]) -> None:
+    before = list(warnings.filters)
+    source()
+    assert warnings.filters == before
 
 
 def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> None:

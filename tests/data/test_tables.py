@@ -64,11 +64,24 @@ def test_a_column_of_splits_is_kept_to(table: Table) -> None:
 HEAD = "path,label\n"
 
 
+def test_a_relative_root_is_not_left_either(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path / "photos")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert table(HEAD + rows(), "data.root=../photos").identity(0).name == "blue/0.png"
+    assert table(HEAD + rows(), "data.root='~/photos'").identity(0).name == "blue/0.png"
+    for root in (".", "../photos", "'~/photos'"):
+        with pytest.raises(ValueError, match=r"the path ../secret.png leaves"):
+            table(HEAD + rows() + "../secret.png,blue\n", f"data.root={root}")
+    with pytest.raises(ValueError, match=r"the path ../secret.png leaves"):
+        table(HEAD + rows() + "../secret.png,blue\n", "data.table=mine.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (HEAD, "has no rows"),
-        ("file,label\n" + rows(), r"mine.csv, line 2: no column path; it has file, label"),
+        ("file,label\n" + rows(), r"mine.csv, line 2: no column path \(data.path_column\); it has file, label"),
+        ("path;label\n" + rows(";"), r"it has the one column 'path;label': save it with commas"),
         (HEAD + "blue/0.png,\n" + rows(), "line 2: no label in column label"),
         (HEAD + rows() + ",blue\n", "line 26: no path in column path"),
         (HEAD + rows() + "../outside.png,blue\n", r"line 26: the path ../outside.png leaves .*data.root="),
@@ -93,12 +106,12 @@ def test_all_wrong_rows_are_named_at_once(table: Table) -> None:
 
 
 def test_bad_splits_and_files_of_other_kinds(table: Table, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="line 2: split 'later' in column split: it is one of train, val"):
+    with pytest.raises(ValueError, match="line 2: split 'later' in column split: it is one of train, training, val"):
         table("path,label,split\nblue/0.png,blue,later\n", "data.split_column=split")
     with pytest.raises(ValueError, match=r"ends in .csv, .tsv or .jsonl"):
         table("x", name="mine.xlsx")
     with pytest.raises(ValueError, match="is not a file"):
-        read_table(tmp_path / "absent.csv", ["path"])
+        read_table(tmp_path / "absent.csv", {"data.path_column": "path"})
     with pytest.raises(ValueError, match="line 2: not JSON"):
         table('{"path": "a", "label": "b"}\n{oops\n', name="mine.jsonl")
     with pytest.raises(ValueError, match="line 1: an object is expected"):

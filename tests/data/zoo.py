@@ -94,6 +94,10 @@ def odd_images(folder: Path) -> dict[Path, tuple[Pixels, int]]:
         add(f"turned{orientation}.png", colour, seen(RGB), exact, exif=exif)
     add("turned6.jpg", colour, TURNED[6](RGB), lossy, exif=_exif(6), quality=98, subsampling=0)
 
+    for name, options in (("broken_exif.png", {}), ("broken_exif.webp", {"lossless": True})):
+        add(name, colour, RGB, exact, exif=b"Exif\0\0no such thing", **options)
+    add("broken_exif.jpg", colour, RGB, lossy, exif=b"Exif\0\0no such thing", dpi=(72, 72), quality=98, subsampling=0)
+
     add("one_pixel.png", Image.fromarray(RGB[:1, :1]), RGB[:1, :1], exact)
     add("a_line.png", Image.fromarray(gradient(600, 1)), gradient(600, 1), exact)
     return zoo

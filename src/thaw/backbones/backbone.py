@@ -52,8 +52,8 @@ class InputSpec:
 class Library:
     """How to build the same network where exported weights are loaded: by its own library, without thaw."""
 
-    imports: str
-    """`import ...`"""
+    imports: Sequence[str]
+    """Modules."""
     build: Sequence[str]
     """Lines of Python that make `network`, with `{num_classes}` where the number of classes goes."""
     head: str | None

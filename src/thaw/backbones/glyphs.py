@@ -15,8 +15,11 @@ WIDTHS = (24, 24, 48, 96, 128)
 """Channels after stem, stage1 ... stage4."""
 
 LIBRARY = Library(
-    imports="from thaw.backbones.glyphs import WIDTHS, glyphs; from thaw.network import Network, new_head",
-    build=["network = Network(glyphs(weights=None).stages, new_head(WIDTHS[-1], {num_classes}, dropout=0.0))"],
+    imports=["thaw.backbones.glyphs", "thaw.network"],
+    build=[
+        f"head = thaw.network.new_head({WIDTHS[-1]}, {{num_classes}}, dropout=0.0)",
+        "network = thaw.network.Network(thaw.backbones.glyphs.glyphs(weights=None).stages, head)",
+    ],
     head=None,
 )
 

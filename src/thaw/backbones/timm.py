@@ -103,4 +103,4 @@ def _library(name: str, options: Mapping[str, Any], trained: Any) -> Library | N
         return None
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())
     build = [f"network = timm.create_model({name!r}, num_classes={{num_classes}}{keywords})"]
-    return Library("import timm", build, head)
+    return Library(["timm"], build, head)

@@ -110,9 +110,9 @@ def _library(name: str, options: Mapping[str, Any], head: str, num_features: int
     if head == SQUEEZENET_HEAD:
         build = [
             f"network = torchvision.models.get_model({name!r}{keywords})",
-            "pooled = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()",
-            f"network.classifier = torch.nn.Sequential(*pooled, torch.nn.Linear({num_features}, {{num_classes}}))",
+            "network.classifier = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), "
+            f"torch.nn.Linear({num_features}, {{num_classes}}))",
         ]
     else:
         build = [f"network = torchvision.models.get_model({name!r}, num_classes={{num_classes}}{keywords})"]
-    return Library("import torch, torchvision", build, head)
+    return Library(["torch", "torchvision"], build, head)

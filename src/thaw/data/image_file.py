@@ -1,20 +1,29 @@
 """Image files, as every viewer shows them."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 _WORDS = "jpg jpeg jpe jfif png apng bmp gif webp tif tiff ppm pgm pbm pnm avif heic heif"
 SUFFIXES = frozenset(f".{word}" for word in _WORDS.split())
 """What is taken for an image by its name, in lower case."""
-UPRIGHT = 1
-"""EXIF orientation of an image that is stored as it is seen."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation. Pillow's exif_transpose also writes the metadata anew, which fails where they are odd."""
 
 
 def load_image(file: str | Path) -> Image.Image:
@@ -23,13 +32,22 @@ def load_image(file: str | Path) -> Image.Image:
     EXIF orientation is applied; of an animation the first frame is taken; what is transparent becomes white; of 16 bits
     the upper 8 are kept. Raises ValueError saying what is wrong with the file.
     """
-    return _decode(file, Path(file), as_rgb)
+    with quiet_pillow():
+        return _decode(file, Path(file), as_rgb)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Without warnings about odd metadata and large photographs. Not for threads: the filters are the process's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def fault(content: bytes, file: Path) -> str | None:
     """Why `load_image` would fail on a file of that content; None where it would not. Cheaper than loading it."""
     try:
-        _decode(BytesIO(content), file, _decoded_small)
+        _decode(BytesIO(content), file, _small)
     except ValueError as error:
         return str(error)
     return None
@@ -37,10 +55,8 @@ def fault(content: bytes, file: Path) -> str | None:
 
 def _decode(source: Any, file: Path, finish: Callable[[Image.Image], Image.Image]) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about odd metadata and large photographs
-            with Image.open(source) as opened:
-                return finish(opened)
+        with Image.open(source) as opened:
+            return finish(opened)
     except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
         raise ValueError(_not_an_image(file)) from None
     except Image.DecompressionBombError as error:
@@ -52,11 +68,10 @@ def _decode(source: Any, file: Path, finish: Callable[[Image.Image], Image.Image
         raise ValueError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
 
 
-def _decoded_small(opened: Image.Image) -> Image.Image:
+def _small(opened: Image.Image) -> Image.Image:
     """The whole file is decoded; a JPEG to an eighth of its size, which takes a third of the time."""
     opened.draft(opened.mode, (1, 1))
-    opened.load()
-    return as_rgb(opened) if opened.mode in ("I", "F") else opened
+    return as_rgb(opened)
 
 
 class UnsupportedPixelsError(ValueError):
@@ -65,8 +80,8 @@ class UnsupportedPixelsError(ValueError):
 
 def as_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:  # otherwise it would copy the image
-        image = ImageOps.exif_transpose(image)
+    if (turn := TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         return Image.fromarray(_upper_bits(np.asarray(image))).convert("RGB")
     if image.mode == "F":
@@ -78,6 +93,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", opaque.size, "white")
         return Image.alpha_composite(white, opaque).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 (as stored) where it cannot be read, as viewers have it."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # SyntaxError, struct.error ... of broken metadata
+        return 1
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

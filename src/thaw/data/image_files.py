@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image
 
 from thaw.console import progress
-from thaw.data.image_file import fault, load_image
+from thaw.data.image_file import fault, load_image, quiet_pillow
 from thaw.data.images import ImageSource, default_workers
+from thaw.data.source import Sample
 
 ON_BAD = ("error", "leave_out")
 
@@ -38,12 +39,12 @@ class Content:
 
 
 class ImageFiles(ImageSource):
-    """Image files, one label each. `notes`: what was found beside them and is not used, for the report.
+    """Image files below `root`, one label each. `notes`: what else was found and is not used, for the report.
 
     `on_bad`: "error" raises a ValueError that names every file that cannot be loaded; "leave_out" goes on without them.
     """
 
-    def __init__(self, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
+    def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
         if on_bad not in ON_BAD:
             raise ValueError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
         contents = looked_into([sample.file for sample in files])
@@ -56,11 +57,14 @@ class ImageFiles(ImageSource):
         kept = [(sample, c.digest) for sample, c in zip(files, contents, strict=True) if not c.fault]
         if not kept:
             raise ValueError("no image is left to learn from: all of them are bad")
-        self.left_out, self.notes = bad, list(notes)
+        self.root, self.left_out, self.notes = root, bad, list(notes)
         self.files = [sample.file for sample, _ in kept]
         self.digests = [digest for _, digest in kept]
         labels, splits = [sample.label for sample, _ in kept], [sample.split for sample, _ in kept]
         super().__init__(FileReader(self.files), labels, splits, **choices)
+
+    def identity(self, index: int) -> Sample:
+        return Sample(self.files[index].relative_to(self.root).as_posix(), self.digests[index].hex())
 
     def summary(self) -> str:
         lines = [super().summary()]
@@ -113,7 +117,7 @@ class FileReader:
 
 def looked_into(files: Sequence[Path]) -> list[Content]:
     """Decodes every file, in threads, with a progress bar."""
-    with ThreadPoolExecutor(default_workers()) as threads:
+    with quiet_pillow(), ThreadPoolExecutor(default_workers()) as threads:
         return list(progress(threads.map(_look_into, files), len(files), "checking images"))
 
 

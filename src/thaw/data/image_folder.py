@@ -9,7 +9,11 @@ from typing import Any
 from thaw.data.image_file import SUFFIXES
 from thaw.data.image_files import ImageFiles, LabelledFile
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+}
 """Names of folders, in lower case, and what they hold."""
 
 
@@ -20,8 +24,8 @@ class ImageFolder(ImageFiles):
     """
 
     def __init__(self, root: str, **choices: Any):
-        files, notes = labelled_files(Path(root))
-        super().__init__(files, notes, **choices)
+        folder = Path(root).expanduser()
+        super().__init__(folder, *labelled_files(folder), **choices)
 
 
 def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
@@ -59,14 +63,28 @@ def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]
         else:
             others.append(folder)
     if not found or ("train" not in found and others):
+        _require_classes(root, others + [folder for folders in found.values() for folder in folders])
         return [(None, root)]
     if twice := [folders for folders in found.values() if len(folders) > 1]:
         raise ValueError(f"{' and '.join(str(folder) for folder in twice[0])} are the same split: keep one of them")
-    if "train" not in found:
-        raise ValueError(f"{root} has {', '.join(found)}, but no folder train: name it so")
     notes += [f"{folder} (neither train, val nor test)" for folder in others]
     notes += [f"{image} (outside the folders of the classes)" for image in _images_here(root, notes)]
     return [(split, folders[0]) for split, folders in sorted(found.items())]
+
+
+def _require_classes(root: Path, folders: list[Path]) -> None:
+    """ValueError where a folder that seems to be a class is a split by what is in it: the same folders as in others."""
+    inside = {folder: {inner.name for inner in _folders(folder, [])} for folder in folders}
+    for folder, names in inside.items():
+        others = {other.name for other in folders} - {folder.name}
+        alike = [
+            other for other in folders if other != folder and not _images_here(other, []) and inside[other] & names
+        ]
+        if names and not _images_here(folder, []) and (alike or names & others):
+            raise ValueError(
+                f"{folder} holds folders that are classes elsewhere, too ({', '.join(sorted(names)[:5])}): it seems to "
+                f"be a split and no class. Name the splits {root}/train, val and test, with all classes in them"
+            )
 
 
 def _folders(folder: Path, notes: list[str]) -> Iterator[Path]:

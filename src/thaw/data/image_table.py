@@ -25,15 +25,19 @@ class ImageTable(ImageFiles):
         split_column: str | None,
         **choices: Any,
     ):
-        folder = Path(root) if root is not None else Path(table).parent
-        columns = [column for column in (path_column, label_column, split_column) if column is not None]
-        rows = read_table(table, columns)
+        file = Path(table).expanduser()
+        # Whole, so that `..` in a path shows.
+        folder = Path(os.path.abspath(file.parent if root is None else Path(root).expanduser()))
+        columns = {"data.path_column": path_column, "data.label_column": label_column}
+        if split_column is not None:
+            columns["data.split_column"] = split_column
+        rows = read_table(file, columns)
         files: list[LabelledFile] = []
         faults: list[str] = []
         seen: dict[Path, LabelledFile] = {}
         for row in rows:
             try:
-                sample = _labelled(row, folder, *columns)
+                sample = _labelled(row, folder, *columns.values())
                 if (other := seen.setdefault(sample.file, sample)).label != sample.label:
                     raise ValueError(f"{sample.file} is '{sample.label}' here and '{other.label}' in {other.place}")
                 files.append(sample)
@@ -42,7 +46,7 @@ class ImageTable(ImageFiles):
         if faults:
             shown = "\n".join(f"  {fault}" for fault in faults[:50])
             raise ValueError(f"{len(faults)} of {len(rows)} rows of {table} are wrong:\n{shown}")
-        super().__init__(files, [], **choices)
+        super().__init__(folder, files, [], **choices)
 
 
 def _labelled(
@@ -57,6 +61,6 @@ def _labelled(
     if split and split.lower() not in SPLITS:
         raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLITS)}, or empty")
     file = Path(os.path.normpath(root / named))
-    if not file.is_relative_to(os.path.normpath(root)):
+    if not file.is_relative_to(root):
         raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
     return LabelledFile(file, label, SPLITS.get(split.lower()), row.place)

@@ -63,7 +63,9 @@ class ImageSource(Source):
         """The last step, on the device: until here images are uint8."""
         assert self.input_spec is not None
         assert isinstance(batch.inputs, Tensor)
-        return batch._replace(inputs=normalise(batch.inputs, self.input_spec))
+        inputs = normalise(batch.inputs, self.input_spec)
+        # Lightning converts before this hook, where they are still integers.
+        return batch._replace(inputs=self.trainer.precision_plugin.convert_input(inputs) if self.trainer else inputs)
 
 
 class ImageDataset(Dataset[Batch]):

@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from thaw.console import as_text
 from thaw.data.batch import Batch
 from thaw.data.sampler import EpochBatches
 from thaw.data.splits import (
+    SPLITS,
     Indices,
+    Splits,
     completed_splits,
     few_per_class,
     fold_splits,
@@ -30,11 +32,19 @@ from thaw.data.splits import (
 BALANCES = ("none", "loss", "sampler")
 
 
+class Sample(NamedTuple):
+    """What a sample is known by, wherever the data lies."""
+
+    name: str
+    content: str = ""
+    """A digest, where there is one."""
+
+
 class Source(LightningDataModule):
     """Labelled samples, cut into train, val and test: as the data says, or by a seed.
 
     A source gives the class index of every sample, the class names, the split that each sample belongs to where the
-    data says so, and `dataset`; all else is here. Raises ValueError where the numbers do not fit the samples.
+    data says so, and `dataset`; all else is here. `split` (or `split_as`, `test_all`) comes before the loaders.
     """
 
     def __init__(
@@ -62,26 +72,55 @@ class Source(LightningDataModule):
         if len(class_names) < 2:
             raise ValueError(f"there are at least two classes to tell apart, but this data has {class_names}")
         self.targets, self.class_names = targets, class_names
+        self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
         self.seed, self.batch_size, self.num_workers, self.shuffle = seed, batch_size, num_workers, shuffle
         self.balance = balance
-        if given_splits is None or not any(given_splits):
-            require_enough(targets, class_names, folds if fold is not None else 3)
-        if fold is not None:
-            if given_splits is not None and any(given_splits):
+        self.val_fraction, self.test_fraction, self.labels_per_class = val_fraction, test_fraction, labels_per_class
+        self.fold, self.folds = fold, folds
+        self.input_spec: InputSpec | None = None
+
+    def split(self) -> None:
+        """Cut into train, val and test. Raises ValueError where the numbers do not fit the samples."""
+        targets, seed, val_fraction = self.targets, self.seed, self.val_fraction
+        if self.given_splits is None:
+            require_enough(targets, self.class_names, self.folds if self.fold is not None else 3)
+        if self.fold is not None:
+            if self.given_splits is not None:
                 raise ValueError(
                     "data.fold cuts the data anew, but it comes with splits of its own: type data.fold=null"
                 )
-            self.splits = fold_splits(targets, fold, folds, val_fraction, seed)
-        elif given_splits is not None and any(given_splits):
-            self.splits = completed_splits(given_splits, targets, val_fraction, test_fraction, seed)
+            splits = fold_splits(targets, self.fold, self.folds, val_fraction, seed)
+        elif self.given_splits is not None:
+            splits = completed_splits(self.given_splits, targets, val_fraction, self.test_fraction, seed)
         else:
-            self.splits = random_splits(targets, val_fraction, test_fraction, seed)
-        if absent := [name for name, n in zip(class_names, self.counts(self.splits.train), strict=True) if not n]:
+            splits = random_splits(targets, val_fraction, self.test_fraction, seed)
+        if absent := [name for name, n in zip(self.class_names, self.counts(splits.train), strict=True) if not n]:
             raise ValueError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
+        self.splits, self.train_indices = splits, splits.train
+        if self.labels_per_class is not None:
+            self.train_indices = few_per_class(splits.train, targets, self.labels_per_class, seed)
+
+    def split_as(self, parts: Mapping[str, Sequence[Sample]]) -> None:
+        """Split as a run did, whatever was added to the data since. Raises ValueError where samples of it are gone."""
+        number = {self.identity(index): index for index in range(len(self.targets))}
+        if gone := [sample.name for samples in parts.values() for sample in samples if sample not in number]:
+            raise ValueError(
+                f"{len(gone)} samples of the run are gone or changed ({', '.join(gone[:5])} ...): put them back"
+            )
+        found = {name: np.array([number[s] for s in samples], dtype=np.int64) for name, samples in parts.items()}
+        self.splits = Splits(**{name: found[name] for name in SPLITS})
         self.train_indices = self.splits.train
-        if labels_per_class is not None:
-            self.train_indices = few_per_class(self.splits.train, targets, labels_per_class, seed)
-        self.input_spec: InputSpec | None = None
+
+    def test_all(self) -> None:
+        """For data that nothing was trained on: test its own test split, or all of it where it has none."""
+        given = np.array([name or "" for name in self.given_splits or [None] * len(self.targets)])
+        tested = given == "test" if "test" in given else np.full(len(given), True)
+        self.splits = Splits(np.array([], dtype=np.int64), np.flatnonzero(given == "val"), np.flatnonzero(tested))
+        self.train_indices = self.splits.train
+
+    def identity(self, index: int) -> Sample:
+        """What sample number `index` is known by in later runs."""
+        return Sample(str(index))
 
     @property
     def augments(self) -> bool:

@@ -10,6 +10,9 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 Indices = NDArray[np.int64]
 
 
+SPLITS = ("train", "val", "test")
+
+
 @dataclass(frozen=True)
 class Splits:
     train: Indices

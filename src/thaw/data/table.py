@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,11 @@ class Row(NamedTuple):
     values: dict[str, str]
 
 
-def read_table(file: str | Path, columns: Sequence[str], encoding: str = "utf-8-sig") -> list[Row]:
-    """The rows of a table, with all of `columns`. Raises ValueError naming file, line and column of what is wrong."""
+def read_table(file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig") -> list[Row]:
+    """The rows of a table, with all of `columns`: by the key that names each, for messages.
+
+    Raises ValueError naming file, line and column of what is wrong.
+    """
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"{file} is not a file: name a table (.csv, .tsv or .jsonl)")
@@ -29,9 +32,15 @@ def read_table(file: str | Path, columns: Sequence[str], encoding: str = "utf-8-
     if not rows:
         raise ValueError(f"{file} has no rows")
     for row in rows:
-        if missing := [column for column in columns if column not in row.values]:
-            raise ValueError(f"{row.place}no column {', '.join(missing)}; it has {', '.join(map(str, row.values))}")
+        if missing := [f"{column} ({key})" for key, column in columns.items() if column not in row.values]:
+            raise ValueError(f"{row.place}no column {', '.join(missing)}; it has {_columns(list(row.values))}")
     return rows
+
+
+def _columns(names: list[str]) -> str:
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        return f"the one column '{names[0]}': save it with commas, or with tabs as .tsv"
+    return ", ".join(names)
 
 
 def _delimited(file: Path, encoding: str) -> Iterator[Row]:

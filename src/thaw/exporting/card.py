@@ -1,13 +1,15 @@
 """The model card: what a colleague must know before using the file (Mitchell et al. 2019)."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
+from thaw.data.splits import SPLITS
 from thaw.exporting.deployed import Deployed
 from thaw.exporting.usage import loading_code
 from thaw.freezing.phase import Plan
-from thaw.run_folder import DATA_FILE, RunFolder, Trained
+from thaw.metrics import by_split
 
 TAKES = {
     "state_dict": "Takes normalised images, float (B, C, H, W), see preprocessing below; gives logits (B, classes).",
@@ -18,16 +20,30 @@ TAKES = {
 }
 
 
-def model_card(run: RunFolder, was: Trained, deployed: Deployed, form: str, file: Path, plan: Plan) -> str:
-    """Markdown."""
-    backbone = was.cfg.backbone
-    name = backbone.get("name") or backbone._target_.rsplit(".", 1)[-1]
-    parameters = sum(p.numel() for p in was.network.parameters())
-    code = loading_code(deployed, form, file.name)
-    metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
-    return f"""# {name}, fine-tuned for {len(was.class_names)} classes
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from."""
 
-An image classifier: {name} ({parameters:,} parameters) with a new head, fine-tuned by thaw {version("thaw")}.
+    name: str
+    """Of the backbone."""
+    weights: str
+    """What it started from."""
+    optimizer: str
+    """With its rates."""
+    seed: int
+    counts: Mapping[str, Mapping[str, int]]
+    """By class, by split."""
+    metrics: Mapping[str, float]
+
+
+def model_card(deployed: Deployed, form: str, file: str, plan: Plan, origin: Origin) -> str:
+    """Markdown. It says nothing of the machine that it was made on."""
+    parameters = sum(p.numel() for p in deployed.network.parameters())
+    code = loading_code(deployed, form, file)
+    metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
+    return f"""# {origin.name}, fine-tuned for {len(deployed.class_names)} classes
+
+An image classifier: {origin.name} ({parameters:,} parameters) with a new head, fine-tuned by thaw {version("thaw")}.
 
 ## Use
 
@@ -43,7 +59,7 @@ Preprocessing, also inside the file:
 {json.dumps(metadata["preprocessing"], indent=2)}
 ```
 
-Classes, in the order of the outputs: {", ".join(was.class_names)}.
+Classes, in the order of the outputs: {", ".join(deployed.class_names)}.
 
 ## Intended use
 
@@ -53,20 +69,19 @@ images. Whether some group of people or things in the images is served worse was
 
 ## Data
 
-```text
-{(run.path / DATA_FILE).read_text().strip()}
-```
+Samples of each class:
+
+{_table(origin.counts)}
 
 ## Plan
 
 {_phases(plan)}
 
-Started from weights: {backbone.get("weights")}. Optimizer {was.cfg.optimizer.optimizer._target_.rsplit(".", 1)[-1]},
-head's rate {was.cfg.optimizer.lr:g}, each stage below x {was.cfg.optimizer.lr_decay:g}; seed {was.cfg.seed}.
+Started from weights: {origin.weights}. {origin.optimizer}; seed {origin.seed}.
 
 ## Metrics
 
-{_metrics(run.metrics())}
+{_table(by_split(origin.metrics))}
 """
 
 
@@ -78,10 +93,11 @@ def _phases(plan: Plan) -> str:
     return "\n".join(rows)
 
 
-def _metrics(metrics: dict[str, float]) -> str:
-    splits = [split for split in ("train", "val", "test") if any(name.endswith(f"/{split}") for name in metrics)]
-    rows = [f"| | {' | '.join(splits)} |", "|---|" + "---|" * len(splits)]
-    for category in sorted({name.split("/")[0] for name in metrics if name.split("/")[-1] in splits}):
-        values = [metrics.get(f"{category}/{split}") for split in splits]
-        rows.append(f"| {category} | {' | '.join('' if v is None else f'{v:.4f}' for v in values)} |")
-    return "\n".join(rows)
+def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """A row a name, a column a split."""
+    splits = [split for split in SPLITS if any(split in row for row in rows.values())]
+    lines = [f"| | {' | '.join(splits)} |", "|---|" + "---|" * len(splits)]
+    for name, row in rows.items():
+        values = [row.get(split, "") for split in splits]
+        lines.append(f"| {name} | {' | '.join(f'{v:.4f}' if isinstance(v, float) else str(v) for v in values)} |")
+    return "\n".join(lines)

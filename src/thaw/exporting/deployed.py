@@ -16,8 +16,9 @@ class Deployed(nn.Module):
 
     def __init__(self, network: Network, backbone: Backbone, task: SingleLabel, class_names: list[str]):
         super().__init__()
-        self.network = network.to(memory_format=torch.contiguous_format).eval()
+        self.network = network.to(memory_format=torch.contiguous_format)
         self.backbone, self.task, self.class_names = backbone, task, class_names
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.task.probabilities(self.network(normalise(images, self.backbone.input_spec)))

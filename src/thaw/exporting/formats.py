@@ -1,11 +1,9 @@
-"""What a trained network is written as. Files appear under their name when they are whole."""
+"""What a trained network is written as."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,21 +17,23 @@ from thaw.exporting.usage import require_library
 
 def state_dict(deployed: Deployed, folder: Path) -> Path:
     metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
-    content = {"state_dict": deployed.tensors(require_library(deployed.backbone)), **metadata}
-    return _written(folder / "model.pt", lambda file: torch.save(content, file))
+    file = folder / "model.pt"
+    torch.save({"state_dict": deployed.tensors(require_library(deployed.backbone)), **metadata}, file)
+    return file
 
 
 def safetensors(deployed: Deployed, folder: Path) -> Path:
-    tensors, metadata = deployed.tensors(require_library(deployed.backbone)), deployed.metadata()
-    return _written(folder / "model.safetensors", lambda file: save_file(tensors, file, metadata))
+    file = folder / "model.safetensors"
+    save_file(deployed.tensors(require_library(deployed.backbone)), file, deployed.metadata())
+    return file
 
 
 def exported_program(deployed: Deployed, folder: Path) -> Path:
     batch = {0: torch.export.Dim("batch", min=1)}
     program = torch.export.export(deployed, (_example(deployed),), dynamic_shapes=(batch,))
-    return _written(
-        folder / "model.pt2", lambda file: torch.export.save(program, file, extra_files=deployed.metadata())
-    )
+    file = folder / "model.pt2"
+    torch.export.save(program, file, extra_files=deployed.metadata())
+    return file
 
 
 def onnx(deployed: Deployed, folder: Path) -> Path:
@@ -54,7 +54,8 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
     )
     assert program is not None
     program.model.metadata_props.update(deployed.metadata())
-    file = _written(folder / "model.onnx", program.save)
+    file = folder / "model.onnx"
+    program.save(file)
     shutil.copy(run_onnx.__file__, folder / "run_onnx.py")
     shutil.copy(image_file.__file__, folder / "image_file.py")
     return file
@@ -68,14 +69,18 @@ FORMATS: dict[str, Callable[[Deployed, Path], Path]] = {
 }
 
 
+def write(deployed: Deployed, form: str, folder: Path) -> Path:
+    """Raises ValueError where the network cannot be written in that form."""
+    try:
+        return FORMATS[form](deployed, folder)
+    except (ValueError, OSError):  # ours, and a full disk
+        raise
+    except Exception as error:  # whatever torch's exporters raise on a network that they do not understand
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        others = ", ".join(name for name in FORMATS if name != form)
+        raise ValueError(f"this network cannot be written as {form} ({reason}): try {others}") from error
+
+
 def _example(deployed: Deployed) -> Tensor:
     spec = deployed.backbone.input_spec
     return torch.zeros(2, spec.channels, spec.size_px, spec.size_px, dtype=torch.uint8)
-
-
-def _written(file: Path, write: Callable[[str], Any]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"partial_{file.name}")  # torch.export.save wants the suffix
-    write(str(partial))
-    os.replace(partial, file)
-    return file

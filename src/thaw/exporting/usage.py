@@ -7,18 +7,21 @@ from thaw.exporting.deployed import Deployed
 
 
 def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
-    """They make `network`; of parameters alone it takes normalised images and gives logits."""
+    """They make `network`, ready for use; of parameters alone it takes normalised images and gives logits."""
     if form == "exported_program":
         return ["import torch", f"network = torch.export.load({str(file)!r}).module()"]
     if form == "onnx":
         return ["import onnxruntime", f"network = onnxruntime.InferenceSession({str(file)!r})"]
-    read = {
-        "state_dict": ["import torch", f'tensors = torch.load({str(file)!r}, weights_only=True)["state_dict"]'],
-        "safetensors": ["from safetensors.torch import load_file", f"tensors = load_file({str(file)!r})"],
+    module, read = {
+        "state_dict": ("torch", f'torch.load({str(file)!r}, weights_only=True)["state_dict"]'),
+        "safetensors": ("safetensors.torch", f"safetensors.torch.load_file({str(file)!r})"),
     }[form]
     library = require_library(deployed.backbone)
-    build = [line.format(num_classes=len(deployed.class_names)) for line in library.build]
-    return [*read, library.imports, *build, "network.load_state_dict(tensors)"]
+    return [
+        f"import {', '.join(dict.fromkeys([module, *library.imports]))}",
+        *(line.format(num_classes=len(deployed.class_names)) for line in library.build),
+        f"network.eval().load_state_dict({read})",
+    ]
 
 
 def require_library(backbone: Backbone) -> Library:

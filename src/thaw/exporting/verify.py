@@ -1,8 +1,10 @@
 """Load an exported file as its user would, and compare it with the network that it came from."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +23,7 @@ TOLERANCE = 1e-4
 def require_agreement(deployed: Deployed, form: str, file: Path, images: Sequence[Path]) -> float:
     """The largest difference of a probability.
 
-    Raises ValueError, and removes the file, where any image gets another class or differs by more than TOLERANCE.
+    Raises ValueError where the file cannot be loaded, any image gets another class or differs by more than TOLERANCE.
     """
     transform = evaluation_transform(deployed.backbone.input_spec)
     batch = torch.stack([transform(load_image(image)) for image in images])
@@ -31,30 +33,24 @@ def require_agreement(deployed: Deployed, form: str, file: Path, images: Sequenc
     difference = (found - expected).abs().max().item()
     agreeing = (found.argmax(1) == expected.argmax(1)).float().mean().item()
     if agreeing < 1 or not difference <= TOLERANCE:
-        file.unlink()
         raise ValueError(
             f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(images)} images get the same "
-            f"class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). {file} was removed."
+            f"class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). Nothing was written."
         )
     return difference
 
 
-def _parameters(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
+def _in_torch(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
     """By the very lines that the model card gives, in a process of its own."""
-    form = "state_dict" if file.suffix == ".pt" else "safetensors"
-    inputs = file.with_name("partial_inputs.pt")
-    torch.save(normalise(batch, deployed.backbone.input_spec), inputs)
-    there = repr(str(inputs))
-    use = f"torch.save(network.eval()(torch.load({there}, weights_only=True)).softmax(1).detach(), {there})"
-    try:
-        _run([sys.executable, "-c", "\n".join(["import torch", *loading_code(deployed, form, file), use])])
-        return torch.load(inputs, weights_only=True)
-    finally:
-        inputs.unlink()
-
-
-def _exported_program(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
-    return torch.export.load(file).module()(batch)
+    form = {".pt": "state_dict", ".safetensors": "safetensors", ".pt2": "exported_program"}[file.suffix]
+    whole = form == "exported_program"
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / "images.pt"
+        torch.save(batch if whole else normalise(batch, deployed.backbone.input_spec), there)
+        found = f"network(torch.load({str(there)!r}, weights_only=True))" + ("" if whole else ".softmax(1)")
+        save = f"torch.save({found}.detach(), {str(there)!r})"
+        _run([sys.executable, "-c", "\n".join([*loading_code(deployed, form, file), "import torch", save])])
+        return torch.load(there, weights_only=True)
 
 
 def _onnx(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
@@ -65,15 +61,17 @@ def _onnx(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path])
 
 
 RELOADED: dict[str, Callable[[Deployed, Path, Tensor, Sequence[Path]], Tensor]] = {
-    "state_dict": _parameters,
-    "safetensors": _parameters,
-    "exported_program": _exported_program,
+    "state_dict": _in_torch,
+    "safetensors": _in_torch,
+    "exported_program": _in_torch,
     "onnx": _onnx,
 }
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONUTF8": "1"}  # names of classes are printed
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     if done.returncode:
-        raise ValueError(f"the exported file could not be loaded again: {done.stderr.strip().splitlines()[-1]}")
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ValueError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")
     return done.stdout
