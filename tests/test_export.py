@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,13 @@ from tests.photos import photos
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
-from thaw.exporting import formats, verify
+from thaw.exporting import formats, usage, verify
+from thaw.exporting.deployed import Deployed
+from thaw.exporting.formats import FORMATS
 from thaw.exporting.run_onnx import preprocess
+from thaw.network import Network, new_head
 from thaw.run_folder import RunFolder, trained
+from thaw.task import SingleLabel
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -127,12 +133,14 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
 
 def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, tmp_path: Path) -> None:
     was = trained(RunFolder(run))
-    deployed = formats.Deployed(was.network, was.backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
-    preprocessing = json.loads(deployed.metadata()["preprocessing"])
-    transform = evaluation_transform(was.backbone.input_spec)
-    for file in odd_images(tmp_path / "zoo"):
-        image = load_image(file)
-        assert np.array_equal(preprocess(image, preprocessing), transform(image).numpy()), file.name
+    for squash in (False, True):
+        backbone = replace(was.backbone, input_spec=replace(was.backbone.input_spec, squash=squash))
+        deployed = Deployed(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+        preprocessing = json.loads(deployed.metadata()["preprocessing"])
+        transform = evaluation_transform(backbone.input_spec)
+        for file in odd_images(tmp_path / f"zoo{squash}"):
+            image = load_image(file)
+            assert np.array_equal(preprocess(image, preprocessing), transform(image).numpy()), file.name
 
 
 def test_wrong_choices_are_met_with_what_to_type(config: Config, run: Path) -> None:
@@ -153,3 +161,30 @@ def test_the_shipped_backbone_is_loaded_with_thaw(config: Config, tmp_path: Path
     quiet = [choice for choice in TINY if "backbone" not in choice]
     train(config(*quiet, "freezing=head_only", "freezing.epochs=1"))
     assert exported(config, tmp_path / "run", "safetensors").exists()
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        ("torchvision", "squeezenet1_1"),  # a head of convolutions
+        ("torchvision", "densenet121"),
+        ("torchvision", "googlenet"),  # rescales its input
+        ("torchvision", "vit_b_32"),  # a position table
+        ("torchvision", "swin_t"),
+        ("timm", "mobilenetv2_035"),
+        ("timm", "convnextv2_atto"),
+        ("timm", "vit_tiny_patch16_224"),
+    ],
+)
+def test_networks_of_every_kind_are_exported(library: str, name: str, form: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime" if form == "onnx" else "torch")
+    pytest.importorskip(library)
+    build_backbone = import_module(f"thaw.backbones.{library}").__dict__[library]
+    backbone = build_backbone(name, None, image_size_px=64)
+    network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.5))
+    deployed = Deployed(network, backbone, SingleLabel(3), ["blue", "green", "red"])
+    file = formats.write(deployed, form, tmp_path)
+    assert verify.require_agreement(deployed, form, file, list(odd_images(tmp_path / "zoo"))) <= 1e-5
+    assert len(usage.loading_code(deployed, form, file)) <= 5

@@ -122,6 +122,19 @@ def test_a_file_a_glob_and_a_table(config: Config, run: Path, tmp_path: Path) ->
     assert [row["path"] for row in predicted(config, run, root / "labels.csv")[0]][:1] == [str(root / "blue/0.png")]
 
 
+def test_folders_are_gone_through_as_in_training(
+    config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mixed"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere/red")
+    rows, _ = predicted(config, run, folder)
+    assert [Path(row["path"]).relative_to(folder).parts[0] for row in rows] == ["linked"] * 8
+    assert "2 other files and folders were not used" in (shown := capsys.readouterr().out)
+    assert "notes.txt (not an image by its name)" in shown
+
+
 def test_bad_files_are_skipped_and_listed(
     config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,7 +142,7 @@ def start_from(cfg: DictConfig, network: Network, class_names: list[str]) -> Non
     tensors = read_weights(file)
     if (trained_on := read_class_names(file)) is not None and trained_on != class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    load_tensors(network.stages, tensors, str(file))
+    load_tensors(network.stages, tensors, str(file), optional="head.")
 
 
 def make(node: DictConfig, **facts: Any) -> Any:

@@ -21,12 +21,14 @@ def predict(cfg: DictConfig) -> Path:
     run = RunFolder(cfg.run)
     was = trained(run)
     task = build.task(was.cfg, len(was.class_names))
-    files = input_files(cfg.input, cfg.path_column)
+    files, others = input_files(cfg.input, cfg.path_column)
     found = predictions(files, was.network, was.backbone.input_spec, task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, run.path, cfg.input)
     skipped = write(found, len(files), was.class_names, cfg.top_k, output)
     if skipped:
         print(f"{len(skipped)} of {len(files)} files were skipped:", *(f"  {line}" for line in skipped), sep="\n")
+    if others:
+        print(f"{len(others)} other files and folders were not used:", *(f"  {line}" for line in others[:20]), sep="\n")
     print(*output, sep="\n")
     return output.csv
 

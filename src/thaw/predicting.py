@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from thaw.backbones.backbone import InputSpec
 from thaw.console import progress
-from thaw.data.image_file import SUFFIXES, load_image
+from thaw.data.image_file import load_image
+from thaw.data.image_folder import images_below
 from thaw.data.images import default_workers
 from thaw.data.table import DELIMITERS, read_table
 from thaw.data.transforms import evaluation_transform, normalise
@@ -35,21 +36,24 @@ class Output(NamedTuple):
     jsonl: Path
 
 
-def input_files(source: str, path_column: str) -> list[Path]:
-    """The images that `source` means, in a fixed order. Raises ValueError where there is none."""
-    path = Path(source)
+def input_files(source: str, path_column: str) -> tuple[list[Path], list[str]]:
+    """The images that `source` means, in a fixed order, and what else lies there. Raises ValueError where none is."""
+    path = Path(source).expanduser()
+    notes: list[str] = []
+    return _input_files(source, path, path_column, notes), notes
+
+
+def _input_files(source: str, path: Path, path_column: str, notes: list[str]) -> list[Path]:
     if path.is_dir():
-        # What hides (.git, ._IMG.jpg of macOS) is not meant.
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not _hidden(f.relative_to(path)))
-        if not found:
-            raise ValueError(f"input={source}: no image in that folder or below it")
-        return found
+        if found := sorted(images_below(path, notes)):
+            return found
+        raise ValueError(f"input={source}: no image in that folder or below it")
     if path.is_file():
         if path.suffix.lower() in (*DELIMITERS, ".jsonl"):
             return [path.parent / row.values[path_column] for row in read_table(path, {"path_column": path_column})]
         return [path]
     if has_magic(source):
-        if found := sorted(Path(name) for name in glob(source, recursive=True) if not os.path.isdir(name)):
+        if found := sorted(Path(name) for name in glob(str(path), recursive=True) if not os.path.isdir(name)):
             return found
         raise ValueError(f"input={source} matches no file")
     raise ValueError(f"input={source} does not exist: name an image, a folder, a glob or a table")
@@ -152,15 +156,10 @@ def _device(name: str) -> torch.device:
         try:
             return torch.empty(0, device=name).device
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device={name} cannot be used here ({str(error).splitlines()[0]}): device=auto"
-            ) from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"device={name} cannot be used here ({reason}): device=auto") from error
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None else found
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _as_is(batch: Any) -> Any:

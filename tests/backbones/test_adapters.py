@@ -102,6 +102,51 @@ def test_the_input_is_the_one_that_the_weights_were_trained_with() -> None:
         InputSpec(32, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=2.0)
 
 
+@pytest.mark.parametrize("key", ["model_state_dict", "net", None])
+@pytest.mark.parametrize("prefix", ["model.", "encoder.backbone."])
+def test_files_of_other_programs_load(tmp_path: Path, key: str | None, prefix: str) -> None:
+    own = {prefix + name: value for name, value in models.squeezenet1_1().state_dict().items()}
+    torch.save(own if key is None else {"epoch": 3, "optimizer": {}, key: own}, tmp_path / "other.pth")
+    backbone = torchvision("squeezenet1_1", tmp_path / "other.pth", image_size_px=32)
+    tensors = {name: value for stage in backbone.stages.values() for name, value in stage.state_dict().items()}
+    assert torch.equal(tensors["features.0.weight"], own[f"{prefix}features.0.weight"])
+    torch.save({"epoch": 3, "mine": {"a": torch.ones(1)}}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="holds epoch, mine, and no tensors by name"):
+        torchvision("squeezenet1_1", tmp_path / "other.pth")
+
+
+def test_layers_called_head_in_a_library_must_be_filled(tmp_path: Path) -> None:
+    library = pytest.importorskip("timm")
+    from thaw.backbones.timm import timm
+
+    weights = {k: v for k, v in library.create_model("convnextv2_atto").state_dict().items() if k != "head.norm.weight"}
+    save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"of another network[\s\S]*missing in it: head.norm.weight"):
+        timm("convnextv2_atto", tmp_path / "weights.safetensors", image_size_px=32)
+
+
+def test_sizes_and_options_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    library = pytest.importorskip("timm")
+    from thaw.backbones.timm import timm
+
+    with pytest.raises(ValueError, match=r"does not take images of 50 x 50 pixels.*type backbone.image_size_px="):
+        torchvision("alexnet", None, image_size_px=50)
+    with pytest.raises(ValueError, match=r"backbone.options for resnet18: .*wide"):
+        torchvision("resnet18", None, options={"wide": 2})
+    with pytest.raises(ValueError, match=r"backbone.options for resnet18: .*wide"):
+        timm("resnet18", None, options={"wide": 2})
+    with pytest.raises(ValueError, match=r"The tags there are: resnet18\.a1_in1k"):
+        timm("resnet18.mine")
+    torch.save(models.resnet18().state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(ValueError, match="is of another network"):
+        torchvision("vit_b_32", tmp_path / "resnet.pth")
+    grey = timm("mobilenetv3_small_050", None, options={"in_chans": 1}, image_size_px=32)
+    assert (grey.input_spec.channels, len(grey.input_spec.mean)) == (1, 1)
+    assert timm("vit_tiny_patch16_224", None, options={"img_size": 64}).input_spec.size_px == 64
+    assert library.create_model("vit_tiny_patch16_224").pretrained_cfg["crop_pct"] == 0.9
+    assert timm("vit_tiny_patch16_224", None).input_spec.resize_px == 248, "cut off, not rounded, as timm does"
+
+
 class Branching(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)

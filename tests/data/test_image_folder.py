@@ -164,7 +164,7 @@ def test_every_bad_file_is_an_error_or_left_out_and_counted(source: Callable[...
     assert "data.on_bad=leave_out" in str(error.value)
     data = source(root, "data.on_bad=leave_out")
     assert len(data.files) == 24
-    assert f"{len(bad)} left out, as data.on_bad says" in data.report()
+    assert f"{len(bad)} left out: they cannot be loaded" in data.report()
     assert f"{len(bad)} images were left out" in data.summary()
     for file in bad:
         assert str(file) in data.report()
@@ -279,7 +279,12 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
     Image.new("RGB", (4, 4)).save(root / "red/also.png")
     report = check(config("data=image_folder", f"data.root={root}", name="check"))
     assert "3 classes" in report
-    assert "red" in report
+    (root / "red/broken.png").write_bytes(b"")
+    shutil.copy(root / "blue/1.png", root / "red/leak.png")
+    with pytest.raises(ValueError, match=r"^1 images cannot be loaded.*data.on_bad=leave_out") as error:
+        check(config("data=image_folder", f"data.root={root}", name="check"))
+    for said in ("3 classes", "red/broken.png: empty", "1 groups of identical files have different labels"):
+        assert said in str(error.value)
 
 
 def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFiles]) -> None:

@@ -24,6 +24,8 @@ class InputSpec:
     """How images are resized: nearest, bilinear or bicubic."""
     crop_ratio: float = 1.0
     """Part of the resized image that the evaluation's centre crop keeps."""
+    squash: bool = False
+    """Whether evaluation makes images square by squeezing them, instead of by cutting their longer side."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -44,8 +46,8 @@ class InputSpec:
 
     @property
     def resize_px(self) -> int:
-        """The shorter side of an image before its centre is cut out, pixels."""
-        return round(self.size_px / self.crop_ratio)
+        """The shorter side (`squash`: both sides) of an image before its centre is cut out, pixels."""
+        return int(self.size_px / self.crop_ratio + 1e-6)  # as timm does; torchvision's ratio is of whole pixels
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def cut(
 
     `granularity`: "stages", as papers number them (`stem`, `layer1`, `blocks3` ...), or "blocks", each block a stage.
     `input_shape`: (C, H, W). `untraced`: functions that torch.fx is not to look into. A network whose operations depend
-    on its input or on its mode becomes a single stage, `body`, with a warning. Raises ValueError on other words.
+    on its input or on its mode becomes a single stage, `body`, with a warning. Raises ValueError on other words, and
+    where the network does not take such an input.
     """
     if granularity not in GRANULARITIES:
         raise ValueError(f"backbone.granularity is {' or '.join(GRANULARITIES)}, not '{granularity}'")
@@ -52,6 +53,7 @@ def cut(
         if not any(part.layers for part in parts):
             raise ValueError("it has no layers")
     except Exception as error:  # whatever the network's own code raises when it meets a symbol
+        _require_input(network, input_shape)
         reason = (str(error) or type(error).__name__).splitlines()[0]
         log.warning("%s could not be cut: it is a single stage, `body` (%s)", type(network).__name__, reason)
         return {"body": network}
@@ -59,6 +61,20 @@ def cut(
     if stages[0].name == "stem" and not _is_image(tensors[stages[0].output]):
         stages[0].name = "embedding"
     return {stage.name: _module(network, stage) for stage in stages}
+
+
+def _require_input(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, *input_shape))
+    except Exception as error:
+        channels, height, width = input_shape
+        raise ValueError(
+            f"{type(network).__name__} does not take images of {height} x {width} pixels and {channels} channels "
+            f"({(str(error) or type(error).__name__).splitlines()[0]}): type backbone.image_size_px=<another size>"
+        ) from error
+    network.train(training)
 
 
 # 1. Trace. Blocks stay whole; what holds blocks is followed inside.

@@ -4,7 +4,7 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -38,23 +38,29 @@ def timm(
         known = [*library.list_models(), *library.list_pretrained()]
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
         raise ValueError(f"timm has no network '{name}'. Near it: {', '.join(close)}")
-    trained = library.get_pretrained_cfg(name)
+    try:
+        trained = library.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the tag behind the dot
+        tags = ", ".join(library.list_pretrained(f"{name.partition('.')[0]}.*"))
+        raise ValueError(f"{error} The tags there are: {tags or 'none'}") from error
     options = dict(options or {})
     if image_size_px is not None and trained is not None and trained.fixed_input_size:
         options = {"img_size": image_size_px, **options}
-    if weights == "default":
-        network = _pretrained(library, name, trained, options)
-    else:
+    try:
         network = library.create_model(name, num_classes=0, **options)
-        if weights not in (None, "none"):
-            load_tensors(network, _renamed(network, read_weights(str(weights))), str(weights))
-    spec = _input_spec(library, network, image_size_px, mean, std)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"backbone.options for {name}: {error}") from error
+    if weights == "default":
+        load_tensors(network, _download(library, name, trained, options), f"timm's {name}")
+    elif weights not in (None, "none"):
+        load_tensors(network, _renamed(network, read_weights(str(weights))), str(weights))
+    spec = _input_spec(library, network, image_size_px, mean, std, options)
     untraced = get_notrace_functions()
     stages = cut(network, (spec.channels, spec.size_px, spec.size_px), granularity, untraced)
-    return Backbone(stages, int(network.head_hidden_size), spec, _library(name, options, trained))
+    return Backbone(stages, int(cast(Any, network).head_hidden_size), spec, _library(name, options, trained))
 
 
-def _pretrained(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> Any:
+def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
     if trained is None or not trained.has_weights:
         known = library.list_pretrained(f"{name.split('.')[0].split('_')[0]}*")
         raise ValueError(
@@ -62,11 +68,11 @@ def _pretrained(library: Any, name: str, trained: Any, options: Mapping[str, Any
             f"or type backbone.weights=<file>, or backbone.weights=none for random ones"
         )
     try:
-        return library.create_model(name, pretrained=True, num_classes=0, **options)
+        return library.create_model(name, pretrained=True, num_classes=0, **options).state_dict()
     except Exception as error:  # of the hub's client, or of whatever it stands on
         place = f"https://huggingface.co/{trained.hf_hub_id}" if trained.hf_hub_id else trained.url
         raise OSError(
-            f"timm's weights for {name} could not be had ({str(error).splitlines()[0]}).\n"
+            f"timm's weights for {name} could not be had ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"On a machine with internet get model.safetensors of {place} and type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
         ) from error
@@ -84,9 +90,13 @@ def _input_spec(
     size_px: int | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    options: Mapping[str, Any],
 ) -> InputSpec:
     preset = library.data.resolve_model_data_config(network)
     channels, height, _ = preset["input_size"]
+    channels, height = options.get("in_chans", channels), options.get("img_size", height)
+    if channels == 1:  # as timm sums the weights of the first layer over the colours
+        preset["mean"], preset["std"] = ((sum(preset[key]) / len(preset[key]),) for key in ("mean", "std"))
     return InputSpec(
         size_px=size_px or height,
         channels=channels,
@@ -94,6 +104,7 @@ def _input_spec(
         std=tuple(std or preset["std"]),
         interpolation=preset["interpolation"],
         crop_ratio=preset["crop_pct"],
+        squash=preset["crop_mode"] == "squash",
     )
 
 

@@ -40,7 +40,10 @@ def torchvision(
     trained = models.get_model_weights(name)["DEFAULT"]
     spec = _input_spec(trained, image_size_px, mean, std)
     options = {**_architecture(name, spec), **(options or {})}
-    network = models.get_model(name, **options)
+    try:
+        network = models.get_model(name, **options)
+    except TypeError as error:
+        raise ValueError(f"backbone.options for {name}: {error}") from error
     head, num_features = _take_head_off(network)
     if weights == "default":
         load_tensors(network, _fitted(network, _download(name, trained, options)), f"torchvision's {trained}")
@@ -71,6 +74,8 @@ def _architecture(name: str, spec: InputSpec) -> dict[str, Any]:
         return {"aux_logits": False, "transform_input": True, "init_weights": False}
     if name.startswith("vit_"):  # its position table has a row for every patch
         return {"image_size": spec.size_px}
+    if name.startswith("maxvit"):  # its windows are laid out for one size
+        return {"input_size": (spec.size_px, spec.size_px)}
     return {}
 
 
@@ -86,21 +91,29 @@ def _take_head_off(network: nn.Module) -> tuple[str, int]:
 
 
 def _download(name: str, trained: models.WeightsEnum, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    ours = {key: value for key, value in options.items() if key not in ("image_size", "init_weights")}
     try:
-        return models.get_model(name, weights=trained, **ours).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:  # no network; a broken download; options of another network
+        trained.get_state_dict(progress=True, check_hash=True)  # into the cache
+    except (OSError, RuntimeError) as error:  # no internet; a broken download
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(trained.url).name
         raise OSError(
             f"torchvision's weights for {name} could not be had ({error}).\n"
             f"On a machine with internet get {trained.url} and put it at {file}, or type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
         ) from error
+    # With these the library's builder insists on the values that its weights were trained with: `_fitted` does better.
+    ours = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
+    try:
+        return models.get_model(name, weights=trained, **ours).state_dict()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"torchvision's weights for {name} do not fit backbone.options={ours} ({str(error).splitlines()[0]}): type "
+            f"backbone.weights=none, or backbone.weights=<file>"
+        ) from error
 
 
 def _fitted(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """A vision transformer's position table, for images of another size."""
-    if not isinstance(network, models.VisionTransformer):
+    if not isinstance(network, models.VisionTransformer) or "encoder.pos_embedding" not in tensors:
         return tensors
     return interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(tensors))
 

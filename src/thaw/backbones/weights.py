@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-CONTAINERS = ("state_dict", "model")
-"""Keys under which training scripts put the tensors by name, beside other things."""
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "module")
+"""Keys under which training scripts put the tensors by name, beside other things; the first that is there is taken."""
 WRAPPERS = ("module.", "_orig_mod.", "network.stages.")
 """Prefixes that say who saved a file, not what a tensor is: DataParallel's, torch.compile's, our own checkpoints'."""
 
@@ -43,18 +43,21 @@ class LoadReport:
         return text
 
 
-def load_weights(network: nn.Module, file: str | Path) -> LoadReport:
+def load_weights(network: nn.Module, file: str | Path, optional: str | None = None) -> LoadReport:
     """`load_tensors` from a file."""
-    return load_tensors(network, read_weights(file), str(file))
+    return load_tensors(network, read_weights(file), str(file), optional)
 
 
-def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
-    """Copy `tensors` into `network`, by name, and log the report; a `head` for other classes is left as it is.
+def load_tensors(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: str | None = None
+) -> LoadReport:
+    """Copy `tensors` into `network`, by name, and log the report.
 
-    `network`: the stages of a Network, or a library's network without its head. Raises ValueError where the tensors do
-    not fill all of it but the head: they come from another network.
+    `optional`: a prefix of names that may be missing or of another shape, and are then left as they are: `head.` of a
+    Network, for other classes. Raises ValueError where the tensors do not fill all else: they are of another network.
     """
     own = network.state_dict()
+    tensors = _without_common_prefix(tensors, own)
     matched = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
     report = LoadReport(
         source,
@@ -62,8 +65,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
         missing=tuple(name for name in own if name not in matched),
         surplus=tuple(name for name in tensors if name not in matched),
     )
-    needed = [name for name in report.missing if not name.startswith("head.") and not name.endswith(COUNTERS)]
-    if needed:
+    if not all(name.endswith(COUNTERS) or (optional and name.startswith(optional)) for name in report.missing):
         raise ValueError(
             f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
             f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, tensors)}\n"
@@ -97,8 +99,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
-    inside = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
-    return _unwrapped(inside)
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return _unwrapped(content)
+    inside = {key: value for key, value in content.items() if isinstance(value, dict)}
+    found = next((inside[key] for key in CONTAINERS if key in inside), None)
+    if found is None:
+        raise ValueError(
+            f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
+        )
+    return _unwrapped(found)
 
 
 def read_class_names(file: str | Path) -> list[str] | None:
@@ -128,7 +137,10 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 
 def require_file(file: Path) -> Path:
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists")
+        raise FileNotFoundError(
+            f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists (backbone.weights also "
+            f"takes default and none)"
+        )
     return file
 
 
@@ -136,6 +148,15 @@ def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
     while tensors and (prefix := _wrapper(tensors)):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Where no name fits, because whoever saved them kept the network in an attribute: `model.`, `encoder.` ..."""
+    while tensors and not tensors.keys() & own.keys():
+        if not all("." in name for name in tensors) or len({name.partition(".")[0] for name in tensors}) > 1:
+            break
+        tensors = {name.partition(".")[2]: value for name, value in tensors.items()}
     return tensors
 
 

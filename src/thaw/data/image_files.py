@@ -75,7 +75,7 @@ class ImageFiles(ImageSource):
     def report(self) -> str:
         lines = [super().report().rstrip()]
         if self.left_out:
-            lines.append(_listed("left out, as data.on_bad says", self.left_out, most=len(self.left_out)))
+            lines.append(_listed("left out: they cannot be loaded", self.left_out, most=len(self.left_out)))
         lines += [f"warning: {warning}" for warning in self._warnings()]
         if self.notes:
             lines.append(_listed("not used", self.notes))

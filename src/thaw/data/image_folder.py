@@ -39,7 +39,7 @@ def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
     for split, folder in parts:
         notes += [f"{image} (outside the folders of the classes)" for image in _images_here(folder, notes)]
         for label in _folders(folder, notes):
-            found = [LabelledFile(file, _name(label), split) for file in _images(label, notes)]
+            found = [LabelledFile(file, _name(label), split) for file in images_below(label, notes)]
             if not found:
                 notes.append(f"{label} (a folder without images)")
             files += found
@@ -96,8 +96,8 @@ def _folders(folder: Path, notes: list[str]) -> Iterator[Path]:
                 yield entry
 
 
-def _images(folder: Path, notes: list[str]) -> Iterator[Path]:
-    """In `folder` and below it."""
+def images_below(folder: Path, notes: list[str]) -> Iterator[Path]:
+    """In `folder` and in all folders in it; to `notes` goes what else is there."""
     seen = set()
     for name, inside, _ in os.walk(folder, followlinks=True, onerror=_raise):
         place = Path(name)

@@ -13,7 +13,7 @@ from thaw.console import progress
 from thaw.data.image_file import as_rgb
 from thaw.data.images import ImageSource
 
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """What torchvision's `split` argument calls them."""
 LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
 """Where its classes keep the labels of all samples."""
@@ -54,7 +54,7 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
     if name not in known or make is None:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
         raise ValueError(f"torchvision has no data set '{name}'. Near it: {', '.join(close)}")
-    keywords = inspect.signature(make).parameters
+    keywords = _keywords(make)
     if "root" in keywords:
         options["root"] = root
     if "download" in keywords:
@@ -66,6 +66,18 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
     if "split" in keywords and "split" not in options:
         return _by_split(name, make, options)
     return {"": _made(name, make, **options)}
+
+
+def _keywords(make: type) -> set[str]:
+    """Also those that a class hands on to the one it is made of."""
+    found: set[str] = set()
+    for kind in make.__mro__:
+        if "__init__" in vars(kind):
+            parameters = inspect.signature(vars(kind)["__init__"]).parameters
+            found |= parameters.keys()
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return found
 
 
 def _by_split(name: str, make: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +128,8 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
         width = len(str(max(numbers)))  # so that they sort as numbers do
         return [str(number).zfill(width) for number in numbers]
     names = [name if isinstance(name, str) else ", ".join(name) for name in classes]
+    # ImageNet has two kinds of `crane`: they must not become one class.
+    names = [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names)]
     return [names[number] for number in numbers]
 
 

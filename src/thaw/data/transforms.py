@@ -16,12 +16,13 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 def evaluation_transform(spec: InputSpec) -> Transform:
-    """RGB image -> uint8 (C, size, size): the shorter side resized, the centre cut out."""
+    """RGB image -> uint8 (C, size, size): the shorter side (or both) resized, the centre cut out."""
     interpolation = InterpolationMode(spec.interpolation)
+    size = [spec.resize_px, spec.resize_px] if spec.squash else spec.resize_px
     return v2.Compose(
         [
             *_grey(spec),
-            v2.Resize(spec.resize_px, interpolation),
+            v2.Resize(size, interpolation),
             v2.CenterCrop(spec.size_px),
             v2.PILToTensor(),
         ]

@@ -29,7 +29,8 @@ class Deployed(nn.Module):
         preprocessing = {
             "1_load": "8 bits per channel; EXIF orientation applied; first frame; transparent becomes white",
             "2_mode": "RGB" if spec.channels == 3 else "L",
-            "3_resize_shorter_side_px": spec.resize_px,
+            "3_resize_sides": "both" if spec.squash else "shorter",
+            "3_resize_px": spec.resize_px,
             "3_resize_interpolation": spec.interpolation,
             "3_resize_library": "Pillow",
             "4_center_crop_px": spec.size_px,

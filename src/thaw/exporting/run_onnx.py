@@ -33,11 +33,13 @@ def main(model: str, *files: str) -> None:
 
 
 def preprocess(image: Image.Image, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
-    """RGB image -> (C, H, W): the shorter side resized, the centre cut out. Scaling and mean are in the network."""
+    """RGB image -> (C, H, W): one side or both resized, the centre cut out. Scaling and mean are in the network."""
     image = image.convert(preprocessing["2_mode"])
-    shorter, size = preprocessing["3_resize_shorter_side_px"], preprocessing["4_center_crop_px"]
+    shorter, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
     width, height = image.size
-    if width < height:
+    if preprocessing["3_resize_sides"] == "both":
+        width = height = shorter
+    elif width < height:
         width, height = shorter, int(shorter * height / width)
     else:
         width, height = int(shorter * width / height), shorter
