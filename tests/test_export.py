@@ -105,6 +105,19 @@ def test_class_names_and_preprocessing_are_inside(config: Config, run: Path) -> 
     assert json.loads(extra["class_names"]) == ["blue", "green", "red"]
 
 
+def test_an_export_takes_the_place_of_the_one_before(
+    config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for _ in range(2):
+        folder = exported(config, run, "onnx").parent
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("image_file.py", "model.onnx", "model_card.md", "run_onnx.py")
+    ]
+
+
 def test_the_program_takes_batches_of_any_size(config: Config, run: Path) -> None:
     program = torch.export.load(exported(config, run, "exported_program")).module()
     images = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8)

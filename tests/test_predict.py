@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 
 from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
@@ -85,14 +86,10 @@ def test_a_run_is_measured_on_its_own_samples_whatever_comes_and_goes(
 ) -> None:
     root = tmp_path / "elsewhere"
 
-    def measured(root: Path, **more: str) -> dict[str, float]:
-        choices = [f"{key}={value}" for key, value in more.items()]
-        return evaluate(config(f"run={run}", f"+data.root={root}", *choices, name="evaluate"))
-
     trained_on = json.loads((run / "metrics.json").read_text())["metrics"]
     for number in range(20):  # each would move others to another split, were the data split anew
         shutil.copy(root / "red/1.png", root / f"blue/a{number}.png")
-    assert measured(root).items() <= trained_on.items()
+    assert evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate")).items() <= trained_on.items()
     shutil.move(root, tmp_path / "photos")
     with pytest.raises(ValueError, match=r"20 samples were added to the data since this run began.*init_from="):
         train(config(f"resume={run}"))
@@ -105,14 +102,45 @@ def test_a_run_is_measured_on_its_own_samples_whatever_comes_and_goes(
     with pytest.raises(ValueError, match=rf"1 samples of the run are gone or changed \({gone} "):
         evaluate(config(f"run={run}", name="evaluate"))
 
+
+def test_other_data_are_measured_whole_but_never_what_was_trained_on(
+    config: Config, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measured(root: Path, *more: str) -> dict[str, float]:
+        return evaluate(config(f"run={run}", f"+data.root={root}", *more, name="evaluate"))
+
+    shutil.move(tmp_path / "elsewhere", tmp_path / "photos")
     (tmp_path / "new/red").mkdir(parents=True)
-    shutil.copy(tmp_path / "photos/green/2.png", tmp_path / "new/red")
+    Image.new("RGB", (9, 5), "red").save(tmp_path / "new/red/0.png")
     (tmp_path / "new/blue").mkdir()
-    shutil.copy(tmp_path / "photos/blue/2.png", tmp_path / "new/blue/other.png")
+    Image.new("RGB", (9, 5), "blue").save(tmp_path / "new/blue/0.png")
+    with pytest.raises(ValueError, match=r"data\.fold would be ignored"):
+        measured(tmp_path / "new", "+data.fold=1")
     assert measured(tmp_path / "new")["accuracy/test"] in (0, 0.5, 1), "both of them, no class or split is missed"
-    assert "belong to the run's own data" not in caplog.text
+    assert "samples are left out" not in caplog.text
     with pytest.raises(ValueError, match="there is no val split in the data: type split=test"):
-        measured(tmp_path / "new", split="val")
+        measured(tmp_path / "new", "split=val")
+
+    rows = csv.DictReader((run / "samples.csv").read_text().splitlines())
+    (tmp_path / "photos" / next(row["sample"] for row in rows if row["split"] == "val")).unlink()
+    with pytest.raises(ValueError, match="1 samples of the run are gone"):  # its own data, and not whole
+        measured(tmp_path / "photos", "+data.batch_size=4")
+    for file in (tmp_path / "photos").glob("*/*.png"):
+        file.rename(file.with_stem(f"renamed {file.stem}"))
+    trained_on = json.loads((run / "metrics.json").read_text())["metrics"]
+    found = measured(tmp_path / "photos", "+data.balance=loss")  # which has nothing to take weights from
+    assert found == pytest.approx({name: trained_on[name] for name in found}, abs=1e-6)
+    assert "19 samples are left out: the run was trained on them" in caplog.text
+
+
+def test_images_are_prepared_as_in_training_whatever_the_library_says_now(
+    config: Config, run: Path, tmp_path: Path
+) -> None:
+    before, _ = predicted(config, run, tmp_path / "elsewhere")
+    spec = json.loads((run / "input_spec.json").read_text())
+    (run / "input_spec.json").write_text(json.dumps({**spec, "mean": [5.0] * len(spec["mean"])}))
+    after, _ = predicted(config, run, tmp_path / "elsewhere")
+    assert [row["confidence"] for row in after] != [row["confidence"] for row in before]
 
 
 def test_a_file_a_glob_and_a_table(config: Config, run: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
         "overrides.json",
         "data.txt",
         "samples.csv",
+        "input_spec.json",
         "class_names.json",
         best["best_checkpoint"],
         "checkpoints/last.ckpt",

@@ -70,8 +70,8 @@ def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> C
 
 def optimizer(cfg: DictConfig) -> Callable[..., Any]:
     """Fused as configured, but where Lightning cannot clip the gradients of a fused one: in mixed precision."""
-    clips_in_mixed = cfg.trainer.gradient_clip_val and str(cfg.trainer.precision).endswith("mixed")
-    if clips_in_mixed and OmegaConf.select(cfg, "optimizer.optimizer.fused"):
+    mixed = str(cfg.trainer.precision) in ("16-mixed", "bf16-mixed", "16", "bf16")
+    if mixed and cfg.trainer.gradient_clip_val and OmegaConf.select(cfg, "optimizer.optimizer.fused"):
         return make(cfg.optimizer, optimizer={"fused": None})
     return make(cfg.optimizer)
 

@@ -20,12 +20,15 @@ def check(cfg: DictConfig) -> str:
     must_load = cfg.data.get("on_bad") == "error"
     if must_load:  # so that all else is reported, too
         cfg.data.on_bad = "leave_out"
-    data = build.data(cfg)
-    if must_load and (bad := getattr(data, "left_out", [])):
-        raise ValueError(
-            f"{len(bad)} images cannot be loaded. Mend or remove them, or type data.on_bad=leave_out. Without them:\n"
-            f"{data.report()}"
-        )
+    data = build.unsplit_data(cfg)
+    bad = getattr(data, "left_out", []) if must_load else []
+    faults = [f"{len(bad)} images cannot be loaded: mend or remove them, or type data.on_bad=leave_out", *bad]
+    try:
+        data.split()
+    except ValueError as error:
+        raise ValueError("\n  ".join([*faults, str(error)]) if bad else str(error)) from None
+    if bad:
+        raise ValueError(f"{faults[0]}. Without them:\n{data.report()}")
     return data.report()
 
 

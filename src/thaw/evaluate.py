@@ -27,7 +27,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"there is no {cfg.split} split in the data: type split={'val' if cfg.split == 'test' else 'test'}"
         )
     if not len(data.parts["train"]):  # other data than the run's: its counts are no weights for the loss
-        was.cfg.data.balance = "none"
+        data.balance = "none"
     was.cfg.trainer.merge_with(cfg.trainer)
     classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
     trainer = build.evaluation_trainer(was.cfg)

@@ -53,16 +53,18 @@ def export(cfg: DictConfig) -> Path:
 
 
 def _origin(run: "RunFolder", was: "Trained") -> "Origin":
+    from thaw.data.samples import counts_by_label
+    from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
 
     backbone, optimizer = was.cfg.backbone, was.cfg.optimizer
     return Origin(
         name=backbone.get("name") or backbone._target_.rsplit(".", 1)[-1],
-        weights=Path(str(backbone.get("weights"))).name,
+        weights=Path(str(was.cfg.init_from or backbone.get("weights"))).name,
         optimizer=f"{optimizer.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {optimizer.lr:g}, "
         f"each stage below x {optimizer.lr_decay:g}",
         seed=was.cfg.seed,
-        counts=run.class_counts(),
+        counts=counts_by_label(run.samples(), SPLITS),
         metrics=run.metrics(),
     )
 

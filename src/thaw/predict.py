@@ -21,7 +21,8 @@ def predict(cfg: DictConfig) -> Path:
     run = RunFolder(cfg.run)
     was = trained(run)
     task = build.task(was.cfg, len(was.class_names))
-    files, others = input_files(cfg.input, cfg.path_column)
+    others: list[str] = []
+    files = input_files(cfg.input, cfg.path_column, others)
     found = predictions(files, was.network, was.backbone.input_spec, task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, run.path, cfg.input)
     skipped = write(found, len(files), was.class_names, cfg.top_k, output)

@@ -36,14 +36,12 @@ class Output(NamedTuple):
     jsonl: Path
 
 
-def input_files(source: str, path_column: str) -> tuple[list[Path], list[str]]:
-    """The images that `source` means, in a fixed order, and what else lies there. Raises ValueError where none is."""
+def input_files(source: str, path_column: str, notes: list[str]) -> list[Path]:
+    """The images that `source` means, in a fixed order; to `notes` goes what else lies there.
+
+    Raises ValueError where there is none.
+    """
     path = Path(source).expanduser()
-    notes: list[str] = []
-    return _input_files(source, path, path_column, notes), notes
-
-
-def _input_files(source: str, path: Path, path_column: str, notes: list[str]) -> list[Path]:
     if path.is_dir():
         if found := sorted(images_below(path, notes)):
             return found

@@ -3,6 +3,7 @@
 config.yaml  overrides.json      the resolved configuration; what was typed for it
 data.txt                         samples of each class and split, what was left out, what is odd
 samples.csv                      the label and the split of every sample
+input_spec.json                  how the network wants its inputs
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
@@ -11,16 +12,13 @@ tensorboard/ wandb/              as conf/logger says
 train.log
 """
 
-import csv
 import json
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import StringIO
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +30,14 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 
+from thaw.backbones.backbone import Backbone, InputSpec
 from thaw.backbones.weights import load_weights, read_checkpoint, read_class_names, require_network
-from thaw.data.source import Sample
-from thaw.data.splits import SPLITS
+from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 
 if TYPE_CHECKING:
-    from thaw.backbones.backbone import Backbone
     from thaw.classifier import Classifier
     from thaw.data.source import Source
     from thaw.network import Network
@@ -54,11 +51,13 @@ RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
 )
+OF_THE_PLACE = {"root", "table", "name", "options"}
+"""Keys of `data` that say where it comes from."""
+OF_THE_SPLIT = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
+"""Keys of `data` that are settled when a run begins."""
 PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
 """Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
-UNUSED = ""
-"""The split of samples that take no part: few-shot."""
-CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
+INPUT_SPEC_FILE, CLASS_NAMES_FILE, WEIGHTS_FILE = "input_spec.json", "class_names.json", "weights.safetensors"
 
 
 class RunFolder:
@@ -97,18 +96,15 @@ class RunFolder:
         data.align(self._continued()["class_names"])
         samples = self.samples()
         data.split_as(samples)
-        if new := len(data.targets) - sum(len(part) for part in samples.values()):
+        if new := len(data.targets) - len(samples):
             raise ValueError(
                 f"{new} samples were added to the data since this run began: it would not end as it was to end. "
                 f"Take them away, or start a new run from its weights: init_from={self.path}"
             )
 
-    def samples(self) -> dict[str, list[Sample]]:
-        """What the run trained on, validated and tested with, by split."""
-        parts: dict[str, list[Sample]] = {name: [] for name in (*SPLITS, UNUSED)}
-        for row in self._sample_rows():
-            parts[row["split"]].append(Sample(row["sample"], row["content"]))
-        return parts
+    def samples(self) -> list[Recorded]:
+        """All samples of the run's data, in their order there."""
+        return from_csv(self.path / SAMPLES_FILE)
 
     def _continued(self) -> dict[str, Any]:
         assert self.checkpoint is not None
@@ -122,15 +118,10 @@ class RunFolder:
         if self.checkpoint is not None:
             require_network(network.stages, self.checkpoint)
 
-    def class_counts(self) -> dict[str, dict[str, int]]:
-        """How many samples each class had, by split."""
-        counts = Counter((row["label"], row["split"]) for row in self._sample_rows())
-        labels = sorted({label for label, _ in counts})
-        return {label: {split: counts[label, split] for split in SPLITS} for label in labels}
-
-    def _sample_rows(self) -> list[dict[str, str]]:
-        with (self.path / SAMPLES_FILE).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def input_spec(self) -> InputSpec:
+        """As it was in training: a later version of the library may have another opinion."""
+        stored: dict[str, Any] = json.loads((self.path / INPUT_SPEC_FILE).read_text())
+        return InputSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
     @contextmanager
     def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
@@ -183,7 +174,9 @@ class RunFolder:
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         self._write(DATA_FILE, data.report())
-        self._write(SAMPLES_FILE, _samples_table(data))
+        self._write(SAMPLES_FILE, as_csv(data.recorded()))
+        assert data.input_spec is not None
+        self._write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 
@@ -199,7 +192,8 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all."""
         temporary = self.path / f"{name}.partial"
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Names of files may be of no encoding at all.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
         os.replace(temporary, self.path / name)
 
 
@@ -230,7 +224,7 @@ class Trained:
     cfg: DictConfig
     class_names: list[str]
     """In the order of the outputs."""
-    backbone: "Backbone"
+    backbone: Backbone
     """Its stages are those of `network`."""
     network: "Network"
 
@@ -244,7 +238,7 @@ def trained(run: RunFolder) -> Trained:
         raise ValueError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
     class_names = read_class_names(run.weights)
     assert class_names is not None, f"{run.weights} names no classes"
-    backbone = build.backbone(cfg, pretrained=False)
+    backbone = replace(build.backbone(cfg, pretrained=False), input_spec=run.input_spec())
     network = build.network(cfg, backbone, len(class_names))
     require_network(network.stages, run.weights)
     load_weights(network.stages, run.weights)
@@ -254,25 +248,31 @@ def trained(run: RunFolder) -> Trained:
 def restore(run: RunFolder, data_changes: DictConfig) -> tuple[Trained, "Source"]:
     """And its data, split as it was; `data_changes` says where they lie now, or names other data of these classes.
 
-    Of other data, their test split is tested, or all of them where they have none. Raises ValueError where samples of
-    the run are gone.
+    Of other data, their test split is tested, or all of them where they have none; never what the run was trained on.
+    Raises ValueError where samples of the run are gone.
     """
     from thaw import build
 
+    if idle := OF_THE_SPLIT.intersection(data_changes):
+        raise ValueError(f"data.{' and data.'.join(sorted(idle))} would be ignored: the run's own split is measured")
     was = trained(run)
     was.cfg.data.merge_with(data_changes)
     data = build.unsplit_data(was.cfg)
     data.align(was.class_names)
     data.use_input_spec(was.backbone.input_spec)
-    samples = run.samples()
-    seen = {sample for part in samples.values() for sample in part}
-    known = sum(data.identity(index) in seen for index in range(len(data.targets)))
-    if data_changes and known < len(seen):
-        data.test_all()
-        if known:
-            log.warning("%d of these samples belong to the run's own data: scores may flatter", known)
-    else:
-        data.split_as(samples)
+    recorded = run.samples()
+    here = {data.identity(index) for index in range(len(data.targets))}
+    found = sum(one.sample in here for one in recorded)
+    if OF_THE_PLACE.isdisjoint(data_changes) or found > len(recorded) / 2:
+        data.split_as(recorded)
+        return was, data
+    learnt = {one.sample.content for one in recorded if one.split in ("train", "val")} - {""}
+    data.test_all(but=learnt)
+    met = sum(sample.content in learnt for sample in here)
+    if not len(data.splits.test) and not len(data.splits.val):
+        raise ValueError("there is nothing to measure: the run was trained on all of these samples")
+    if met:
+        log.warning("%d samples are left out: the run was trained on them, or chosen by them", met)
     return was, data
 
 
@@ -295,21 +295,13 @@ def weights_file(path: str | Path) -> Path:
     return path / WEIGHTS_FILE if path.is_dir() else path
 
 
-def _samples_table(data: "Source") -> str:
-    split = {index: name for name, indices in data.parts.items() for index in indices.tolist()}
-    table = StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["sample", "content", "label", "split"])
-    for index, target in enumerate(data.targets):
-        rows.writerow([*data.identity(index), data.class_names[target], split.get(index, UNUSED)])
-    return table.getvalue().rstrip("\n")
-
-
 def _with_whole_paths(cfg: DictConfig) -> None:
     for key in PATHS:
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
-            OmegaConf.update(cfg, key, str(path.absolute()))
+        if isinstance(value, str):
+            path = Path(value).expanduser().absolute()
+            if key != "backbone.weights" or path.is_file():  # they may also be called `default`
+                OmegaConf.update(cfg, key, str(path))
 
 
 def _new_path(cfg: DictConfig) -> Path:
@@ -329,7 +321,7 @@ def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     if others:
         raise ValueError(
             f"resume={cfg.resume} continues a run as it was configured; not with "
-            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change. "
+            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved). "
             f"To start a new run from its weights: init_from={cfg.resume}"
         )
     named = Path(cfg.resume)
@@ -345,4 +337,5 @@ def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         if key != "resume":
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     saved.run_folder = str(run.path)
+    _with_whole_paths(saved)
     return saved, run

@@ -106,13 +106,26 @@ def test_the_input_is_the_one_that_the_weights_were_trained_with() -> None:
 @pytest.mark.parametrize("prefix", ["model.", "encoder.backbone."])
 def test_files_of_other_programs_load(tmp_path: Path, key: str | None, prefix: str) -> None:
     own = {prefix + name: value for name, value in models.squeezenet1_1().state_dict().items()}
-    torch.save(own if key is None else {"epoch": 3, "optimizer": {}, key: own}, tmp_path / "other.pth")
+    beside = {"epoch": 3, "optimizer": {}, "best": torch.tensor(71.0)}
+    torch.save(own if key is None else {**beside, key: own}, tmp_path / "other.pth")
     backbone = torchvision("squeezenet1_1", tmp_path / "other.pth", image_size_px=32)
     tensors = {name: value for stage in backbone.stages.values() for name, value in stage.state_dict().items()}
     assert torch.equal(tensors["features.0.weight"], own[f"{prefix}features.0.weight"])
     torch.save({"epoch": 3, "mine": {"a": torch.ones(1)}}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="holds epoch, mine, and no tensors by name"):
         torchvision("squeezenet1_1", tmp_path / "other.pth")
+
+
+def test_prefixes_go_before_a_library_renames(tmp_path: Path) -> None:
+    library = pytest.importorskip("timm")
+    from thaw.backbones.timm import timm
+
+    for name, build, own in (
+        ("vit_b_32", torchvision, models.vit_b_32()),
+        ("convnextv2_atto", timm, library.create_model("convnextv2_atto")),
+    ):
+        torch.save({f"model.{key}": value for key, value in own.state_dict().items()}, tmp_path / "weights.pth")
+        assert build(name, tmp_path / "weights.pth", image_size_px=64).input_spec.size_px == 64
 
 
 def test_layers_called_head_in_a_library_must_be_filled(tmp_path: Path) -> None:

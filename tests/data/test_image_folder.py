@@ -23,6 +23,7 @@ from thaw.check import check
 from thaw.data.image_files import ImageFiles
 from thaw.data.images import default_workers
 from thaw.data.sampler import Key
+from thaw.evaluate import evaluate
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -122,6 +123,23 @@ def test_classes_called_like_splits_and_accents_written_apart(
     assert source(root).class_names == [unicodedata.normalize("NFC", "café"), "green", "train"]
 
 
+def test_a_class_is_no_split_for_a_word_in_its_name(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    for name, other in (("red", "intestine"), ("blue", "trainers")):
+        (root / other).mkdir()
+        shutil.move(root / name, root / other / "deeper")
+    assert source(root).class_names == ["green", "intestine", "trainers"]
+
+
+def test_names_of_no_encoding_are_kept(config: Config, tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    shutil.copy(root / "red/1.png", os.fsdecode(os.fsencode(root / "red") + b"/caf\xe9.png"))
+    quiet = [choice for choice in TINY if not choice.startswith("data.")]
+    choices = ("data=image_folder", f"data.root={root}", "data.num_workers=0", "+backbone.channels=3")
+    train(config(*quiet, *choices, "freezing=head_only", "freezing.epochs=1"))
+    assert evaluate(config(f"run={tmp_path / 'run'}", name="evaluate"))
+
+
 def test_what_is_not_used_is_said(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
     root = photos(tmp_path)
     (root / ".git").mkdir()
@@ -195,8 +213,11 @@ def test_odd_images_become_batches(source: Callable[..., ImageFiles], tmp_path: 
         ),
         (lambda root: split_folders(root, train=ALL, val=ALL, valid=ALL), "are the same split"),
         (lambda root: split_folders(root, only=("red",)), "at least two classes"),
-        (lambda root: split_folders(root, first=ALL, second=ALL), "seems to be a split and no class"),
-        (lambda root: classes_beside_a_split(root), "test holds folders that are classes elsewhere, too"),
+        (lambda root: split_folders(root, my_train=ALL, my_test=ALL), "my_test seems to be a split and no class"),
+        (
+            lambda root: classes_beside_a_split(root),
+            "root/test seems to be a split and no class: it holds .* blue, green",
+        ),
     ],
 )
 def test_folders_that_cannot_be_used_are_refused(
@@ -285,6 +306,10 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
         check(config("data=image_folder", f"data.root={root}", name="check"))
     for said in ("3 classes", "red/broken.png: empty", "1 groups of identical files have different labels"):
         assert said in str(error.value)
+    for number in range(2, 8):
+        (root / f"green/{number}.png").unlink()
+    with pytest.raises(ValueError, match=r"red/broken.png: empty\n.*too few: green \(2\)"):
+        check(config("data=image_folder", f"data.root={root}", name="check"))
 
 
 def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFiles]) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 from PIL import Image
+from torchvision import datasets
 
 from thaw import build
 from thaw.data.source import Source
+from thaw.data.torchvision_dataset import _keywords, _labels
 
 Config = Callable[..., DictConfig]
 Named = Callable[..., Source]
@@ -61,6 +63,22 @@ def test_one_with_named_splits_takes_those_it_has(named: Named, tmp_path: Path) 
     data = named("Country211")
     assert data.class_names == ["AD", "AE"]
     assert [data.counts(part) for part in data.parts.values()] == [[3, 3]] * 3
+
+
+def test_keywords_that_a_class_hands_on_are_known() -> None:
+    assert {"split", "train", "download"} <= _keywords(datasets.EMNIST)
+    assert "split" in _keywords(datasets.ImageNet)
+    assert "download" not in _keywords(datasets.ImageNet)
+
+
+def test_classes_of_one_name_stay_apart() -> None:
+    class Cranes:
+        targets, classes = (0, 1, 2, 1), ("crane", "crane", "dog")
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+    assert _labels("Cranes", Cranes()) == ["crane (0)", "crane (1)", "dog", "crane (1)"]
 
 
 def test_unknown_absent_and_unsuitable_ones_are_met_with_what_to_do(named: Named) -> None:

@@ -29,8 +29,8 @@ CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
 def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, Classifier, Source, Plan]:
     cfg, run = open_run(cfg)
     data = build.data(cfg)
-    run.begin(cfg, data)
     network = network_for(cfg, data)
+    run.begin(cfg, data)
     plan = build.plan(cfg, network)
     trainer = build.trainer(cfg, plan, run)
     trainer.callbacks[-1:-1] = watchers  # after ours, before the checkpoints

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from thaw.backbones.backbone import Backbone, InputSpec, Library
 from thaw.backbones.cut import cut
-from thaw.backbones.weights import load_tensors, read_weights
+from thaw.backbones.weights import load_tensors, read_weights, without_common_prefix
 
 
 def timm(
@@ -53,7 +53,8 @@ def timm(
     if weights == "default":
         load_tensors(network, _download(library, name, trained, options), f"timm's {name}")
     elif weights not in (None, "none"):
-        load_tensors(network, _renamed(network, read_weights(str(weights))), str(weights))
+        tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
+        load_tensors(network, _renamed(network, tensors), str(weights))
     spec = _input_spec(library, network, image_size_px, mean, std, options)
     untraced = get_notrace_functions()
     stages = cut(network, (spec.channels, spec.size_px, spec.size_px), granularity, untraced)
@@ -94,7 +95,8 @@ def _input_spec(
 ) -> InputSpec:
     preset = library.data.resolve_model_data_config(network)
     channels, height, _ = preset["input_size"]
-    channels, height = options.get("in_chans", channels), options.get("img_size", height)
+    channels, size = options.get("in_chans", channels), options.get("img_size", height)
+    height = size if isinstance(size, int) else size[0]
     if channels == 1:  # as timm sums the weights of the first layer over the colours
         preset["mean"], preset["std"] = ((sum(preset[key]) / len(preset[key]),) for key in ("mean", "std"))
     return InputSpec(

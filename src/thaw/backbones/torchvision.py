@@ -13,7 +13,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.backbones.backbone import Backbone, InputSpec, Library
 from thaw.backbones.cut import cut
-from thaw.backbones.weights import load_tensors, read_weights
+from thaw.backbones.weights import load_tensors, read_weights, without_common_prefix
 
 SQUEEZENET_HEAD = "classifier.2"
 """Where `_library` puts a linear layer: the library's own head is a convolution with a ReLU that cuts logits off."""
@@ -48,7 +48,8 @@ def torchvision(
     if weights == "default":
         load_tensors(network, _fitted(network, _download(name, trained, options)), f"torchvision's {trained}")
     elif weights not in (None, "none"):
-        load_tensors(network, _fitted(network, read_weights(str(weights))), str(weights))
+        tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
+        load_tensors(network, _fitted(network, tensors), str(weights))
     stages = cut(network, (3, spec.size_px, spec.size_px), granularity)
     return Backbone(stages, num_features, spec, _library(name, options, head, num_features))
 

@@ -57,7 +57,7 @@ def load_tensors(
     Network, for other classes. Raises ValueError where the tensors do not fill all else: they are of another network.
     """
     own = network.state_dict()
-    tensors = _without_common_prefix(tensors, own)
+    tensors = without_common_prefix(tensors, own)
     matched = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
     report = LoadReport(
         source,
@@ -99,11 +99,8 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
-    if any(isinstance(value, Tensor) for value in content.values()):
-        return _unwrapped(content)
-    inside = {key: value for key, value in content.items() if isinstance(value, dict)}
-    found = next((inside[key] for key in CONTAINERS if key in inside), None)
-    if found is None:
+    found = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
+    if not any(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(
             f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
         )
@@ -151,7 +148,7 @@ def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Where no name fits, because whoever saved them kept the network in an attribute: `model.`, `encoder.` ..."""
     while tensors and not tensors.keys() & own.keys():
         if not all("." in name for name in tensors) or len({name.partition(".")[0] for name in tensors}) > 1:

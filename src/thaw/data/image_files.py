@@ -13,7 +13,7 @@ from PIL import Image
 from thaw.console import progress
 from thaw.data.image_file import fault, load_image, quiet_pillow
 from thaw.data.images import ImageSource, default_workers
-from thaw.data.source import Sample
+from thaw.data.samples import Sample
 
 ON_BAD = ("error", "leave_out")
 
@@ -56,7 +56,7 @@ class ImageFiles(ImageSource):
             )
         kept = [(sample, c.digest) for sample, c in zip(files, contents, strict=True) if not c.fault]
         if not kept:
-            raise ValueError("no image is left to learn from: all of them are bad")
+            raise ValueError("no image is left to learn from:\n" + "\n".join(f"  {line}" for line in bad))
         self.root, self.left_out, self.notes = root, bad, list(notes)
         self.files = [sample.file for sample, _ in kept]
         self.digests = [digest for _, digest in kept]

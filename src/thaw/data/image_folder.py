@@ -1,6 +1,7 @@
 """Photographs in folders: root/class/*, or root/{train,val,test}/class/*."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,15 @@ from typing import Any
 from thaw.data.image_file import SUFFIXES
 from thaw.data.image_files import ImageFiles, LabelledFile
 
-SPLITS = {
-    **{"train": "train", "training": "train"},
-    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
-    **{"test": "test", "testing": "test"},
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
 }
 """Names of folders, in lower case, and what they hold."""
 
@@ -56,7 +62,7 @@ def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
     for folder in _folders(root, []):
-        split = SPLITS.get(folder.name.lower())
+        split = SPLIT_FOLDERS.get(folder.name.lower())
         # A class may be called "train", too; a split holds folders.
         if split is not None and next(_folders(folder, []), None) is not None:
             found.setdefault(split, []).append(folder)
@@ -73,17 +79,15 @@ def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]
 
 
 def _require_classes(root: Path, folders: list[Path]) -> None:
-    """ValueError where a folder that seems to be a class is a split by what is in it: the same folders as in others."""
-    inside = {folder: {inner.name for inner in _folders(folder, [])} for folder in folders}
-    for folder, names in inside.items():
-        others = {other.name for other in folders} - {folder.name}
-        alike = [
-            other for other in folders if other != folder and not _images_here(other, []) and inside[other] & names
-        ]
-        if names and not _images_here(folder, []) and (alike or names & others):
+    """ValueError where a folder that stands for a class is a split by its name, or holds what are classes beside it."""
+    names = {folder.name for folder in folders}
+    for folder in folders:
+        inside = {inner.name for inner in _folders(folder, [])}
+        named_so = not SPLIT_FOLDERS.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
+        if not _images_here(folder, []) and (inside & (names - {folder.name}) or (inside and named_so)):
             raise ValueError(
-                f"{folder} holds folders that are classes elsewhere, too ({', '.join(sorted(names)[:5])}): it seems to "
-                f"be a split and no class. Name the splits {root}/train, val and test, with all classes in them"
+                f"{folder} seems to be a split and no class: it holds the folders {', '.join(sorted(inside)[:5])}. "
+                f"Name the splits {root}/train, {root}/val and {root}/test, with a folder for each class in them"
             )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.image_files import ImageFiles, LabelledFile
-from thaw.data.image_folder import SPLITS
+from thaw.data.image_folder import SPLIT_FOLDERS
 from thaw.data.table import Row, read_table
 
 
@@ -58,9 +58,9 @@ def _labelled(
     if not label:
         raise ValueError(f"no label in column {label_column}")
     split = row.values[split_column].strip() if split_column is not None else ""
-    if split and split.lower() not in SPLITS:
-        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLITS)}, or empty")
+    if split and split.lower() not in SPLIT_FOLDERS:
+        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_FOLDERS)}, or empty")
     file = Path(os.path.normpath(root / named))
     if not file.is_relative_to(root):
         raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
-    return LabelledFile(file, label, SPLITS.get(split.lower()), row.place)
+    return LabelledFile(file, label, SPLIT_FOLDERS.get(split.lower()), row.place)

@@ -2,8 +2,9 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from thaw.backbones.backbone import InputSpec
 from thaw.console import as_text
 from thaw.data.batch import Batch
 from thaw.data.sampler import EpochBatches
+from thaw.data.samples import UNUSED, Recorded, Sample
 from thaw.data.splits import (
     SPLITS,
     Indices,
@@ -30,14 +32,6 @@ from thaw.data.splits import (
 )
 
 BALANCES = ("none", "loss", "sampler")
-
-
-class Sample(NamedTuple):
-    """What a sample is known by, wherever the data lies."""
-
-    name: str
-    content: str = ""
-    """A digest, where there is one."""
 
 
 class Source(LightningDataModule):
@@ -100,23 +94,40 @@ class Source(LightningDataModule):
         if self.labels_per_class is not None:
             self.train_indices = few_per_class(splits.train, targets, self.labels_per_class, seed)
 
-    def split_as(self, parts: Mapping[str, Sequence[Sample]]) -> None:
+    def split_as(self, recorded: Sequence[Recorded]) -> None:
         """Split as a run did, whatever was added to the data since. Raises ValueError where samples of it are gone."""
-        number = {self.identity(index): index for index in range(len(self.targets))}
-        if gone := [sample.name for samples in parts.values() for sample in samples if sample not in number]:
+        numbers = defaultdict(list)
+        for index in reversed(range(len(self.targets))):
+            numbers[self.identity(index)].append(index)
+        parts: dict[str, list[int]] = defaultdict(list)
+        gone = []
+        for sample, _, split in recorded:
+            if numbers[sample]:
+                parts[split].append(numbers[sample].pop())  # a table may name a file more than once
+            else:
+                gone.append(sample.name)
+        if gone:
             raise ValueError(
                 f"{len(gone)} samples of the run are gone or changed ({', '.join(gone[:5])} ...): put them back"
             )
-        found = {name: np.array([number[s] for s in samples], dtype=np.int64) for name, samples in parts.items()}
-        self.splits = Splits(**{name: found[name] for name in SPLITS})
+        self.splits = Splits(*(np.array(parts[name], dtype=np.int64) for name in SPLITS))
         self.train_indices = self.splits.train
 
-    def test_all(self) -> None:
-        """For data that nothing was trained on: test its own test split, or all of it where it has none."""
+    def test_all(self, but: Collection[str]) -> None:
+        """For other data than a run's: test its test split, or all of it where it has none; `but` these contents."""
+        known = np.array([self.identity(index).content in but for index in range(len(self.targets))])
         given = np.array([name or "" for name in self.given_splits or [None] * len(self.targets)])
-        tested = given == "test" if "test" in given else np.full(len(given), True)
-        self.splits = Splits(np.array([], dtype=np.int64), np.flatnonzero(given == "val"), np.flatnonzero(tested))
+        test = given == "test" if "test" in given else np.full(len(given), True)
+        self.splits = Splits(*(np.flatnonzero(part & ~known) for part in (False, given == "val", test)))
         self.train_indices = self.splits.train
+
+    def recorded(self) -> list[Recorded]:
+        """Every sample, for later commands."""
+        split = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
+        return [
+            Recorded(self.identity(index), self.class_names[target], split.get(index, UNUSED))
+            for index, target in enumerate(self.targets)
+        ]
 
     def identity(self, index: int) -> Sample:
         """What sample number `index` is known by in later runs."""

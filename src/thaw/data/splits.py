@@ -33,7 +33,7 @@ def completed_splits(
 ) -> Splits:
     """The splits that the data comes with; a missing one is cut from train, stratified. `given`: train, val or test."""
     names = np.array([name or "train" for name in given])
-    parts = {name: np.flatnonzero(names == name) for name in ("train", "val", "test")}
+    parts = {name: np.flatnonzero(names == name) for name in SPLITS}
     if not len(parts["train"]):
         raise ValueError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):

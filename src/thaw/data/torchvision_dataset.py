@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset
 from torchvision import datasets
@@ -12,6 +13,7 @@ from torchvision import datasets
 from thaw.console import progress
 from thaw.data.image_file import as_rgb
 from thaw.data.images import ImageSource
+from thaw.data.samples import Sample
 
 SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """What torchvision's `split` argument calls them."""
@@ -29,12 +31,16 @@ class TorchvisionDataset(ImageSource):
     def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
         parts = _splits(name, root, download, dict(options or {}))
         labels = {split: _labels(name, part) for split, part in parts.items()}
+        self.samples = [Sample(f"{name} {split} {i}") for split, part in labels.items() for i in range(len(part))]
         super().__init__(
             DatasetReader(ConcatDataset(list(parts.values()))),
             [label for names in labels.values() for label in names],
             [split or None for split, names in labels.items() for _ in names],
             **choices,
         )
+
+    def identity(self, index: int) -> Sample:
+        return self.samples[index]
 
 
 class DatasetReader:
@@ -134,4 +140,4 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
 
 
 def _fits(values: Any, dataset: Any) -> bool:
-    return values is not None and hasattr(values, "__len__") and len(values) == len(dataset)
+    return hasattr(values, "__len__") and len(values) == len(dataset) and np.ndim(values) == 1  # QMNIST has columns

@@ -1,7 +1,6 @@
 """Load an exported file as its user would, and compare it with the network that it came from."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -49,13 +48,13 @@ def _in_torch(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Pa
         torch.save(batch if whole else normalise(batch, deployed.backbone.input_spec), there)
         found = f"network(torch.load({str(there)!r}, weights_only=True))" + ("" if whole else ".softmax(1)")
         save = f"torch.save({found}.detach(), {str(there)!r})"
-        _run([sys.executable, "-c", "\n".join([*loading_code(deployed, form, file), "import torch", save])])
+        _run(["-c", "\n".join([*loading_code(deployed, form, file), "import torch", save])])
         return torch.load(there, weights_only=True)
 
 
 def _onnx(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
     """By the runner that was exported with it, from the image files on."""
-    lines = _run([sys.executable, str(file.with_name("run_onnx.py")), str(file), *map(str, images)])
+    lines = _run([str(file.with_name("run_onnx.py")), str(file), *map(str, images)])
     rows = [json.loads(line)["probabilities"] for line in lines.splitlines()]
     return torch.tensor([[row[name] for name in deployed.class_names] for row in rows])
 
@@ -68,9 +67,10 @@ RELOADED: dict[str, Callable[[Deployed, Path, Tensor, Sequence[Path]], Tensor]] 
 }
 
 
-def _run(command: list[str]) -> str:
-    environment = {**os.environ, "PYTHONUTF8": "1"}  # names of classes are printed
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+def _run(words: list[str]) -> str:
+    """What Python prints. Class names may be of any script; no bytecode is left beside what is given away."""
+    command = [sys.executable, "-B", "-X", "utf8", *words]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ValueError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")
