@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 Indices = NDArray[np.int64]
-
-
 SPLITS = ("train", "val", "test")
 
 

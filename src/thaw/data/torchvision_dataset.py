@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,7 +136,8 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
         return [str(number).zfill(width) for number in numbers]
     names = [name if isinstance(name, str) else ", ".join(name) for name in classes]
     # ImageNet has two kinds of `crane`: they must not become one class.
-    names = [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+    times = Counter(names)
+    names = [name if times[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
     return [names[number] for number in numbers]
 
 
