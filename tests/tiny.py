@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from thaw.backbones.backbone import Backbone, InputSpec
+from thaw.backbones.backbone import Backbone, ImageSpec
 
 
 def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> Backbone:
@@ -11,7 +11,7 @@ def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> B
         "layer1": _block(8, 8, dropout),
         "layer2": nn.Sequential(_block(8, 16, dropout), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     }
-    return Backbone(stages, num_features=16, input_spec=InputSpec(8, channels, (0.3,) * channels, (0.35,) * channels))
+    return Backbone(stages, num_features=16, input_spec=ImageSpec(8, channels, (0.3,) * channels, (0.35,) * channels))
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.backbones.backbone import Backbone
+from thaw.backbones.backbone import Backbone, ImageSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.classifier import Classifier
 from thaw.data.source import Source
@@ -44,9 +44,14 @@ def unsplit_data(cfg: DictConfig) -> Source:
     return make(cfg.data)
 
 
-def backbone(cfg: DictConfig, pretrained: bool = True) -> Backbone:
-    """`pretrained=False`: other weights follow, or none are needed."""
-    return make(cfg.backbone) if pretrained else make(cfg.backbone, weights=None)
+def backbone(
+    cfg: DictConfig, texts: Sequence[str] = (), pretrained: bool = True, recorded: Mapping[str, Any] | None = None
+) -> Backbone:
+    """`texts`: to learn words from, where the backbone does. `pretrained=False`: other weights follow, or none are
+    needed. `recorded`: what a run keeps of its backbone."""
+    weights = {} if pretrained else {"weights": None}
+    made = make(cfg.backbone, **weights, **(recorded or {}))
+    return made if isinstance(made, Backbone) else made(texts=texts)
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
@@ -59,7 +64,9 @@ def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
-    return Plan(make(cfg.freezing, stages=network.stage_names), network.stage_names)
+    idle = network.idle_stages
+    phases = make(cfg.freezing, stages=[stage for stage in network.stage_names if stage not in idle])
+    return Plan(phases, network.stage_names, idle)
 
 
 def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
@@ -132,6 +139,8 @@ def evaluation_trainer(cfg: DictConfig) -> Trainer:
 
 
 def mixing(cfg: DictConfig, data: Source) -> Callable[..., Any] | None:
+    if cfg.mixing and data.takes is not ImageSpec:
+        raise ValueError(f"mixing mixes images, and the data are {data.takes.things}: type mixing=none")
     return make(cfg.mixing, num_classes=data.num_classes) if cfg.mixing else None
 
 

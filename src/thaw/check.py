@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> str:
     """The report on `cfg.data`: samples of each class and split, and whatever is odd about them.
 
-    Raises ValueError with the report where files cannot be loaded and `data.on_bad` does not leave them out.
+    Raises ValueError with the report where samples cannot be used and `data.on_bad` does not leave them out.
     """
     from thaw import build
 
@@ -21,8 +21,8 @@ def check(cfg: DictConfig) -> str:
     if must_load:  # so that all else is reported, too
         cfg.data.on_bad = "leave_out"
     data = build.unsplit_data(cfg)
-    bad = getattr(data, "left_out", []) if must_load else []
-    faults = [f"{len(bad)} images cannot be loaded: mend or remove them, or type data.on_bad=leave_out", *bad]
+    bad = data.left_out if must_load else []
+    faults = [f"{len(bad)} samples cannot be used: mend or remove them, or type data.on_bad=leave_out", *bad]
     try:
         data.split()
     except ValueError as error:

@@ -22,6 +22,11 @@ class Network(nn.Module):
         """Input to output; the last is `head`."""
         return list(self.stages)
 
+    @property
+    def idle_stages(self) -> list[str]:
+        """Those that have no parameters."""
+        return [name for name, stage in self.stages.items() if next(stage.parameters(), None) is None]
+
     def forward(self, x: Any, start: int = 0) -> Tensor:
         """Logits (B, C). `x` enters stage `start`: 0 takes raw inputs, k the output of stage k - 1."""
         for stage in list(self.stages.values())[start:]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.backbones.backbone import InputSpec
+from thaw.backbones.backbone import ImageSpec
 from thaw.console import progress
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
@@ -67,7 +67,7 @@ def output_files(output: str | None, run: Path, source: str) -> Output:
 def predictions(
     files: Sequence[Path],
     network: nn.Module,
-    spec: InputSpec,
+    spec: ImageSpec,
     task: SingleLabel,
     batch_size: int = 64,
     num_workers: int | None = None,
@@ -134,7 +134,7 @@ def write(found: Iterable[Prediction], total: int, class_names: Sequence[str], t
 class _Files(Dataset[Any]):
     """Batches of uint8 images (B, C, H, W), without the files that cannot be loaded; and what is wrong with each."""
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec):
+    def __init__(self, files: Sequence[Path], spec: ImageSpec):
         self.files, self.transform = files, evaluation_transform(spec)
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor | None, list[str | None]]:

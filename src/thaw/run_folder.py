@@ -3,7 +3,7 @@
 config.yaml  overrides.json      the resolved configuration; what was typed for it
 data.txt                         samples of each class and split, what was left out, what is odd
 samples.csv                      the label and the split of every sample
-input_spec.json                  how the network wants its inputs
+input_spec.json  backbone.json   how the network wants its inputs; what else it takes to build it, if anything
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
@@ -30,7 +30,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 
-from thaw.backbones.backbone import Backbone, InputSpec
+from thaw.backbones.backbone import Backbone, ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import load_weights, read_checkpoint, read_class_names, require_network
 from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.loggers import close
@@ -57,7 +57,8 @@ OF_THE_SPLIT = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fo
 """Keys of `data` that are settled when a run begins."""
 PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
 """Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
-INPUT_SPEC_FILE, CLASS_NAMES_FILE, WEIGHTS_FILE = "input_spec.json", "class_names.json", "weights.safetensors"
+INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
+CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
 
 
 class RunFolder:
@@ -120,8 +121,24 @@ class RunFolder:
 
     def input_spec(self) -> InputSpec:
         """As it was in training: a later version of the library may have another opinion."""
-        stored: dict[str, Any] = json.loads((self.path / INPUT_SPEC_FILE).read_text())
-        return InputSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+        stored: dict[str, Any] = json.loads((self.path / INPUT_SPEC_FILE).read_text(encoding="utf-8"))
+        if "tokenizer" in stored:
+            return TokenSpec(**stored)
+        return ImageSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+
+    def backbone_facts(self) -> dict[str, Any]:
+        """What building the backbone again takes beside the configuration: nothing where it is all in a library."""
+        file = self.path / BACKBONE_FILE
+        if not file.is_file():
+            return {}
+        return {"config": json.loads(file.read_text(encoding="utf-8")), "input_spec": self.input_spec()}
+
+    def recorded_backbone(self, cfg: DictConfig) -> dict[str, Any]:
+        """The facts of the run that this one goes on from, or whose vocabulary it starts from."""
+        if self.checkpoint is not None:
+            return self.backbone_facts()
+        learns_words = OmegaConf.select(cfg, "backbone._partial_")
+        return RunFolder(cfg.init_from).backbone_facts() if cfg.init_from is not None and learns_words else {}
 
     @contextmanager
     def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
@@ -168,7 +185,7 @@ class RunFolder:
         self._write(METRICS_FILE, json.dumps(results, indent=2))
         return metrics
 
-    def begin(self, cfg: DictConfig, data: "Source") -> None:
+    def begin(self, cfg: DictConfig, data: "Source", backbone: Backbone) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
@@ -177,6 +194,8 @@ class RunFolder:
         self._write(SAMPLES_FILE, as_csv(data.recorded()))
         assert data.input_spec is not None
         self._write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
+        if backbone.config is not None:
+            self._write(BACKBONE_FILE, json.dumps(backbone.config, indent=2))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 
@@ -238,7 +257,8 @@ def trained(run: RunFolder) -> Trained:
         raise ValueError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
     class_names = read_class_names(run.weights)
     assert class_names is not None, f"{run.weights} names no classes"
-    backbone = replace(build.backbone(cfg, pretrained=False), input_spec=run.input_spec())
+    backbone = build.backbone(cfg, pretrained=False, recorded=run.backbone_facts())
+    backbone = replace(backbone, input_spec=run.input_spec())
     network = build.network(cfg, backbone, len(class_names))
     require_network(network.stages, run.weights)
     load_weights(network.stages, run.weights)

@@ -28,7 +28,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = build.data(cfg)
     run.align(data)
     fresh = run.checkpoint is None
-    backbone = build.backbone(cfg, pretrained=fresh and cfg.init_from is None)
+    backbone = build.backbone(cfg, data.training_texts, fresh and cfg.init_from is None, run.recorded_backbone(cfg))
     data.use_input_spec(backbone.input_spec)
     network = build.network(cfg, backbone, data.num_classes)
     if fresh and cfg.init_from is not None:
@@ -36,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
     run.require_same_network(network)
-    run.begin(cfg, data)
+    run.begin(cfg, data, backbone)
     trainer = build.trainer(cfg, plan, run)
     with run.recording(cfg, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)

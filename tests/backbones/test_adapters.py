@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from thaw.backbones.backbone import InputSpec
+from thaw.backbones.backbone import ImageSpec
 from thaw.backbones.cut import cut
 from thaw.backbones.torchvision import torchvision
 
@@ -99,7 +99,7 @@ def test_the_input_is_the_one_that_the_weights_were_trained_with() -> None:
     with pytest.raises(ValueError, match=r"mean \[0.5\] and std .* have one number for each channel"):
         torchvision("resnet18", None, mean=[0.5])
     with pytest.raises(ValueError, match=r"crop_ratio is above 0 and at most 1, not 2\.0"):
-        InputSpec(32, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=2.0)
+        ImageSpec(32, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=2.0)
 
 
 @pytest.mark.parametrize("key", ["model_state_dict", "net", None])

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from tests.tiny import backbone
 from thaw import build
-from thaw.backbones.backbone import InputSpec
+from thaw.backbones.backbone import ImageSpec
 from thaw.data.source import Source
 
 Config = Callable[..., DictConfig]
@@ -38,7 +38,7 @@ def test_batches_hold_normalised_images_of_the_size_asked_for(digits: Source) ->
 
 
 def test_a_backbone_for_rgb_gets_three_equal_channels(digits: Source) -> None:
-    digits.use_input_spec(InputSpec(24, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    digits.use_input_spec(ImageSpec(24, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     inputs = next(iter(digits.val_dataloader())).inputs
     assert inputs.shape[1:] == (3, 24, 24)
     assert torch.equal(inputs[:, 0], inputs[:, 2])

@@ -18,7 +18,7 @@ from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
 from thaw import build
-from thaw.backbones.backbone import InputSpec
+from thaw.backbones.backbone import ImageSpec
 from thaw.check import check
 from thaw.data.image_files import ImageFiles
 from thaw.data.images import default_workers
@@ -28,7 +28,7 @@ from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
-SPEC = InputSpec(20, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.8)
+SPEC = ImageSpec(20, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.8)
 
 
 @pytest.fixture

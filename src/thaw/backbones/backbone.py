@@ -1,7 +1,8 @@
 """What every adapter hands over, whatever library its network came from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -9,8 +10,10 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class ImageSpec:
     """How a network wants its images: the data transforms are built from it."""
+
+    things: ClassVar[str] = "images"
 
     size_px: int
     """Height and width of the input, pixels."""
@@ -51,6 +54,23 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class TokenSpec:
+    """How a network wants its texts."""
+
+    things: ClassVar[str] = "texts"
+
+    tokenizer: str
+    """What `tokenizer.json` holds, the format of Hugging Face's tokenizers."""
+    pad_id: int
+    """The token that short texts are filled up with, on the right."""
+    max_length_tokens: int
+    """Longer texts are cut, on the right; what the tokenizer adds counts."""
+
+
+InputSpec = ImageSpec | TokenSpec
+
+
+@dataclass(frozen=True)
 class Library:
     """How to build the same network where exported weights are loaded: by its own library, without thaw."""
 
@@ -60,6 +80,10 @@ class Library:
     """Lines of Python that make `network`, with `{num_classes}` where the number of classes goes."""
     head: str | None
     """Where the head's linear layer is in it; None where `network` is a thaw.network.Network."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """For prefixes of the stages' tensors, the ones in `network`; for all others it is what follows the stage."""
+    logits: str = "network(inputs)"
+    """What gives logits (B, C) of `inputs`, of which texts have two: {"input_ids": ..., "attention_mask": ...}."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +97,5 @@ class Backbone:
     input_spec: InputSpec
     library: Library | None = None
     """None where nobody else can build it: it is exported whole only."""
+    config: Mapping[str, Any] | None = None
+    """What it takes to build the same again, beside the keywords and the input spec; plain values."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.backbone import Backbone, InputSpec, Library
+from thaw.backbones.backbone import Backbone, ImageSpec, Library
 from thaw.backbones.weights import load_weights
 
 WEIGHTS = Path(__file__).with_name("glyphs.safetensors")
-INPUT_SPEC = InputSpec(size_px=16, channels=1, mean=(0.3,), std=(0.37,))
+INPUT_SPEC = ImageSpec(size_px=16, channels=1, mean=(0.3,), std=(0.37,))
 WIDTHS = (24, 24, 48, 96, 128)
 """Channels after stem, stage1 ... stage4."""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from thaw.backbones.backbone import Backbone, InputSpec, Library
+from thaw.backbones.backbone import Backbone, ImageSpec, Library
 from thaw.backbones.cut import cut
 from thaw.backbones.weights import load_tensors, read_weights, without_common_prefix
 
@@ -92,14 +92,14 @@ def _input_spec(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     options: Mapping[str, Any],
-) -> InputSpec:
+) -> ImageSpec:
     preset = library.data.resolve_model_data_config(network)
     channels, height, _ = preset["input_size"]
     channels, size = options.get("in_chans", channels), options.get("img_size", height)
     height = size if isinstance(size, int) else size[0]
     if channels == 1:  # as timm sums the weights of the first layer over the colours
         preset["mean"], preset["std"] = ((sum(preset[key]) / len(preset[key]),) for key in ("mean", "std"))
-    return InputSpec(
+    return ImageSpec(
         size_px=size_px or height,
         channels=channels,
         mean=tuple(mean or preset["mean"]),

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from thaw.backbones.backbone import Backbone, InputSpec, Library
+from thaw.backbones.backbone import Backbone, ImageSpec, Library
 from thaw.backbones.cut import cut
 from thaw.backbones.weights import load_tensors, read_weights, without_common_prefix
 
@@ -56,10 +56,10 @@ def torchvision(
 
 def _input_spec(
     trained: models.WeightsEnum, size_px: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> InputSpec:
+) -> ImageSpec:
     preset = trained.transforms()
     (crop_px,), (resize_px,) = preset.crop_size, preset.resize_size
-    return InputSpec(
+    return ImageSpec(
         size_px=size_px or crop_px,
         channels=3,
         mean=tuple(mean or preset.mean),
@@ -69,7 +69,7 @@ def _input_spec(
     )
 
 
-def _architecture(name: str, spec: InputSpec) -> dict[str, Any]:
+def _architecture(name: str, spec: ImageSpec) -> dict[str, Any]:
     """What the builder must be told so that the network is the one that the library's weights belong to."""
     if name in ("googlenet", "inception_v3"):  # the weights take inputs scaled in another way: done in the network
         return {"aux_logits": False, "transform_input": True, "init_weights": False}

@@ -9,19 +9,7 @@ from typing import Any
 
 from thaw.data.image_file import SUFFIXES
 from thaw.data.image_files import ImageFiles, LabelledFile
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of folders, in lower case, and what they hold."""
-
+from thaw.data.splits import SPLIT_NAMES
 
 class ImageFolder(ImageFiles):
     """A folder a class, in `root` or in its folders train, val and test; a split that is missing is cut from train.
@@ -62,7 +50,7 @@ def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
     for folder in _folders(root, []):
-        split = SPLIT_FOLDERS.get(folder.name.lower())
+        split = SPLIT_NAMES.get(folder.name.lower())
         # A class may be called "train", too; a split holds folders.
         if split is not None and next(_folders(folder, []), None) is not None:
             found.setdefault(split, []).append(folder)
@@ -83,7 +71,7 @@ def _require_classes(root: Path, folders: list[Path]) -> None:
     names = {folder.name for folder in folders}
     for folder in folders:
         inside = {inner.name for inner in _folders(folder, [])}
-        named_so = not SPLIT_FOLDERS.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
+        named_so = not SPLIT_NAMES.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
         if not _images_here(folder, []) and (inside & (names - {folder.name}) or (inside and named_so)):
             raise ValueError(
                 f"{folder} seems to be a split and no class: it holds the folders {', '.join(sorted(inside)[:5])}. "

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.image_files import ImageFiles, LabelledFile
-from thaw.data.image_folder import SPLIT_FOLDERS
-from thaw.data.table import Row, read_table
+from thaw.data.splits import SPLIT_NAMES
+from thaw.data.table import Row, read_table, wrong_rows
 
 
 class ImageTable(ImageFiles):
@@ -23,6 +23,8 @@ class ImageTable(ImageFiles):
         path_column: str,
         label_column: str,
         split_column: str | None,
+        encoding: str,
+        quotes: bool,
         **choices: Any,
     ):
         file = Path(table).expanduser()
@@ -31,11 +33,11 @@ class ImageTable(ImageFiles):
         columns = {"data.path_column": path_column, "data.label_column": label_column}
         if split_column is not None:
             columns["data.split_column"] = split_column
-        rows = read_table(file, columns)
+        contents = read_table(file, columns, encoding, quotes)
         files: list[LabelledFile] = []
-        faults: list[str] = []
+        faults = list(contents.faults)
         seen: dict[Path, LabelledFile] = {}
-        for row in rows:
+        for row in contents.rows:
             try:
                 sample = _labelled(row, folder, *columns.values())
                 if (other := seen.setdefault(sample.file, sample)).label != sample.label:
@@ -44,8 +46,7 @@ class ImageTable(ImageFiles):
             except ValueError as fault:
                 faults.append(f"{row.place}{fault}")
         if faults:
-            shown = "\n".join(f"  {fault}" for fault in faults[:50])
-            raise ValueError(f"{len(faults)} of {len(rows)} rows of {table} are wrong:\n{shown}")
+            raise ValueError(wrong_rows(table, faults, len(contents.rows) + len(contents.faults)))
         super().__init__(folder, files, [], **choices)
 
 
@@ -58,9 +59,9 @@ def _labelled(
     if not label:
         raise ValueError(f"no label in column {label_column}")
     split = row.values[split_column].strip() if split_column is not None else ""
-    if split and split.lower() not in SPLIT_FOLDERS:
-        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_FOLDERS)}, or empty")
+    if split and split.lower() not in SPLIT_NAMES:
+        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     file = Path(os.path.normpath(root / named))
     if not file.is_relative_to(root):
         raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
-    return LabelledFile(file, label, SPLIT_FOLDERS.get(split.lower()), row.place)
+    return LabelledFile(file, label, SPLIT_NAMES.get(split.lower()), row.place)

@@ -11,6 +11,10 @@ from thaw.data.splits import Indices
 from thaw.seeds import seed_of
 
 
+POOL = 50
+"""So many batches are sorted by length at once."""
+
+
 class Key(NamedTuple):
     """What a dataset makes a batch of, and all that it depends on."""
 
@@ -25,7 +29,8 @@ class EpochBatches(Sampler[Key]):
 
     A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`. Every sample comes once an
     epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to one sample smaller. With
-    `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often.
+    `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often. With `lengths`
+    (of every sample) those of similar length share a batch.
     """
 
     def __init__(
@@ -38,10 +43,11 @@ class EpochBatches(Sampler[Key]):
         world_size: int = 1,
         views: bool = False,
         balance_targets: NDArray[np.int64] | None = None,
+        lengths: NDArray[np.int64] | None = None,
     ):
         self.indices, self.seed, self.shuffle = indices, seed, shuffle
         self.rank, self.world_size = rank, world_size
-        self.views, self.balance_targets = views, balance_targets
+        self.views, self.balance_targets, self.lengths = views, balance_targets, lengths
         self.num_batches = -(-len(indices) // (batch_size * world_size))
         self.epoch = 0
 
@@ -58,7 +64,10 @@ class EpochBatches(Sampler[Key]):
             order = balanced(order, self.balance_targets, generator)
         if self.shuffle:
             order = generator.permutation(order)
-        for batch in np.array_split(order, self.num_batches):
+        batches = np.array_split(order, self.num_batches)
+        if self.lengths is not None:
+            batches = of_similar_length(order, self.lengths, self.num_batches, generator if self.shuffle else None)
+        for batch in batches:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()
             yield Key(share, self.epoch if self.views else None)
 
@@ -72,3 +81,17 @@ def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.
         members = generator.permutation(indices[targets[indices] == label])
         drawn.append(np.resize(members, len(share)))  # over and over again
     return np.concatenate(drawn)
+
+
+def of_similar_length(
+    order: Indices, lengths: NDArray[np.int64], num_batches: int, generator: np.random.Generator | None
+) -> list[Indices]:
+    """`order` as batches for which little padding is needed; without a `generator` sorted by length throughout.
+
+    With one, samples are sorted within every POOL batches only, and the batches then shuffled: who meets whom still
+    changes from epoch to epoch.
+    """
+    pools = 1 if generator is None else -(-num_batches // POOL)
+    by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in np.array_split(order, pools)]
+    batches = np.array_split(np.concatenate(by_length), num_batches)
+    return batches if generator is None else [batches[i] for i in generator.permutation(num_batches)]

@@ -3,21 +3,18 @@
 import os
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from PIL import Image
-from rich.markup import escape
-from rich.table import Column, Table
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.backbones.backbone import InputSpec
-from thaw.console import as_text
+from thaw.backbones.backbone import ImageSpec, InputSpec
 from thaw.data.batch import Batch
+from thaw.data.report import counts_table, listed
 from thaw.data.sampler import EpochBatches
 from thaw.data.samples import UNUSED, Recorded, Sample
 from thaw.data.splits import (
@@ -40,6 +37,9 @@ class Source(LightningDataModule):
     A source gives the class index of every sample, the class names, the split that each sample belongs to where the
     data says so, and `dataset`; all else is here. `split` (or `split_as`, `test_all`) comes before the loaders.
     """
+
+    takes: type[InputSpec] = ImageSpec
+    """How a network that suits the samples says what its inputs are."""
 
     def __init__(
         self,
@@ -71,7 +71,9 @@ class Source(LightningDataModule):
         self.balance = balance
         self.val_fraction, self.test_fraction, self.labels_per_class = val_fraction, test_fraction, labels_per_class
         self.fold, self.folds = fold, folds
-        self.input_spec: InputSpec | None = None
+        self.input_spec: Any = None
+        self.left_out: list[str] = []
+        self.notes: list[str] = []
 
     def split(self) -> None:
         """Cut into train, val and test. Raises ValueError where the numbers do not fit the samples."""
@@ -139,6 +141,16 @@ class Source(LightningDataModule):
         return False
 
     @property
+    def training_texts(self) -> list[str]:
+        """What words can be learnt from: nothing, where samples are no texts."""
+        return []
+
+    @property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """(N,): how long each sample is, where samples of similar length make better batches."""
+        return None
+
+    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
@@ -168,11 +180,25 @@ class Source(LightningDataModule):
     def summary(self) -> str:
         """The report in a line or two, for the start of a run."""
         sizes = ", ".join(f"{len(indices):,} {name}" for name, indices in self.parts.items())
-        return f"data: {sizes} samples of {self.num_classes} classes"
+        lines = [f"data: {sizes} samples of {self.num_classes} classes"]
+        if self.left_out:
+            lines.append(f"{len(self.left_out)} samples were left out, as data.on_bad says: data.txt names them")
+        return "\n".join([*lines, *(f"warning: {warning.splitlines()[0]}" for warning in self.warnings())])
 
     def report(self) -> str:
         """What the data holds, for people."""
-        return _counts_table(self.class_names, {name: self.counts(part) for name, part in self.parts.items()})
+        counts = {name: self.counts(part) for name, part in self.parts.items()}
+        lines = [counts_table(self.class_names, counts).rstrip()]
+        if self.left_out:
+            lines.append(listed("left out: they cannot be used", self.left_out, most=len(self.left_out)))
+        lines += [f"warning: {warning}" for warning in self.warnings()]
+        if self.notes:
+            lines.append(listed("not used", self.notes))
+        return "\n".join(lines)
+
+    def warnings(self) -> list[str]:
+        """What is odd about the data; of each the first line says what it is."""
+        return []
 
     @property
     def parts(self) -> dict[str, Indices]:
@@ -183,12 +209,10 @@ class Source(LightningDataModule):
         """How many of these samples each class has."""
         return np.bincount(self.targets[indices], minlength=len(self.class_names)).tolist()
 
-    @abstractmethod
-    def image(self, index: int) -> Image.Image:
-        """Sample number `index` as RGB, as it is before any transform."""
-
     def use_input_spec(self, spec: InputSpec) -> None:
-        """Told once, by the network: how its inputs must look."""
+        """Told once, by the network: how its inputs must look. Raises ValueError where it takes other things."""
+        if not isinstance(spec, self.takes):
+            raise ValueError(f"this backbone takes {spec.things}, and the data are {self.takes.things}: see --help")
         self.input_spec = spec
 
     @abstractmethod
@@ -215,6 +239,7 @@ class Source(LightningDataModule):
             world_size,
             views=training and self.augments,
             balance_targets=self.targets if training and self.balance == "sampler" else None,
+            lengths=self.lengths,
         )
         # batch_size=None: the sampler's keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
@@ -237,13 +262,3 @@ def _give_way(worker: int) -> None:
     """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
-
-
-def _counts_table(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:
-    """A row a class, a column a part; zeros are shown as a dash."""
-    table = Table("class", *(Column(name, justify="right") for name in counts))
-    for name, *row in zip(class_names, *counts.values(), strict=True):
-        table.add_row(escape(name), *(f"{count:,}" if count else "-" for count in row))
-    table.add_section()
-    table.add_row(f"{len(class_names)} classes", *(f"{sum(column):,}" for column in counts.values()))
-    return as_text(table)

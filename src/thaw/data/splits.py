@@ -9,6 +9,17 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 Indices = NDArray[np.int64]
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders and files of a split are called, in lower case."""
 
 
 @dataclass(frozen=True)

@@ -3,75 +3,125 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*DELIMITERS, ".jsonl")
+
+csv.field_size_limit(2**31 - 1)  # a long text is no fault
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     place: str
-    """`labels.csv, line 7: `, for messages."""
+    """`labels.csv, line 7: `, for messages; the line on which it begins."""
     values: dict[str, str]
 
 
-def read_table(file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig") -> list[Row]:
+@dataclass(frozen=True)
+class Contents:
+    rows: list[Row]
+    faults: list[str]
+    """A line for each row that is none, with its place."""
+
+
+def read_table(
+    file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig", quotes: bool = True
+) -> Contents:
     """The rows of a table, with all of `columns`: by the key that names each, for messages.
 
-    Raises ValueError naming file, line and column of what is wrong.
+    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises ValueError naming
+    file, line and column where it cannot be read.
     """
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"{file} is not a file: name a table (.csv, .tsv or .jsonl)")
-    if file.suffix.lower() not in (*DELIMITERS, ".jsonl"):
-        raise ValueError(f"{file} is no table by its name: it ends in .csv, .tsv or .jsonl")
-    try:
-        rows = list(_jsonl(file, encoding) if file.suffix.lower() == ".jsonl" else _delimited(file, encoding))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not in {encoding} (byte {error.start}): save it as UTF-8") from error
-    if not rows:
+        raise ValueError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
+    if file.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
+    text = _decoded(file, encoding)
+    lines = _jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes)
+    rows, faults = [], []
+    for place, values in lines:
+        if isinstance(values, str):
+            faults.append(f"{place}{values}")
+        elif missing := [f"{column} ({key})" for key, column in columns.items() if column not in values]:
+            raise ValueError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
+        elif nested := [column for column in columns.values() if isinstance(values[column], dict | list)]:
+            faults.append(f"{place}column {nested[0]} holds {json.dumps(values[nested[0]])[:40]}, and no single value")
+        else:
+            rows.append(Row(place, {key: "" if value is None else str(value) for key, value in values.items()}))
+    if not rows and not faults:
         raise ValueError(f"{file} has no rows")
-    for row in rows:
-        if missing := [f"{column} ({key})" for key, column in columns.items() if column not in row.values]:
-            raise ValueError(f"{row.place}no column {', '.join(missing)}; it has {_columns(list(row.values))}")
-    return rows
+    return Contents(rows, faults)
+
+
+def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) -> str:
+    shown = [f"  {fault}" for fault in faults[:most]] + ["  ..."] * (len(faults) > most)
+    return "\n".join([f"{len(faults)} of {total} rows of {file} are wrong:", *shown])
+
+
+def _decoded(file: Path, encoding: str) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode(encoding)
+    except LookupError as error:
+        raise ValueError(f"data.encoding={encoding} is unknown: utf-8, latin-1, cp949, utf-16 ...") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        guess = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "<its encoding>"
+        raise ValueError(
+            f"{file} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess}"
+        ) from error
 
 
 def _columns(names: list[str]) -> str:
-    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
-        return f"the one column '{names[0]}': save it with commas, or with tabs as .tsv"
+    if len(names) == 1 and any(separator in names[0] for separator in ";,\t|"):
+        return f"the one column '{names[0]}': save it with commas as .csv, or with tabs as .tsv"
     return ", ".join(names)
 
 
-def _delimited(file: Path, encoding: str) -> Iterator[Row]:
-    with file.open(newline="", encoding=encoding) as opened:
-        reader = csv.DictReader(opened, delimiter=DELIMITERS[file.suffix.lower()], strict=True)
-        while True:
-            try:
-                values: dict[Any, Any] | None = next(reader, None)
-            except csv.Error as error:
-                raise ValueError(f"{file.name}, line {reader.reader.line_num}: {error}") from error
-            if values is None:
-                return
-            place = f"{file.name}, line {reader.line_num}: "
-            if None in values or None in values.values():
-                given = (
-                    sum(value is not None for value in values.values()) + len(values.get(None, [])) - (None in values)
-                )
-                raise ValueError(f"{place}{given} values for {len(reader.fieldnames or [])} columns")
-            yield Row(place, values)
+def _delimited(file: Path, text: str, quotes: bool) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Place and values of each row, or what is wrong with it."""
+    reader = csv.reader(
+        StringIO(text, newline=""),
+        delimiter=DELIMITERS[file.suffix.lower()],
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=True,
+    )
+    header: list[str] | None = None
+    while True:
+        place = f"{file.name}, line {reader.line_num + 1}: "
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            hint = ". Where quotes are plain characters, type data.quotes=false" if quotes else ""
+            raise ValueError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
+        if values is None:
+            return
+        if not values:  # an empty line
+            continue
+        if header is None:
+            header = values
+            if twice := {name for name in header if header.count(name) > 1}:
+                raise ValueError(f"{place}the column {', '.join(sorted(twice))} is there more than once")
+        elif len(values) != len(header):
+            yield place, f"{len(values)} values for {len(header)} columns"
+        else:
+            yield place, dict(zip(header, values, strict=True))
 
 
-def _jsonl(file: Path, encoding: str) -> Iterator[Row]:
-    with file.open(encoding=encoding) as opened:
-        for number, line in enumerate(opened, start=1):
-            if not line.strip():
-                continue
-            place = f"{file.name}, line {number}: "
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{place}not JSON ({error})") from error
-            if not isinstance(values, dict):
-                raise ValueError(f"{place}an object is expected, {{...}}, not {type(values).__name__}")
-            yield Row(place, {key: "" if value is None else str(value) for key, value in values.items()})
+def _jsonl(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Place and values of each row, or what is wrong with it."""
+    for number, line in enumerate(StringIO(text), start=1):
+        if not line.strip():
+            continue
+        place = f"{file.name}, line {number}: "
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield place, f"not JSON ({error})"
+            continue
+        yield place, values if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"

@@ -8,14 +8,14 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812  # its usual name
 
-from thaw.backbones.backbone import InputSpec
+from thaw.backbones.backbone import ImageSpec
 
 AUGMENTATIONS = ("none", "light", "strong")
 
 Transform = Callable[[Image.Image], Tensor]
 
 
-def evaluation_transform(spec: InputSpec) -> Transform:
+def evaluation_transform(spec: ImageSpec) -> Transform:
     """RGB image -> uint8 (C, size, size): the shorter side (or both) resized, the centre cut out."""
     interpolation = InterpolationMode(spec.interpolation)
     size = [spec.resize_px, spec.resize_px] if spec.squash else spec.resize_px
@@ -29,7 +29,7 @@ def evaluation_transform(spec: InputSpec) -> Transform:
     )
 
 
-def training_transform(spec: InputSpec, augment: str, flip_probability: float) -> Transform:
+def training_transform(spec: ImageSpec, augment: str, flip_probability: float) -> Transform:
     """RGB image -> uint8 (C, size, size).
 
     none: as in evaluation. light: a random part of at least a third of the image, flipped. strong: also
@@ -50,10 +50,10 @@ def training_transform(spec: InputSpec, augment: str, flip_probability: float) -
     )
 
 
-def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
     """uint8 (..., C, H, W) -> float32, as the backbone's weights expect it."""
     return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(spec.mean), list(spec.std), inplace=True)
 
 
-def _grey(spec: InputSpec) -> list[v2.Transform]:
+def _grey(spec: ImageSpec) -> list[v2.Transform]:
     return [v2.Grayscale(1)] if spec.channels == 1 else []

@@ -1,7 +1,7 @@
 """When each stage of a network trains. Pure: no torch, no Lightning, nothing stored between epochs."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, takewhile
@@ -26,12 +26,13 @@ class Plan:
     """The phases of a run, bound to the stages of one network (input to output).
 
     Everything it answers is a function of the epoch alone (counted from 0; epochs after the end belong to the last
-    phase), so a resumed run stands where it stood. Raises ValueError naming every fault at once.
+    phase), so a resumed run stands where it stood. `idle`: stages without parameters. Raises ValueError naming every
+    fault at once.
     """
 
-    def __init__(self, phases: Sequence[Phase], stages: Sequence[str]):
+    def __init__(self, phases: Sequence[Phase], stages: Sequence[str], idle: Collection[str] = ()):
         self.phases, self.stages = tuple(phases), tuple(stages)
-        if faults := _faults(self.phases, self.stages):
+        if faults := _faults(self.phases, self.stages, idle):
             raise ValueError("\n".join([*faults, f"the stages are: {', '.join(self.stages)}"]))
         self._ends = tuple(accumulate(phase.epochs for phase in self.phases))
 
@@ -63,7 +64,7 @@ class Plan:
         return len(list(takewhile(lambda stage: stage not in trained, self.stages)))
 
 
-def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...]) -> list[str]:
+def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...], idle: Collection[str]) -> list[str]:
     faults = [] if phases else ["a plan has at least one phase: this one has none"]
     for number, phase in enumerate(phases, start=1):
         for pattern in phase.train:
@@ -71,6 +72,8 @@ def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...]) -> list[str]:
                 faults.append(f"phase {number}: no stage matches '{pattern}'")
         if not phase.train:
             faults.append(f"phase {number} trains nothing: name at least one stage in `train`")
+        elif (trained := {stage for stage in stages if phase.trains(stage)}) and trained <= set(idle):
+            faults.append(f"phase {number} trains nothing: {', '.join(sorted(trained))} has no parameters")
         if not isinstance(phase.epochs, int) or phase.epochs < 1:
             faults.append(f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out")
         if not phase.lr_scale > 0:

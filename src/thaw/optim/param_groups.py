@@ -30,7 +30,8 @@ def param_groups(stages: nn.ModuleDict, lr: float, lr_decay: float, weight_decay
     groups too: they have no gradient, so the optimizer skips them and keeps no state for them.
     """
     groups = []
-    for depth, (stage, module) in enumerate(reversed(list(stages.items()))):
+    filled = [(stage, module) for stage, module in stages.items() if next(module.parameters(), None) is not None]
+    for depth, (stage, module) in enumerate(reversed(filled)):
         decayed = [p for p in module.parameters() if p.ndim >= 2]
         plain = [p for p in module.parameters() if p.ndim < 2]
         # Reversed with the rest below: "decay" stands before "no_decay" in the end.

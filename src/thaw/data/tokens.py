@@ -1,0 +1,56 @@
+"""Texts as token ids: cut up once, kept in one array, padded a batch at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thaw.backbones.backbone import TokenSpec
+
+MULTIPLE = 8
+"""Batches are padded to a multiple of so many tokens: kernels like it."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """N texts."""
+
+    ids: NDArray[np.int32]
+    """Of all texts, one after the other."""
+    starts: NDArray[np.int64]
+    """(N + 1,): text n is ids[starts[n] : starts[n + 1]], at least one token."""
+    cut: NDArray[np.bool_]
+    """(N,): whether it was longer than it may be."""
+    empty: NDArray[np.bool_]
+    """(N,): whether nothing in it is a token: it is given as one that only pads."""
+    spec: TokenSpec
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens."""
+        return np.diff(self.starts)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` (1: token, 0: padding), both (B, T), int64, for these texts."""
+        lengths = self.lengths[indices]
+        width = min(-(-lengths.max() // MULTIPLE) * MULTIPLE, self.spec.max_length_tokens)
+        mask = np.arange(width) < lengths[:, None]
+        ids = np.full(mask.shape, self.spec.pad_id, dtype=np.int64)
+        ids[mask] = np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in indices])
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def tokenise(texts: Sequence[str], spec: TokenSpec) -> Tokens:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    tokenizer.enable_truncation(spec.max_length_tokens)
+    encoded = tokenizer.encode_batch_fast(list(texts))
+    found = [np.array(one.ids, dtype=np.int32) for one in encoded]
+    empty = np.array([not len(ids) for ids in found])
+    found = [ids if len(ids) else np.array([spec.pad_id], dtype=np.int32) for ids in found]
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in found])])
+    return Tokens(np.concatenate(found), starts, np.array([bool(one.overflowing) for one in encoded]), empty, spec)
