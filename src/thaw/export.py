@@ -22,10 +22,11 @@ def main(cfg: DictConfig) -> None:
 def export(cfg: DictConfig) -> Path:
     """Writes the file, how to use it and a model card; gives the file. Raises ValueError where it does not agree."""
     from thaw import build
+    from thaw.backbones.backbone import ImageSpec, TokenSpec
     from thaw.exporting.card import model_card
-    from thaw.exporting.deployed import Deployed
     from thaw.exporting.formats import FORMATS, write
-    from thaw.exporting.samples import odd_images
+    from thaw.exporting.images import DeployedImages
+    from thaw.exporting.texts import DeployedTexts
     from thaw.exporting.verify import require_agreement
     from thaw.run_folder import RunFolder, restore
 
@@ -33,20 +34,21 @@ def export(cfg: DictConfig) -> Path:
         raise ValueError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
     run = RunFolder(cfg.run)
     was, data = restore(run, cfg.data)
-    deployed = Deployed(was.network, was.backbone, build.task(was.cfg, len(was.class_names)), was.class_names)
+    kind = {ImageSpec: DeployedImages, TokenSpec: DeployedTexts}[data.takes]
+    deployed = kind(was.network, was.backbone, build.task(was.cfg, len(was.class_names)), was.class_names)
     folder = Path(cfg.output).expanduser() if cfg.output is not None else run.path / "export" / cfg.format
     folder.mkdir(parents=True, exist_ok=True)
     # Only what was loaded again and agreed goes into the folder.
     with tempfile.TemporaryDirectory(dir=folder) as made, tempfile.TemporaryDirectory() as samples:
         file = write(deployed, cfg.format, Path(made))
         size = sum(part.stat().st_size for part in Path(made).glob("model.*")) / 1e6
-        difference = require_agreement(deployed, cfg.format, file, odd_images(data, cfg.samples, Path(samples)))
+        difference = require_agreement(deployed, cfg.format, file, deployed.samples(data, cfg.samples, Path(samples)))
         card = model_card(deployed, cfg.format, file.name, build.plan(was.cfg, was.network), _origin(run, was))
         file.with_name("model_card.md").write_text(card, encoding="utf-8")
         for part in Path(made).iterdir():
             os.replace(part, folder / part.name)
     print(
-        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} images: same classes, "
+        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} {deployed.things}: same classes, "
         f"probabilities differ by at most {difference:.1e}"
     )
     return folder / file.name
@@ -59,7 +61,7 @@ def _origin(run: "RunFolder", was: "Trained") -> "Origin":
 
     backbone, optimizer = was.cfg.backbone, was.cfg.optimizer
     return Origin(
-        name=backbone.get("name") or backbone._target_.rsplit(".", 1)[-1],
+        name=Path(backbone.get("name", "")).name or backbone._target_.rsplit(".", 1)[-1],
         weights=Path(str(was.cfg.init_from or backbone.get("weights"))).name,
         optimizer=f"{optimizer.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {optimizer.lr:g}, "
         f"each stage below x {optimizer.lr_decay:g}",

@@ -131,7 +131,7 @@ class RunFolder:
         file = self.path / BACKBONE_FILE
         if not file.is_file():
             return {}
-        return {"config": json.loads(file.read_text(encoding="utf-8")), "input_spec": self.input_spec()}
+        return {"settings": json.loads(file.read_text(encoding="utf-8")), "input_spec": self.input_spec()}
 
     def recorded_backbone(self, cfg: DictConfig) -> dict[str, Any]:
         """The facts of the run that this one goes on from, or whose vocabulary it starts from."""
@@ -194,8 +194,8 @@ class RunFolder:
         self._write(SAMPLES_FILE, as_csv(data.recorded()))
         assert data.input_spec is not None
         self._write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
-        if backbone.config is not None:
-            self._write(BACKBONE_FILE, json.dumps(backbone.config, indent=2))
+        if backbone.settings is not None:
+            self._write(BACKBONE_FILE, json.dumps(backbone.settings, indent=2))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 

@@ -97,5 +97,5 @@ class Backbone:
     input_spec: InputSpec
     library: Library | None = None
     """None where nobody else can build it: it is exported whole only."""
-    config: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
     """What it takes to build the same again, beside the keywords and the input spec; plain values."""

@@ -26,13 +26,13 @@ def huggingface(
     weights: str | Path | None = "default",
     pooling: str = "mean",
     options: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     input_spec: TokenSpec | None = None,
 ) -> Backbone:
     """Token ids and mask, both (B, T), to the features (B, D) that `pooling` (see `Pool`) makes of AutoModel's states.
 
     `name`: a folder, or an id on the hub, downloaded once. `weights`: "default" (those of `name`), None or "none"
-    (random), or a file. `options`: other values in its configuration. `config` and `input_spec`: as a run recorded them;
+    (random), or a file. `options`: other values in its configuration. `settings` and `input_spec`: as a run recorded them;
     then `name` need not be there. Only safetensors are read, and no code that comes with the weights is run. Raises
     ValueError for what is no such network, OSError where it cannot be had.
     """
@@ -41,18 +41,18 @@ def huggingface(
     except ImportError as error:
         raise ValueError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
     with _quiet(), _refused(name):
-        if config is None:
-            settings = _settings(transformers, name, options or {})
-            input_spec = _token_spec(transformers, name, settings)
+        if settings is None:
+            configuration = _settings(transformers, name, options or {})
+            input_spec = _token_spec(transformers, name, configuration)
         else:
-            settings = transformers.AutoConfig.for_model(**config)
+            configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
-        settings.use_cache = False  # of past tokens, for writing texts
-        recorded = settings.to_dict()
+        configuration.use_cache = False  # of past tokens, for writing texts
+        recorded = configuration.to_dict()
         if weights == "default":
-            network = _pretrained(transformers, name, settings)
+            network = _pretrained(transformers, name, configuration)
         else:
-            network = transformers.AutoModel.from_config(settings, dtype="float32")
+            network = transformers.AutoModel.from_config(configuration, dtype="float32")
     has_pooler = getattr(network, "pooler", None) is not None
     if has_pooler:
         network.pooler = None  # another way to pool, never used here
@@ -60,38 +60,38 @@ def huggingface(
         load_tensors(network, _named(network, read_weights(str(weights))), str(weights))
     if (positions := _positions(network)) < input_spec.max_length_tokens:
         input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
-    width = int(settings.hidden_size)
+    width = int(configuration.hidden_size)
     found = staged(network, pooling)
     library = _library(width, pooling, has_pooler, found.names)
     return Backbone(found.stages, width, input_spec, library, recorded)
 
 
 def _settings(transformers: Any, name: str, options: Mapping[str, Any]) -> Any:
-    settings, unknown = transformers.AutoConfig.from_pretrained(
+    configuration, unknown = transformers.AutoConfig.from_pretrained(
         name, return_unused_kwargs=True, trust_remote_code=False, **options
     )
     if unknown:
         raise ValueError(f"backbone.options: the configuration of {name} has no {', '.join(unknown)}")
-    if settings.is_encoder_decoder:
-        raise ValueError(f"{name} is an encoder with a decoder ({settings.model_type}): name one that is either")
-    if not hasattr(settings, "hidden_size") or not hasattr(settings, "vocab_size"):
-        raise ValueError(f"{name} ({settings.model_type}) does not read texts: name a language model")
-    return settings
+    if configuration.is_encoder_decoder:
+        raise ValueError(f"{name} is an encoder with a decoder ({configuration.model_type}): name one that is either")
+    if not hasattr(configuration, "hidden_size") or not hasattr(configuration, "vocab_size"):
+        raise ValueError(f"{name} ({configuration.model_type}) does not read texts: name a language model")
+    return configuration
 
 
-def _token_spec(transformers: Any, name: str, settings: Any) -> TokenSpec:
+def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ValueError(
             f"the tokenizer of {name} ({type(tokenizer).__name__}) is a program and no tokenizer.json: exports could not "
             f"carry it. Name a network that has one."
         )
-    if len(tokenizer) > settings.vocab_size:
+    if len(tokenizer) > configuration.vocab_size:
         raise ValueError(
-            f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {settings.vocab_size}: they are not of "
+            f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they are not of "
             f"one network"
         )
-    known = (settings.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    known = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     pad_id = next(one for one in known if one is not None)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # the length is ours to choose
@@ -99,10 +99,10 @@ def _token_spec(transformers: Any, name: str, settings: Any) -> TokenSpec:
     return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
 
 
-def _pretrained(transformers: Any, name: str, settings: Any) -> Any:
+def _pretrained(transformers: Any, name: str, configuration: Any) -> Any:
     network, report = transformers.AutoModel.from_pretrained(
         name,
-        config=settings,
+        config=configuration,
         use_safetensors=True,
         trust_remote_code=False,
         dtype="float32",

@@ -7,18 +7,9 @@ from importlib.metadata import version
 
 from thaw.data.splits import SPLITS
 from thaw.exporting.deployed import Deployed
-from thaw.exporting.usage import loading_code
+from thaw.exporting.usage import loading_code, require_library
 from thaw.freezing.phase import Plan
 from thaw.metrics import by_split
-
-TAKES = {
-    "state_dict": "Takes normalised images, float (B, C, H, W), see preprocessing below; gives logits (B, classes).",
-    "safetensors": "Takes normalised images, float (B, C, H, W), see preprocessing below; gives logits (B, classes).",
-    "exported_program": "Takes uint8 images (B, C, H, W), resized and cut, and gives class probabilities (B, classes).",
-    "onnx": "`python run_onnx.py model.onnx image.jpg` does all of it. The network takes uint8 images (B, C, H, W), "
-    "resized and cut, and gives class probabilities (B, classes).",
-}
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -43,7 +34,7 @@ def model_card(deployed: Deployed, form: str, file: str, plan: Plan, origin: Ori
     metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
     return f"""# {origin.name}, fine-tuned for {len(deployed.class_names)} classes
 
-An image classifier: {origin.name} ({parameters:,} parameters) with a new head, fine-tuned by thaw {version("thaw")}.
+It classifies {deployed.things}: {origin.name} ({parameters:,} parameters) with a new head, fine-tuned by thaw {version("thaw")}.
 
 ## Use
 
@@ -51,7 +42,7 @@ An image classifier: {origin.name} ({parameters:,} parameters) with a new head, 
 {chr(10).join(code)}
 ```
 
-{TAKES[form]}
+{_use(deployed, form)}
 
 Preprocessing, also inside the file:
 
@@ -63,9 +54,9 @@ Classes, in the order of the outputs: {", ".join(deployed.class_names)}.
 
 ## Intended use
 
-Images like those it was trained on, of exactly one of these classes each. It has no answer for anything else: an image
-of no class gets one all the same. Its probabilities are as good as the calibration error below says, and only for such
-images. Whether some group of people or things in the images is served worse was not measured.
+{deployed.things.capitalize()} like those it was trained on, of exactly one of these classes each. It has no answer for
+anything else: what is of no class gets one all the same. Its probabilities are as good as the calibration error below says,
+and only for such {deployed.things}. Whether some group of people or things in them is served worse was not measured.
 
 ## Data
 
@@ -83,6 +74,15 @@ Started from weights: {origin.weights}. {origin.optimizer}; seed {origin.seed}.
 
 {_table(by_split(origin.metrics))}
 """
+
+
+def _use(deployed: Deployed, form: str) -> str:
+    if form in ("state_dict", "safetensors"):
+        logits = require_library(deployed.backbone).logits
+        return f"`{logits}` gives logits (B, classes). It takes {deployed.parameters_take}."
+    whole = f"The network takes {deployed.whole_takes}, and gives class probabilities (B, classes)."
+    sample = "image.jpg" if deployed.things == "images" else '"a text"'
+    return f"`python run_onnx.py model.onnx {sample}` does all of it. {whole}" if form == "onnx" else whole
 
 
 def _phases(plan: Plan) -> str:

@@ -9,8 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from thaw.data import image_file
-from thaw.exporting import run_onnx
 from thaw.exporting.deployed import Deployed
 from thaw.exporting.usage import require_library
 
@@ -18,26 +16,25 @@ from thaw.exporting.usage import require_library
 def state_dict(deployed: Deployed, folder: Path) -> Path:
     metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
     file = folder / "model.pt"
-    torch.save({"state_dict": deployed.tensors(require_library(deployed.backbone)), **metadata}, file)
+    torch.save({"state_dict": _tensors(deployed, folder), **metadata}, file)
     return file
 
 
 def safetensors(deployed: Deployed, folder: Path) -> Path:
     file = folder / "model.safetensors"
-    save_file(deployed.tensors(require_library(deployed.backbone)), file, deployed.metadata())
+    save_file(_tensors(deployed, folder), file, deployed.metadata())
     return file
 
 
 def exported_program(deployed: Deployed, folder: Path) -> Path:
-    batch = {0: torch.export.Dim("batch", min=1)}
-    program = torch.export.export(deployed, (_example(deployed),), dynamic_shapes=(batch,))
+    program = torch.export.export(deployed, (*deployed.example().values(),), dynamic_shapes=deployed.dynamic_shapes())
     file = folder / "model.pt2"
     torch.export.save(program, file, extra_files=deployed.metadata())
     return file
 
 
 def onnx(deployed: Deployed, folder: Path) -> Path:
-    """And beside it `run_onnx.py`, which needs only onnxruntime, numpy and Pillow."""
+    """And beside it what runs it."""
     try:
         import onnxruntime  # noqa: F401  # to compare
         import onnxscript  # noqa: F401  # torch's exporter stands on it
@@ -45,10 +42,10 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
         raise ValueError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
     program = torch.onnx.export(
         deployed,
-        (_example(deployed),),
-        input_names=["images"],
+        (*deployed.example().values(),),
+        input_names=list(deployed.example()),
         output_names=["probabilities"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=deployed.dynamic_shapes(),
         dynamo=True,
         verbose=False,
     )
@@ -56,8 +53,8 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
     program.model.metadata_props.update(deployed.metadata())
     file = folder / "model.onnx"
     program.save(file)
-    shutil.copy(run_onnx.__file__, folder / "run_onnx.py")
-    shutil.copy(image_file.__file__, folder / "image_file.py")
+    for name, source in deployed.runner().items():
+        shutil.copy(source, folder / name)
     return file
 
 
@@ -71,6 +68,8 @@ FORMATS: dict[str, Callable[[Deployed, Path], Path]] = {
 
 def write(deployed: Deployed, form: str, folder: Path) -> Path:
     """Raises ValueError where the network cannot be written in that form."""
+    for name, text in deployed.beside().items():
+        (folder / name).write_text(text, encoding="utf-8")
     try:
         return FORMATS[form](deployed, folder)
     except (ValueError, OSError):  # ours, and a full disk
@@ -81,6 +80,9 @@ def write(deployed: Deployed, form: str, folder: Path) -> Path:
         raise ValueError(f"this network cannot be written as {form} ({reason}): try {others}") from error
 
 
-def _example(deployed: Deployed) -> Tensor:
-    spec = deployed.backbone.input_spec
-    return torch.zeros(2, spec.channels, spec.size_px, spec.size_px, dtype=torch.uint8)
+def _tensors(deployed: Deployed, folder: Path) -> dict[str, Tensor]:
+    """And beside them the configuration that the library builds their network from, if it does."""
+    library, settings = require_library(deployed.backbone), deployed.backbone.settings
+    if settings is not None:
+        (folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    return deployed.tensors(library)

@@ -7,7 +7,7 @@ from thaw.exporting.deployed import Deployed
 
 
 def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
-    """They make `network`, ready for use; of parameters alone it takes normalised images and gives logits."""
+    """They make `network`, ready for use; of parameters alone `library.logits` tells what it gives."""
     if form == "exported_program":
         return ["import torch", f"network = torch.export.load({str(file)!r}).module()"]
     if form == "onnx":
@@ -19,7 +19,7 @@ def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
     library = require_library(deployed.backbone)
     return [
         f"import {', '.join(dict.fromkeys([module, *library.imports]))}",
-        *(line.format(num_classes=len(deployed.class_names)) for line in library.build),
+        *(line.format(num_classes=len(deployed.class_names), folder=str(Path(file).parent)) for line in library.build),
         f"network.eval().load_state_dict({read})",
     ]
 

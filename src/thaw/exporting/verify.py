@@ -10,56 +10,56 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thaw.data.image_file import load_image
-from thaw.data.transforms import evaluation_transform, normalise
 from thaw.exporting.deployed import Deployed
-from thaw.exporting.usage import loading_code
+from thaw.exporting.usage import loading_code, require_library
 
 TOLERANCE = 1e-4
 """Largest difference of a probability."""
 
 
-def require_agreement(deployed: Deployed, form: str, file: Path, images: Sequence[Path]) -> float:
+def require_agreement(deployed: Deployed, form: str, file: Path, samples: Sequence[str]) -> float:
     """The largest difference of a probability.
 
-    Raises ValueError where the file cannot be loaded, any image gets another class or differs by more than TOLERANCE.
+    Raises ValueError where the file cannot be loaded, any sample gets another class or differs by more than TOLERANCE.
     """
-    transform = evaluation_transform(deployed.backbone.input_spec)
-    batch = torch.stack([transform(load_image(image)) for image in images])
+    if not samples:
+        raise ValueError("samples is at least 1, not 0: an export that was not compared is not believed")
+    inputs = deployed.inputs(samples)
     with torch.inference_mode():
-        expected = deployed(batch)
-        found = RELOADED[form](deployed, file, batch, images)
+        expected = deployed(*inputs)
+        found = RELOADED[form](deployed, file, inputs, samples)
     difference = (found - expected).abs().max().item()
     agreeing = (found.argmax(1) == expected.argmax(1)).float().mean().item()
     if agreeing < 1 or not difference <= TOLERANCE:
         raise ValueError(
-            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(images)} images get the same "
-            f"class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). Nothing was written."
+            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} {deployed.things} get "
+            f"the same class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). Nothing was written."
         )
     return difference
 
 
-def _in_torch(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
+def _in_torch(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
     """By the very lines that the model card gives, in a process of its own."""
     form = {".pt": "state_dict", ".safetensors": "safetensors", ".pt2": "exported_program"}[file.suffix]
     whole = form == "exported_program"
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder) / "images.pt"
-        torch.save(batch if whole else normalise(batch, deployed.backbone.input_spec), there)
-        found = f"network(torch.load({str(there)!r}, weights_only=True))" + ("" if whole else ".softmax(1)")
+        there = Path(folder) / "inputs.pt"
+        torch.save(inputs if whole else deployed.library_inputs(inputs), there)
+        load = f"import torch; inputs = torch.load({str(there)!r}, weights_only=True)"
+        found = "network(*inputs)" if whole else f"{require_library(deployed.backbone).logits}.softmax(1)"
         save = f"torch.save({found}.detach(), {str(there)!r})"
-        _run(["-c", "\n".join([*loading_code(deployed, form, file), "import torch", save])])
+        _run(["-c", "\n".join([*loading_code(deployed, form, file), load, save])])
         return torch.load(there, weights_only=True)
 
 
-def _onnx(deployed: Deployed, file: Path, batch: Tensor, images: Sequence[Path]) -> Tensor:
-    """By the runner that was exported with it, from the image files on."""
-    lines = _run([str(file.with_name("run_onnx.py")), str(file), *map(str, images)])
+def _onnx(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
+    """By the runner that was exported with it, from the samples on."""
+    lines = _run([str(file.with_name("run_onnx.py")), str(file), *samples])
     rows = [json.loads(line)["probabilities"] for line in lines.splitlines()]
     return torch.tensor([[row[name] for name in deployed.class_names] for row in rows])
 
 
-RELOADED: dict[str, Callable[[Deployed, Path, Tensor, Sequence[Path]], Tensor]] = {
+RELOADED: dict[str, Callable[[Deployed, Path, tuple[Tensor, ...], Sequence[str]], Tensor]] = {
     "state_dict": _in_torch,
     "safetensors": _in_torch,
     "exported_program": _in_torch,
