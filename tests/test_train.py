@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from tests.conftest import TINY
+from tests.conftest import TINY, network_for
 from tests.photos import photos
+from thaw import build
+from thaw.confusion import read_confusion
 from thaw.data.images import default_workers
 from thaw.evaluate import evaluate
 from thaw.train import train
@@ -51,6 +54,7 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
         "checkpoints/last.ckpt",
         "metrics.csv",
         "metrics.json",
+        "confusion_test.csv",
         "weights.safetensors",
         "tensorboard/hparams.yaml",
         "train.log",
@@ -78,6 +82,37 @@ def test_evaluate_gives_the_metrics_of_the_run_to_the_last_digit(
         again = evaluate(config(f"run={tmp_path / 'run'}", f"split={split}", name="evaluate"))
         assert again == {name: value for name, value in metrics.items() if name.endswith(f"/{split}")}
         assert len(again) == 6
+
+
+@pytest.mark.parametrize("callbacks", ["default", "ema"])
+def test_the_confusion_matrix_is_of_the_test_that_gave_the_metrics(
+    config: Config, tmp_path: Path, callbacks: str
+) -> None:
+    metrics = train(config(f"callbacks={callbacks}", *TINY, "freezing.probe_epochs=1", "freezing.full_epochs=1"))
+    run = tmp_path / "run"
+    assert (run / "confusion_test.csv").read_text().startswith("true \\ predicted,0,1,2,3,4,5,6,7,8,9\n0,")
+    found = read_confusion(run / "confusion_test.csv")
+    assert found.class_names == json.loads((run / "class_names.json").read_text())
+    with (run / "samples.csv").open() as file:
+        tested = Counter(row["label"] for row in csv.DictReader(file) if row["split"] == "test")
+    assert {name: sum(row) for name, row in zip(found.class_names, found.counts, strict=True)} == tested
+    right = sum(row[i] for i, row in enumerate(found.counts))
+    assert right / tested.total() == pytest.approx(metrics["accuracy/test"])
+    assert right < tested.total()  # else the order of rows and columns would not matter
+    confusion = (run / "confusion_test.csv").read_text()
+    evaluate(config(f"run={run}", name="evaluate"))
+    assert (run / "confusion_test.csv").read_text() == confusion
+
+
+def test_each_test_counts_anew(config: Config) -> None:
+    cfg = config(*TINY, "data.test_fraction=0.02")
+    data = build.data(cfg)
+    network = network_for(cfg, data)
+    classifier, trainer = build.classifier(cfg, data, network, build.plan(cfg, network)), build.evaluation_trainer(cfg)
+    for _ in range(2):
+        trainer.test(classifier, data, verbose=False)
+        assert classifier.confusion is not None
+        assert classifier.confusion.sum() == len(data.splits.test)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +299,4 @@ def test_without_a_test_split_a_run_ends_with_its_validation(config: Config, tmp
     metrics = train(config(*TINY, "freezing=full", "freezing.epochs=1", "data.test_fraction=0"))
     assert "loss/val" in metrics
     assert "loss/test" not in metrics
+    assert not (tmp_path / "run/confusion_test.csv").exists()

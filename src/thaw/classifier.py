@@ -43,6 +43,9 @@ class Classifier(LightningModule):
         self.train_metrics, self.val_metrics, self.test_metrics = (
             task.metrics().clone(postfix=f"/{split}") for split in ("train", "val", "test")
         )
+        self.test_confusion = task.confusion()
+        self.confusion: Tensor | None = None
+        """Of the last test: counts (C, C), true class by predicted class."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
@@ -78,6 +81,8 @@ class Classifier(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test")
+        self.confusion = self.test_confusion.compute().cpu()
+        self.test_confusion.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.network.stages)
@@ -100,6 +105,8 @@ class Classifier(LightningModule):
         probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(batch.target)
         # Each metric takes of these what it knows.
         self._metrics(split).update(preds=probabilities, target=target, value=loss.detach(), weight=len(target))
+        if split == "test":
+            self.test_confusion.update(probabilities, target)
         return loss
 
     def _log_epoch(self, split: str) -> None:

@@ -7,6 +7,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
@@ -30,6 +31,11 @@ def single_label_metrics(num_classes: int) -> MetricCollection:
             "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
         }
     )
+
+
+def single_label_confusion(num_classes: int) -> MulticlassConfusionMatrix:
+    """`update` takes class probabilities (B, C) and class indices (B,); gives counts (C, C), true by predicted."""
+    return MulticlassConfusionMatrix(num_classes, validate_args=False)
 
 
 def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ input_spec.json  backbone.json   how the network wants its inputs; what else it 
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
+confusion_test.csv               samples by true class (row) and predicted class (column), where there is a test split
 weights.safetensors              the best checkpoint's weights, by stage
 tensorboard/ wandb/              as conf/logger says
 train.log
@@ -32,6 +33,7 @@ from safetensors.torch import save_file
 
 from thaw.backbones.backbone import Backbone, ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import load_weights, read_checkpoint, read_class_names, require_network
+from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.loggers import close
 from thaw.metrics import split_table
@@ -164,7 +166,7 @@ class RunFolder:
             file.close()
 
     def save(self, classifier: "Classifier", trainer: Trainer, monitor: DictConfig) -> dict[str, float]:
-        """Weights, class names and final metrics. Called after the test of the best checkpoint's weights."""
+        """Weights, class names, final metrics and confusion. Called after the test of the best checkpoint's weights."""
         best = best_checkpoint(trainer)
         trained = read_checkpoint(best) if best else {}
         metrics = {**trained.get("metrics", {}), **{k: float(v) for k, v in trainer.callback_metrics.items()}}
@@ -182,6 +184,9 @@ class RunFolder:
         save_file(tensors, temporary, metadata={"class_names": json.dumps(classifier.class_names)})
         os.replace(temporary, self.weights)
         self._write(CLASS_NAMES_FILE, json.dumps(classifier.class_names, ensure_ascii=False, indent=2))
+        if classifier.confusion is not None:
+            confusion = Confusion(classifier.class_names, classifier.confusion.tolist())
+            self._write(CONFUSION_FILE, confusion_csv(confusion))
         self._write(METRICS_FILE, json.dumps(results, indent=2))
         return metrics
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
-from thaw.metrics import single_label_metrics
+from thaw.metrics import single_label_confusion, single_label_metrics
 
 
 class SingleLabel(nn.Module):
@@ -53,3 +53,7 @@ class SingleLabel(nn.Module):
 
     def metrics(self) -> MetricCollection:
         return single_label_metrics(self.num_classes)
+
+    def confusion(self) -> Metric:
+        """Counts (C, C): apart from `metrics`, which are one number each."""
+        return single_label_confusion(self.num_classes)

@@ -1,4 +1,4 @@
-"""The trials of a sweep, each in its own numbered folder, and the table that compares them."""
+"""The trials of a sweep, each in its own numbered folder, and the tables that compare them."""
 
 import csv
 import json
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from thaw.sweeping.folds import read_folds, recall_table
 
 FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE = "failure.txt", "metrics.json", "overrides.json"
 
@@ -64,13 +66,17 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
 
 
 def write_summary(sweep: Path) -> str:
-    """Write `summary.csv` and `summary.md` into the sweep's folder; gives the Markdown."""
+    """Write `summary.csv` and `summary.md` into the sweep's folder; gives the Markdown.
+
+    Where the sweep goes over folds, the Markdown also has the recall of each class.
+    """
     trials = read_trials(sweep)
     rows = table(trials)
     with (sweep / "summary.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    text = "\n".join([_markdown(rows), "", _verdict(trials)]) + "\n"
-    (sweep / "summary.md").write_text(text)
+    tables = [rows, recall_table(read_folds(_varied_overrides(sweep, trials)))]
+    text = "\n\n".join([*(_markdown(rows) for rows in tables if rows), _verdict(trials)]) + "\n"
+    (sweep / "summary.md").write_text(text, encoding="utf-8")
     return text
 
 
@@ -99,6 +105,17 @@ def _varied(trials: Sequence[Trial]) -> list[str]:
         for key, value in _values(trial).items():
             values.setdefault(key, set()).add(value)
     return [key for key, seen in values.items() if len(seen) > 1]
+
+
+def _varied_overrides(sweep: Path, trials: Sequence[Trial]) -> dict[Path, dict[str, str]]:
+    """By folder of the finished trials, the overrides that do not have one value throughout them."""
+    finished = [trial for trial in trials if trial.results]
+    keys = _varied(finished)
+    found = {}
+    for trial in finished:
+        values = _values(trial)
+        found[sweep / str(trial.number)] = {key: values[key] for key in keys if key in values}
+    return found
 
 
 def _markdown(rows: list[list[str]]) -> str:
