@@ -21,7 +21,8 @@ from thaw.data.image_files import looked_into
 from thaw.data.images import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.network import Network, new_head
-from thaw.predicting import Output, predictions, write
+from thaw.predicting.images import AskedImages
+from thaw.predicting.tables import Output, predictions, write
 from thaw.task import SingleLabel
 
 CLASSES = [f"class {number}" for number in range(10)]
@@ -77,8 +78,9 @@ def made_up(folder: Path, count: int) -> list[Path]:
 
 
 def with_predict(files: list[Path], spec: Any, network: Network, folder: Path) -> None:
-    found = predictions(files, network, spec, SingleLabel(len(CLASSES)), device="cpu")
-    write(found, len(files), CLASSES, 5, Output(folder / "out.csv", folder / "out.jsonl"))
+    asked = AskedImages(files, spec)
+    found = predictions(asked, network, SingleLabel(len(CLASSES)), device="cpu")
+    write(found, asked, CLASSES, 5, Output(folder / "out.csv", folder / "out.jsonl"))
 
 
 def with_bare_loop(files: list[Path], spec: Any, network: Network, folder: Path) -> None:

@@ -133,7 +133,7 @@ def thaw(choices: argparse.Namespace) -> dict[str, float]:
     network = build.network(cfg, backbone, data.num_classes)
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
-    run.begin(cfg, data, backbone)
+    run.begin(cfg, data)
     trainer = build.trainer(cfg, plan, run)
     marks = Marks()
     cast(Any, trainer).callbacks.append(marks)

@@ -21,9 +21,9 @@ from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
 from thaw.exporting import formats, usage, verify
-from thaw.exporting.deployed import Deployed
 from thaw.exporting.formats import FORMATS
-from thaw.exporting.run_onnx import preprocess
+from thaw.exporting.images import DeployedImages
+from thaw.exporting.run_onnx_images import preprocess
 from thaw.network import Network, new_head
 from thaw.run_folder import RunFolder, trained
 from thaw.task import SingleLabel
@@ -148,7 +148,7 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
     was = trained(RunFolder(run))
     for squash in (False, True):
         backbone = replace(was.backbone, input_spec=replace(was.backbone.input_spec, squash=squash))
-        deployed = Deployed(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+        deployed = DeployedImages(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
         preprocessing = json.loads(deployed.metadata()["preprocessing"])
         transform = evaluation_transform(backbone.input_spec)
         for file in odd_images(tmp_path / f"zoo{squash}"):
@@ -197,7 +197,7 @@ def test_networks_of_every_kind_are_exported(library: str, name: str, form: str,
     build_backbone = import_module(f"thaw.backbones.{library}").__dict__[library]
     backbone = build_backbone(name, None, image_size_px=64)
     network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.5))
-    deployed = Deployed(network, backbone, SingleLabel(3), ["blue", "green", "red"])
+    deployed = DeployedImages(network, backbone, SingleLabel(3), ["blue", "green", "red"])
     file = formats.write(deployed, form, tmp_path)
-    assert verify.require_agreement(deployed, form, file, list(odd_images(tmp_path / "zoo"))) <= 1e-5
+    assert verify.require_agreement(deployed, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5
     assert len(usage.loading_code(deployed, form, file)) <= 5

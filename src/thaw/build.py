@@ -49,9 +49,11 @@ def backbone(
 ) -> Backbone:
     """`texts`: to learn words from, where the backbone does. `pretrained=False`: other weights follow, or none are
     needed. `recorded`: what a run keeps of its backbone."""
-    weights = {} if pretrained else {"weights": None}
-    made = make(cfg.backbone, **weights, **(recorded or {}))
-    return made if isinstance(made, Backbone) else made(texts=texts)
+    facts: dict[str, Any] = {} if pretrained else {"weights": None}
+    if cfg.backbone.get("_partial_"):
+        facts["texts"] = texts
+    # A partial in any case: Hydra would make plain mappings of what is recorded.
+    return make(cfg.backbone, _partial_=True)(**facts, **(recorded or {}))
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:

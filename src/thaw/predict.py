@@ -1,10 +1,15 @@
-"""Classify images with a finished run: `python -m thaw.predict run=<folder> input=<image, folder, glob or table>`."""
+"""Classify with a finished run: `python -m thaw.predict run=<folder> input=<image, folder, glob, table or text>`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from thaw.command import command
+
+if TYPE_CHECKING:
+    from thaw.predicting.asked import Asked
+    from thaw.run_folder import Trained
 
 
 @command("predict")
@@ -13,25 +18,40 @@ def main(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> Path:
-    """Writes a row an image; gives the CSV file. Bad files are listed and skipped."""
+    """Writes a row a sample; gives the CSV file. What cannot be used is listed and skipped."""
     from thaw import build
-    from thaw.predicting import input_files, output_files, predictions, write
+    from thaw.predicting.tables import output_files, predictions, write
     from thaw.run_folder import RunFolder, trained
 
     run = RunFolder(cfg.run)
     was = trained(run)
     task = build.task(was.cfg, len(was.class_names))
     others: list[str] = []
-    files = input_files(cfg.input, cfg.path_column, others)
-    found = predictions(files, was.network, was.backbone.input_spec, task, cfg.batch_size, cfg.num_workers, cfg.device)
-    output = output_files(cfg.output, run.path, cfg.input)
-    skipped = write(found, len(files), was.class_names, cfg.top_k, output)
+    asked = _asked(str(cfg.input), cfg.column, was, others)
+    found = predictions(asked, was.network, task, cfg.batch_size, cfg.num_workers, cfg.device)
+    output = output_files(cfg.output, run.path, str(cfg.input))
+    skipped = write(found, asked, was.class_names, cfg.top_k, output)
     if skipped:
-        print(f"{len(skipped)} of {len(files)} files were skipped:", *(f"  {line}" for line in skipped), sep="\n")
+        print(f"{len(skipped)} of {len(asked)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
     if others:
-        print(f"{len(others)} other files and folders were not used:", *(f"  {line}" for line in others[:20]), sep="\n")
+        print(f"{len(others)} others were not used:", *(f"  {line}" for line in others[:20]), sep="\n")
+    if len(asked) == 1:
+        print(output.jsonl.read_text(encoding="utf-8"), end="")
     print(*output, sep="\n")
     return output.csv
+
+
+def _asked(source: str, column: str | None, was: "Trained", others: list[str]) -> "Asked":
+    """What `source` means to the network; to `others` goes what else is there."""
+    from thaw.backbones.backbone import TokenSpec
+    from thaw.predicting.images import AskedImages, input_files
+    from thaw.predicting.texts import AskedTexts, input_texts
+
+    data, spec = was.cfg.data, was.backbone.input_spec
+    if isinstance(spec, TokenSpec):
+        column = column or data.text
+        return AskedTexts(input_texts(source, column, data.encoding, data.quotes), column, spec)
+    return AskedImages(input_files(source, column or data.get("path_column", "path"), others), spec)
 
 
 if __name__ == "__main__":

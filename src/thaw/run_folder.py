@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -190,7 +190,7 @@ class RunFolder:
         self._write(METRICS_FILE, json.dumps(results, indent=2))
         return metrics
 
-    def begin(self, cfg: DictConfig, data: "Source", backbone: Backbone) -> None:
+    def begin(self, cfg: DictConfig, data: "Source", backbone_settings: Mapping[str, Any] | None = None) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
@@ -199,8 +199,8 @@ class RunFolder:
         self._write(SAMPLES_FILE, as_csv(data.recorded()))
         assert data.input_spec is not None
         self._write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
-        if backbone.settings is not None:
-            self._write(BACKBONE_FILE, json.dumps(backbone.settings, indent=2))
+        if backbone_settings is not None:
+            self._write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
 

@@ -36,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
     run.require_same_network(network)
-    run.begin(cfg, data, backbone)
+    run.begin(cfg, data, backbone.settings)
     trainer = build.trainer(cfg, plan, run)
     with run.recording(cfg, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)

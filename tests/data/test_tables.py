@@ -108,7 +108,7 @@ def test_all_wrong_rows_are_named_at_once(table: Table) -> None:
 def test_bad_splits_and_files_of_other_kinds(table: Table, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="line 2: split 'later' in column split: it is one of train, training, val"):
         table("path,label,split\nblue/0.png,blue,later\n", "data.split_column=split")
-    with pytest.raises(ValueError, match=r"ends in .csv, .tsv or .jsonl"):
+    with pytest.raises(ValueError, match=r"ends in .csv, .tsv, .jsonl"):
         table("x", name="mine.xlsx")
     with pytest.raises(ValueError, match="is not a file"):
         read_table(tmp_path / "absent.csv", {"data.path_column": "path"})

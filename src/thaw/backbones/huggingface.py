@@ -32,9 +32,9 @@ def huggingface(
     """Token ids and mask, both (B, T), to the features (B, D) that `pooling` (see `Pool`) makes of AutoModel's states.
 
     `name`: a folder, or an id on the hub, downloaded once. `weights`: "default" (those of `name`), None or "none"
-    (random), or a file. `options`: other values in its configuration. `settings` and `input_spec`: as a run recorded them;
-    then `name` need not be there. Only safetensors are read, and no code that comes with the weights is run. Raises
-    ValueError for what is no such network, OSError where it cannot be had.
+    (random), or a file. `options`: other values in its configuration. `settings` and `input_spec`: as a run recorded
+    them; then `name` need not be there. Only safetensors are read, and no code that comes with the weights is run.
+    Raises ValueError for what is no such network, OSError where it cannot be had.
     """
     try:
         import transformers
@@ -83,13 +83,13 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ValueError(
-            f"the tokenizer of {name} ({type(tokenizer).__name__}) is a program and no tokenizer.json: exports could not "
-            f"carry it. Name a network that has one."
+            f"the tokenizer of {name} ({type(tokenizer).__name__}) is a program and no tokenizer.json: exports could "
+            f"not carry it. Name a network that has one."
         )
     if len(tokenizer) > configuration.vocab_size:
         raise ValueError(
-            f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they are not of "
-            f"one network"
+            f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they "
+            f"are not of one network"
         )
     known = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     pad_id = next(one for one in known if one is not None)
@@ -112,7 +112,9 @@ def _pretrained(transformers: Any, name: str, configuration: Any) -> Any:
         raise ValueError(
             f"the weights of {name} leave {len(missing)} tensors of its network unfilled: {', '.join(missing[:8])} ..."
         )
-    log.info("%s: %d tensors in the network, %d surplus", name, len(network.state_dict()), len(report["unexpected_keys"]))
+    log.info(
+        "%s: %d tensors in the network, %d surplus", name, len(network.state_dict()), len(report["unexpected_keys"])
+    )
     return network
 
 
@@ -167,8 +169,10 @@ def _refused(name: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         if Path(name).is_dir():
-            raise OSError(f"{name}: {reason} Only safetensors are read: a folder holds config.json, tokenizer.json and "
-                          f"model.safetensors.") from error
+            raise OSError(
+                f"{name}: {reason} Only safetensors are read: a folder holds config.json, tokenizer.json and "
+                f"model.safetensors."
+            ) from error
         raise OSError(
             f"{name} is no folder, and could not be had from the hub ({reason}).\nOn a machine with internet type "
             f"`hf download {name} --local-dir <folder>`, and then backbone.name=<folder>."

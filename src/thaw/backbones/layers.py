@@ -1,8 +1,9 @@
 """Cut a Hugging Face network of layers into stages that run the library's own code.
 
-What surrounds the layers (embeddings, masks, positions, relative embeddings) stays as the library wrote it: in its network
-each layer is replaced by one that notes what it is given, so that one forward pass of what is left gives the first hidden
-states and the arguments of every layer. It holds all parameters that are in no layer: the stage `embeddings`.
+What surrounds the layers (embeddings, masks, positions, relative embeddings) stays as the library wrote it: in its
+network each layer is replaced by one that notes what it is given, so that one forward pass of what is left gives the
+first hidden states and the arguments of every layer. It holds all parameters that are in no layer: the stage
+`embeddings`.
 """
 
 import logging

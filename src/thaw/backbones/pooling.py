@@ -21,7 +21,7 @@ class Hidden(NamedTuple):
     mask: Tensor
     """(B, T), 1 for tokens and 0 for padding."""
     calls: tuple["Calls", ...] | None = None
-    """What the network hands to each layer beside the states; None where a batch enters in the middle of the network."""
+    """What the network hands to each layer beside the states; None where a batch enters in the middle of it."""
 
 
 Calls = tuple[tuple[tuple[Any, ...], Mapping[str, Any]], ...]

@@ -11,6 +11,7 @@ from thaw.data.image_file import SUFFIXES
 from thaw.data.image_files import ImageFiles, LabelledFile
 from thaw.data.splits import SPLIT_NAMES
 
+
 class ImageFolder(ImageFiles):
     """A folder a class, in `root` or in its folders train, val and test; a split that is missing is cut from train.
 

@@ -33,11 +33,11 @@ class ImageTable(ImageFiles):
         columns = {"data.path_column": path_column, "data.label_column": label_column}
         if split_column is not None:
             columns["data.split_column"] = split_column
-        contents = read_table(file, columns, encoding, quotes)
+        rows = read_table(file, columns, encoding, quotes)
         files: list[LabelledFile] = []
-        faults = list(contents.faults)
+        faults: list[str] = []
         seen: dict[Path, LabelledFile] = {}
-        for row in contents.rows:
+        for row in rows:
             try:
                 sample = _labelled(row, folder, *columns.values())
                 if (other := seen.setdefault(sample.file, sample)).label != sample.label:
@@ -46,19 +46,19 @@ class ImageTable(ImageFiles):
             except ValueError as fault:
                 faults.append(f"{row.place}{fault}")
         if faults:
-            raise ValueError(wrong_rows(table, faults, len(contents.rows) + len(contents.faults)))
+            raise ValueError(wrong_rows(table, faults, len(rows)))
         super().__init__(folder, files, [], **choices)
 
 
 def _labelled(
     row: Row, root: Path, path_column: str, label_column: str, split_column: str | None = None
 ) -> LabelledFile:
-    named, label = row.values[path_column], unicodedata.normalize("NFC", row.values[label_column].strip())
+    named, label = row[path_column], unicodedata.normalize("NFC", row[label_column].strip())
     if not named:
         raise ValueError(f"no path in column {path_column}")
     if not label:
         raise ValueError(f"no label in column {label_column}")
-    split = row.values[split_column].strip() if split_column is not None else ""
+    split = row[split_column].strip() if split_column is not None else ""
     if split and split.lower() not in SPLIT_NAMES:
         raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     file = Path(os.path.normpath(root / named))

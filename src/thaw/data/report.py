@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Column, Table
 
-
 from thaw.console import as_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from torch.utils.data import Sampler
 from thaw.data.splits import Indices
 from thaw.seeds import seed_of
 
-
 POOL = 50
 """So many batches are sorted by length at once."""
 
@@ -29,8 +28,8 @@ class EpochBatches(Sampler[Key]):
 
     A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`. Every sample comes once an
     epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to one sample smaller. With
-    `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often. With `lengths`
-    (of every sample) those of similar length share a batch.
+    `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often. With
+    `lengths` (of every sample) those of similar length share a batch.
     """
 
     def __init__(

@@ -19,43 +19,45 @@ class Row:
     place: str
     """`labels.csv, line 7: `, for messages; the line on which it begins."""
     values: dict[str, str]
+    fault: str | None = None
+    """Why it has no values."""
 
-
-@dataclass(frozen=True)
-class Contents:
-    rows: list[Row]
-    faults: list[str]
-    """A line for each row that is none, with its place."""
+    def __getitem__(self, column: str) -> str:
+        """Raises ValueError where the row is wrong."""
+        if self.fault is not None:
+            raise ValueError(self.fault)
+        return self.values[column]
 
 
 def read_table(
     file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig", quotes: bool = True
-) -> Contents:
-    """The rows of a table, with all of `columns`: by the key that names each, for messages.
+) -> list[Row]:
+    """The rows of a table, right or wrong, with all of `columns`: by the key that names each, for messages.
 
-    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises ValueError naming
-    file, line and column where it cannot be read.
+    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises ValueError
+    naming file, line and column where it cannot be read.
     """
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
-    text = _decoded(file, encoding)
+    text = decoded(file, encoding)
     lines = _jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes)
-    rows, faults = [], []
+    rows = []
     for place, values in lines:
         if isinstance(values, str):
-            faults.append(f"{place}{values}")
+            rows.append(Row(place, {}, values))
         elif missing := [f"{column} ({key})" for key, column in columns.items() if column not in values]:
             raise ValueError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
         elif nested := [column for column in columns.values() if isinstance(values[column], dict | list)]:
-            faults.append(f"{place}column {nested[0]} holds {json.dumps(values[nested[0]])[:40]}, and no single value")
+            shown = json.dumps(values[nested[0]], ensure_ascii=False)[:40]
+            rows.append(Row(place, {}, f"column {nested[0]} holds {shown}, and no single value"))
         else:
             rows.append(Row(place, {key: "" if value is None else str(value) for key, value in values.items()}))
-    if not rows and not faults:
+    if not rows:
         raise ValueError(f"{file} has no rows")
-    return Contents(rows, faults)
+    return rows
 
 
 def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) -> str:
@@ -63,7 +65,8 @@ def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) 
     return "\n".join([f"{len(faults)} of {total} rows of {file} are wrong:", *shown])
 
 
-def _decoded(file: Path, encoding: str) -> str:
+def decoded(file: Path, encoding: str) -> str:
+    """What a file says. Raises ValueError naming the line that is in another encoding."""
     content = file.read_bytes()
     try:
         return content.decode(encoding)

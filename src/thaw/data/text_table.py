@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from thaw.data.report import listed
 from thaw.data.splits import SPLIT_NAMES
-from thaw.data.table import SUFFIXES, Contents, Row, read_table, wrong_rows
+from thaw.data.table import SUFFIXES, Row, read_table, wrong_rows
 from thaw.data.texts import TextSource
 
 ON_BAD = ("error", "leave_out")
@@ -48,9 +48,9 @@ class TextTable(TextSource):
         faults: list[str] = []
         total = 0
         for split, file in _files(Path(table).expanduser(), split_column, notes):
-            contents = read_table(file, columns, encoding, quotes)
-            total += len(contents.rows) + len(contents.faults)
-            _sort(contents, split, columns, samples, faults)
+            rows = read_table(file, columns, encoding, quotes)
+            total += len(rows)
+            _sort(rows, split, columns, samples, faults)
         if faults and on_bad == "error":
             raise ValueError(
                 f"{wrong_rows(table, faults, total)}\nMend them, or type data.on_bad=leave_out to go on without them."
@@ -82,11 +82,10 @@ def _files(table: Path, split_column: str | None, notes: list[str]) -> list[tupl
 
 
 def _sort(
-    contents: Contents, split: str | None, columns: dict[str, str], samples: list[Labelled], faults: list[str]
+    rows: list[Row], split: str | None, columns: dict[str, str], samples: list[Labelled], faults: list[str]
 ) -> None:
-    """The rows of one file into `samples`, those that are none into `faults`."""
-    faults += contents.faults
-    for row in contents.rows:
+    """The rows of one file into `samples`, those that are wrong into `faults`."""
+    for row in rows:
         try:
             sample = _labelled(row, *columns.values())
         except ValueError as fault:
@@ -96,12 +95,12 @@ def _sort(
 
 
 def _labelled(row: Row, text_column: str, label_column: str, split_column: str | None = None) -> Labelled:
-    text, label = row.values[text_column], unicodedata.normalize("NFC", row.values[label_column].strip())
+    text, label = row[text_column], unicodedata.normalize("NFC", row[label_column].strip())
     if not text.strip():
         raise ValueError(f"no text in column {text_column}")
     if not label:
         raise ValueError(f"no label in column {label_column}")
-    split = row.values[split_column].strip() if split_column is not None else ""
+    split = row[split_column].strip() if split_column is not None else ""
     if split and split.lower() not in SPLIT_NAMES:
         raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     return Labelled(text, label, SPLIT_NAMES.get(split.lower()))

@@ -11,6 +11,7 @@ from thaw.exporting.usage import loading_code, require_library
 from thaw.freezing.phase import Plan
 from thaw.metrics import by_split
 
+
 @dataclass(frozen=True)
 class Origin:
     """Where a network comes from."""
@@ -34,7 +35,8 @@ def model_card(deployed: Deployed, form: str, file: str, plan: Plan, origin: Ori
     metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
     return f"""# {origin.name}, fine-tuned for {len(deployed.class_names)} classes
 
-It classifies {deployed.things}: {origin.name} ({parameters:,} parameters) with a new head, fine-tuned by thaw {version("thaw")}.
+It classifies {deployed.things}: {origin.name} ({parameters:,} parameters) with a new head, fine-tuned by thaw
+{version("thaw")}.
 
 ## Use
 
@@ -55,8 +57,9 @@ Classes, in the order of the outputs: {", ".join(deployed.class_names)}.
 ## Intended use
 
 {deployed.things.capitalize()} like those it was trained on, of exactly one of these classes each. It has no answer for
-anything else: what is of no class gets one all the same. Its probabilities are as good as the calibration error below says,
-and only for such {deployed.things}. Whether some group of people or things in them is served worse was not measured.
+anything else: what is of no class gets one all the same. Its probabilities are as good as the calibration error below
+says, and only for such {deployed.things}. Whether some group of people or things in them is served worse was not
+measured.
 
 ## Data
 

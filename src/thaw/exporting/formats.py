@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,15 +41,17 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
         import onnxscript  # noqa: F401  # torch's exporter stands on it
     except ImportError as error:
         raise ValueError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
-    program = torch.onnx.export(
-        deployed,
-        (*deployed.example().values(),),
-        input_names=list(deployed.example()),
-        output_names=["probabilities"],
-        dynamic_shapes=deployed.dynamic_shapes(),
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name")  # ids and mask share theirs, as they should
+        program = torch.onnx.export(
+            deployed,
+            (*deployed.example().values(),),
+            input_names=list(deployed.example()),
+            output_names=["probabilities"],
+            dynamic_shapes=deployed.dynamic_shapes(),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     program.model.metadata_props.update(deployed.metadata())
     file = folder / "model.onnx"

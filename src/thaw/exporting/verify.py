@@ -32,8 +32,9 @@ def require_agreement(deployed: Deployed, form: str, file: Path, samples: Sequen
     agreeing = (found.argmax(1) == expected.argmax(1)).float().mean().item()
     if agreeing < 1 or not difference <= TOLERANCE:
         raise ValueError(
-            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} {deployed.things} get "
-            f"the same class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). Nothing was written."
+            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} {deployed.things} "
+            f"get the same class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). "
+            f"Nothing was written."
         )
     return difference
 

@@ -10,7 +10,8 @@ from rich.tree import Tree
 from torch import fx, nn
 from torch._subclasses import FakeTensorMode
 
-from thaw.backbones.backbone import Backbone
+from thaw.backbones.backbone import Backbone, ImageSpec, InputSpec
+from thaw.backbones.pooling import Hidden
 from thaw.console import as_text
 from thaw.freezing.phase import Plan
 
@@ -33,15 +34,13 @@ def stage_table(stages: nn.ModuleDict, plan: Plan, groups: list[dict[str, Any]])
 
 def stage_tree(backbone: Backbone) -> str:
     """Stages, input to output, and what they are made of: parameters, output shape without the batch."""
-    spec = backbone.input_spec
-    shape = (spec.channels, spec.size_px, spec.size_px)
     total = sum(_parameters(stage) for stage in backbone.stages.values())
-    tree = Tree(f"input {_by(shape)}, {total:,} parameters")
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():  # shapes only
-        x = torch.zeros(2, *shape)
+        x = _example(backbone.input_spec)
+        tree = Tree(f"input {_shape(x)}, {total:,} parameters")
         for name, stage in backbone.stages.items():
             x = stage.eval()(x)
-            branch = tree.add(f"[bold]{escape(name)}[/bold]  {_parameters(stage):,} -> {_by(x.shape[1:])}")
+            branch = tree.add(f"[bold]{escape(name)}[/bold]  {_parameters(stage):,} -> {_shape(x)}")
             for path, block in _blocks(stage):
                 branch.add(f"{escape(path)}  {type(block).__name__}  {_parameters(block):,}")
     tree.add(f"[bold]head[/bold]  new, {backbone.num_features} -> classes")
@@ -65,5 +64,17 @@ def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _by(shape: tuple[int, ...] | torch.Size) -> str:
-    return " x ".join(map(str, shape))
+def _example(spec: InputSpec) -> Any:
+    if isinstance(spec, ImageSpec):
+        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px)
+    ids = torch.full((2, 8), spec.pad_id)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _shape(x: Any) -> str:
+    """Without the batch."""
+    if isinstance(x, dict):
+        return "T tokens"
+    if isinstance(x, Hidden):
+        return f"T x {x.states.shape[2]}"
+    return " x ".join(map(str, x.shape[1:]))

@@ -1,0 +1,282 @@
+"""Tables of texts: read whatever their form, and refused with file, line and column."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.language import WORDS, pretrained, texts
+from thaw import build
+from thaw.backbones.backbone import ImageSpec, TokenSpec
+from thaw.backbones.huggingface import huggingface
+from thaw.check import check
+from thaw.data.sampler import EpochBatches, Key, of_similar_length
+from thaw.data.text_table import TextTable
+from thaw.data.tokens import tokenise
+
+Config = Callable[..., DictConfig]
+Table = Callable[..., TextTable]
+
+
+@pytest.fixture
+def table(config: Config, tmp_path: Path) -> Table:
+    """The data of a table with this content."""
+
+    def build_source(content: str | bytes, *choices: str, name: str = "mine.csv") -> TextTable:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        data = build.data(config("data=text_table", f"data.table={file}", *choices))
+        assert isinstance(data, TextTable)
+        return data
+
+    return build_source
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> TokenSpec:
+    spec = huggingface(str(pretrained(tmp_path / "bert"))).input_spec
+    assert isinstance(spec, TokenSpec)
+    return spec
+
+
+def rows(separator: str = ",") -> str:
+    return "".join(f"{kind}{separator}{word} {i}\n" for kind in ("bad", "good") for i, word in enumerate(WORDS[kind]))
+
+
+HEAD = "label,text\n"
+KOREAN = "label,text\n" + "".join(f"{k},{w} 영화 {i}\n" for k in ("나쁨", "좋음") for i, w in enumerate(WORDS["bad"]))
+
+
+def test_a_table_is_read_whatever_its_form(table: Table) -> None:
+    plain = table(HEAD + rows())
+    assert plain.class_names == ["bad", "good"]
+    assert plain.texts[0] == "끔찍해 0"
+    lines = [line.split(",") for line in rows().splitlines()]
+    others = [
+        table("label\ttext\n" + rows("\t"), name="mine.tsv"),
+        table(b"\xef\xbb\xbf" + (HEAD + rows()).replace("\n", "\r\n").encode(), name="bom.csv"),
+        table("\n".join(f'{{"text": "{text}", "label": "{label}"}}' for label, text in lines), name="mine.jsonl"),
+        table((HEAD + rows()).replace("label,text", "kind,said"), "data.text=said", "data.label=kind"),
+        table((HEAD + rows()).encode("cp949"), "data.encoding=cp949"),
+        table((HEAD + rows()).encode("utf-16"), "data.encoding=utf-16"),
+    ]
+    for other in others:
+        assert other.texts == plain.texts
+        assert other.targets.tolist() == plain.targets.tolist()
+    assert table(KOREAN).class_names == ["나쁨", "좋음"]
+    numbers = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(WORDS["bad"] + WORDS["good"]))
+    assert table(numbers, name="numbers.jsonl").class_names == ["0", "1"]
+
+
+def test_quotes_and_newlines_in_fields(table: Table, tmp_path: Path) -> None:
+    data = table(HEAD + rows() + 'good,"two\nlines, ""quoted"""\nbad,last\n')
+    assert data.texts[-2:] == ['two\nlines, "quoted"', "last"]
+    with pytest.raises(ValueError, match=r"mine.csv, line 16: no label in column label"):
+        table(HEAD + rows() + 'good,"two\nlines"\n,last\n')
+    unquoted = "label\ttext\n" + rows("\t") + 'good\t"so" they say\n'
+    with pytest.raises(ValueError, match=r"line 14: .* type data.quotes=false"):
+        table(unquoted, name="mine.tsv")
+    assert table(unquoted, "data.quotes=false", name="mine.tsv").texts[-1] == '"so" they say'
+    assert len(table(texts(tmp_path / "made").read_bytes()).texts) == 36
+
+
+def test_a_folder_has_a_table_for_each_split(table: Table, tmp_path: Path) -> None:
+    for name in ("dev.csv", "test.csv"):
+        (tmp_path / "all").mkdir(exist_ok=True)
+        (tmp_path / "all" / name).write_text(HEAD + "bad,끔찍 \ngood,최고 \n")
+    (tmp_path / "all/labels.json").write_text("[]")
+    data = table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
+    assert [data.counts(part) for part in data.parts.values()] == [[6, 6], [1, 1], [1, 1]]
+    assert data.notes == [f"{tmp_path}/all/labels.json (not train, val or test as .csv, .tsv or .jsonl)"]
+    with pytest.raises(ValueError, match=r"says it again: take one of them"):
+        table(HEAD + rows(), f"data.table={tmp_path}/all", "data.split_column=split", name="all/train.csv")
+    (tmp_path / "all/valid.csv").write_text(HEAD)
+    with pytest.raises(ValueError, match=r"dev.csv and .*valid.csv are the same split"):
+        table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="holds no table called train, val or test"):
+        table(HEAD, f"data.table={tmp_path}/none")
+
+
+def test_a_column_of_splits(table: Table) -> None:
+    splits = ["train", "train", "train", "train", "valid", "Test"] * 2
+    lines = [f"{line},{split}" for line, split in zip(rows().splitlines(), splits, strict=True)]
+    data = table("label,text,split\n" + "\n".join(lines), "data.split_column=split")
+    assert [data.counts(part) for part in data.parts.values()] == [[4, 4], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="line 2: split 'later' in column split: it is one of train, training, val"):
+        table("label,text,split\nbad,x,later\n", "data.split_column=split")
+
+
+BROKEN = {
+    "empty file": ("", "mine.csv has no rows"),
+    "header only": (HEAD, "mine.csv has no rows"),
+    "other columns": (
+        "kind,said\n" + rows(),
+        r"mine.csv, line 2: no column text \(data.text\), label \(data.label\); it has kind, said",
+    ),
+    "semicolons": ("label;text\n" + rows(";"), "line 2: no column .* the one column 'label;text': save it with commas"),
+    "a column twice": ("label,text,text\n", "mine.csv, line 1: the column text is there more than once"),
+    "no text": (HEAD + rows() + "bad, \n", "mine.csv, line 14: no text in column text"),
+    "no label": (HEAD + rows() + ",fine\n", "mine.csv, line 14: no label in column label"),
+    "a value too few": (HEAD + rows() + "bad\n", "mine.csv, line 14: 1 values for 2 columns"),
+    "a value too many": (HEAD + rows() + "bad,so,what\n", "mine.csv, line 14: 3 values for 2 columns"),
+    "a quote left open": (
+        HEAD + rows() + 'bad,"what\n',
+        r"mine.csv, line 14: unexpected end of data .*data.quotes=false",
+    ),
+    "text behind a quote": (HEAD + 'bad,"what" else\n' + rows(), "mine.csv, line 2: ',' expected after '\"'"),
+    "another encoding": ((HEAD + rows()).encode("cp949"), r"is not in utf-8-sig \(line 2\): save it as UTF-8, or type"),
+    "UTF-16": ((HEAD + rows()).encode("utf-16"), "or type data.encoding=utf-16"),
+    "one class": (HEAD + rows().split("good")[0], r"at least two classes to tell apart, but this data has \['bad'\]"),
+    "a rare class": (HEAD + rows() + "new,only one\n", r"each class needs at least 3 samples.*new \(1\)"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_is_wrong_is_named_with_file_line_and_column(table: Table, fault: str) -> None:
+    content, said = BROKEN[fault]
+    with pytest.raises(ValueError, match=said):
+        table(content)
+
+
+LINES = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(WORDS["bad"] + WORDS["good"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{oops", r"mine.jsonl, line 13: not JSON \(.*\)"),
+        ("[1, 2]", r"line 13: an object is expected, {...}, not \[1, 2\]"),
+        ('{"text": ["a"], "label": 1}', r'line 13: column text holds \["a"\], and no single value'),
+        ('{"text": null, "label": 1}', "line 13: no text in column text"),
+        ('{"label": 1}', r"line 13: no column text \(data.text\); it has label"),
+    ],
+)
+def test_what_is_wrong_with_json_lines(table: Table, line: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        table(LINES + line + "\n", name="mine.jsonl")
+
+
+def test_all_wrong_rows_are_named_at_once_or_left_out(table: Table, config: Config) -> None:
+    content = HEAD + rows() + "bad,\n,what\nbad,a,b\n"
+    with pytest.raises(
+        ValueError, match=r"3 of 15 rows of .*mine.csv are wrong:(?s:.*)type data.on_bad=leave_out"
+    ) as error:
+        table(content)
+    assert len(str(error.value).splitlines()) == 5
+    data = table(content, "data.on_bad=leave_out")
+    assert len(data.texts) == 12
+    assert "3 samples were left out" in data.summary()
+    assert "mine.csv, line 15: no label in column label" in data.report()
+    file = str(error.value).split("rows of ")[1].split(" are")[0]
+    with pytest.raises(ValueError, match=r"3 samples cannot be used.*Without them:(?s:.*)2 classes") as reported:
+        check(config("data=text_table", f"data.table={file}", name="check"))
+    assert "line 16: 3 values for 2 columns" in str(reported.value)
+
+
+def test_other_faults_of_choice(table: Table, tmp_path: Path) -> None:
+    for choices, said in (
+        (["data.on_bad=skip"], "data.on_bad is error or leave_out, not 'skip'"),
+        (["data.encoding=klingon"], "data.encoding=klingon is unknown"),
+        (["data.label=text"], "both name the column text"),
+        (["data.max_length_tokens=0"], "data.max_length_tokens is at least 1"),
+        ([f"data.table={tmp_path}/absent.csv"], "absent.csv is not a file"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            table(HEAD + rows(), *choices)
+    with pytest.raises(ValueError, match=r"is no table by its name: it ends in .csv, .tsv, .jsonl"):
+        table(HEAD + rows(), name="mine.xlsx")
+
+
+def test_leaks_and_contradictions_are_reported(table: Table) -> None:
+    samples = "bad,same,train good,same,train bad,twice,train bad,twice,test good,x,test good,z,val bad,q,val"
+    report = table("\n".join(["label,text,split", *samples.split()]), "data.split_column=split").report()
+    assert "1 groups of identical texts lie in different splits, so scores will flatter:\n  twice = twice" in report
+    assert "1 groups of identical texts have different labels:\n  same = same" in report
+
+
+def test_texts_are_cut_and_the_cut_ones_counted(table: Table, spec: TokenSpec) -> None:
+    data = table(HEAD + rows() + f"bad,{'the film ' * 30}\ngood,{'great ' * 4}\n", "data.max_length_tokens=5")
+    data.use_input_spec(spec)
+    assert "2 of 14 texts are longer than 5 tokens" in data.report()
+    assert data.lengths.max() == 5
+    assert data.input_spec.max_length_tokens == 5
+    with pytest.raises(ValueError, match=r"takes texts of at most 40 tokens: type data.max_length_tokens=40"):
+        table(HEAD + rows(), "data.max_length_tokens=41").use_input_spec(spec)
+    with pytest.raises(ValueError, match="this backbone takes images, and the data are texts"):
+        data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
+
+
+def test_batches_hold_the_tokens_of_their_texts_and_padding(spec: TokenSpec) -> None:
+    said = ["최고 film", "the 영화 was awful . " * 3, "", "never seen"]
+    tokens = tokenise(said, spec)
+    batch = tokens.batch([1, 0, 3])
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 24)
+    assert batch["attention_mask"].sum(1).tolist() == [17, 4, 4]
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == spec.pad_id).all()
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+
+    library = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(spec.tokenizer))
+    for text, ids, mask in zip((said[1], said[0], said[3]), *batch.values(), strict=True):
+        assert ids[mask == 1].tolist() == library(text)["input_ids"]
+    assert tokens.batch([0])["input_ids"].shape == (1, 8)
+    assert tokenise(["the " * 99], spec).batch([0])["input_ids"].shape == (1, 40), "never beyond what the network takes"
+
+
+def test_samples_are_known_by_their_content(table: Table) -> None:
+    data = table(HEAD + rows())
+    backwards = [line.split(",") for line in reversed(rows().splitlines())]
+    moved = table("text,label\n" + "".join(f"{text},{label}\n" for label, text in backwards))
+    assert {data.identity(i) for i in range(12)} == {moved.identity(i) for i in range(12)}
+    moved.split_as(data.recorded())
+    for name, part in data.parts.items():
+        assert {data.texts[i] for i in part} == {moved.texts[i] for i in moved.parts[name]}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_of_similar_length_show_every_sample_once(shuffle: bool) -> None:
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, 60, 1000)
+    sampler = EpochBatches(np.arange(1000), 16, seed=3, shuffle=shuffle, lengths=lengths)
+    seen = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        batches = [key.indices for key in sampler]
+        assert sorted(i for batch in batches for i in batch) == list(range(1000))
+        assert len(batches) == len(sampler)
+        padding = sum(len(b) * lengths[b].max() - lengths[b].sum() for b in batches)
+        assert padding < 0.1 * lengths.sum()
+        seen.append(batches)
+    assert (seen[0] == seen[1]) == (not shuffle)
+    if shuffle:
+        companions = [{frozenset(batch) for batch in batches} for batches in seen]
+        assert len(companions[0] & companions[1]) < 5, "others meet in the next epoch"
+        sampler.set_epoch(0)
+        assert [key.indices for key in sampler] == seen[0]
+
+
+def test_the_order_is_the_same_on_any_number_of_ranks() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 100)
+    whole = [set(k.indices) for k in EpochBatches(np.arange(100), 8, 1, True, lengths=lengths)]
+    shares = [list(EpochBatches(np.arange(100), 4, 1, True, rank, 2, lengths=lengths)) for rank in (0, 1)]
+    assert [set(a.indices) | set(b.indices) for a, b in zip(*shares, strict=True)] == whole
+
+
+def test_few_batches_are_sorted_throughout() -> None:
+    lengths = np.array([5, 1, 4, 2])
+    assert [b.tolist() for b in of_similar_length(np.arange(4), lengths, 2, None)] == [[1, 3], [2, 0]]
+
+
+def test_a_loader_gives_batches_of_texts(table: Table, spec: TokenSpec) -> None:
+    data = table(HEAD + rows(), "data.batch_size=3")
+    data.use_input_spec(spec)
+    for batch in data.train_dataloader():
+        assert set(batch.inputs) == {"input_ids", "attention_mask"}
+        again = data.dataset()[Key(batch.index.tolist(), None)]
+        assert torch.equal(again.inputs["input_ids"], batch.inputs["input_ids"])
+        assert torch.equal(batch.target, torch.from_numpy(data.targets)[batch.index])

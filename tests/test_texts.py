@@ -1,0 +1,231 @@
+"""Texts through every command: train, resume, evaluate, predict, export."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.conftest import TINY
+from tests.language import NETWORKS, pretrained, texts
+from thaw.backbones.backbone import TokenSpec
+from thaw.backbones.weights import read_checkpoint, read_weights
+from thaw.build import data as build_data
+from thaw.data.tokens import tokenise
+from thaw.evaluate import evaluate
+from thaw.export import export
+from thaw.exporting.run_onnx_texts import tokenised
+from thaw.predict import predict
+from thaw.run_folder import RunFolder, trained
+from thaw.stages import stages
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+QUIET = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
+PLAN = ("freezing.probe_epochs=1", "freezing.full_epochs=2", "callbacks.checkpoint.save_top_k=-1")
+
+
+def choices(tmp_path: Path, kind: str = "bert") -> list[str]:
+    if not (tmp_path / kind).exists():
+        pretrained(tmp_path / kind, kind)
+        texts(tmp_path)
+    return [
+        *QUIET,
+        "data=text_table",
+        f"data.table={tmp_path}/reviews.csv",
+        "data.batch_size=8",
+        "backbone=huggingface",
+        f"backbone.name={tmp_path}/{kind}",
+        "optimizer.lr=1e-2",
+    ]
+
+
+def read(file: Path) -> list[list[str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.reader(opened))
+
+
+@pytest.fixture
+def run(config: Config, tmp_path: Path) -> Path:
+    """A finished run whose network's folder is gone by now."""
+    train(config(*choices(tmp_path), *PLAN, "data.max_length_tokens=12"))
+    shutil.rmtree(tmp_path / "bert")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("callbacks", ["default", "ema"])
+def test_a_resumed_run_ends_with_the_same_bits(config: Config, tmp_path: Path, kind: str, callbacks: str) -> None:
+    train(config(*choices(tmp_path, kind), *PLAN, f"callbacks={callbacks}"))
+    run = tmp_path / "run"
+    whole = read_weights(run / "weights.safetensors")
+    metrics = (run / "metrics.csv").read_text()
+    first = next((run / "checkpoints").glob("best-*epoch000.ckpt"))
+    torch.manual_seed(99)
+    train(config(f"resume={first}"))
+    again = read_weights(run / "weights.safetensors")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
+    assert (run / "metrics.csv").read_text() == metrics
+    assert all(torch.isfinite(tensor).all() for tensor in whole.values())
+
+
+def test_frozen_stages_stay_as_they_were_pretrained(config: Config, tmp_path: Path) -> None:
+    train(config(*choices(tmp_path), "freezing=phases", "freezing.phases=[{epochs: 2, train: [layer1, pool, head]}]"))
+    before = read_weights(tmp_path / "bert/model.safetensors")
+    after = read_weights(tmp_path / "run/weights.safetensors")
+    assert torch.equal(after["layer0.layer.output.dense.weight"], before["encoder.layer.0.output.dense.weight"])
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(after[f"embeddings.network.{words}"], before[words])
+    assert not torch.equal(after["layer1.layer.output.dense.weight"], before["encoder.layer.1.output.dense.weight"])
+
+
+def test_the_plans_pass_over_a_stage_that_has_no_parameters(config: Config, tmp_path: Path) -> None:
+    typed = choices(tmp_path)
+    for plan in ("gradual", "chain_thaw"):
+        metrics = train(
+            config(*typed, f"freezing={plan}", "freezing.epochs_per_stage=1", f"run_folder={tmp_path}/{plan}")
+        )
+        assert metrics["loss/test"] > 0
+    with pytest.raises(ValueError, match="phase 1 trains nothing: pool has no parameters"):
+        train(config(*typed, "freezing=phases", "freezing.phases=[{epochs: 1, train: [pool]}]"))
+
+
+def test_the_folder_is_all_that_evaluate_needs(config: Config, run: Path, tmp_path: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    again = evaluate(config(f"run={run}", name="evaluate"))
+    assert again == {name: value for name, value in metrics.items() if name.endswith("/test")}
+    assert "texts are longer than" in (run / "data.txt").read_text()
+    # Rows that come later, or lie in another order, move nothing.
+    header, *rows = read(tmp_path / "reviews.csv")
+    with (tmp_path / "moved.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, ["something new", "good"], *reversed(rows)])
+    again = evaluate(config(f"run={run}", f"+data.table={tmp_path}/moved.csv", name="evaluate"))
+    assert again["accuracy/test"] == metrics["accuracy/test"]
+    assert again["loss/test"] == pytest.approx(metrics["loss/test"], abs=1e-6)
+
+
+def test_predictions_agree_with_evaluate_in_the_order_of_the_rows(config: Config, run: Path, tmp_path: Path) -> None:
+    metrics = evaluate(config(f"run={run}", name="evaluate"))
+    data = build_data(RunFolder(run).config())
+    _, *rows = read(tmp_path / "reviews.csv")
+    file = predict(config(f"run={run}", f"input={tmp_path}/reviews.csv", "batch_size=5", name="predict"))
+    with file.open(newline="", encoding="utf-8") as opened:
+        found = list(csv.DictReader(opened))
+    assert [row["text"] for row in found] == [text for text, _ in rows]
+    label = {row["text"]: row["label"] for row in found}
+    truth = dict(rows)
+    tested = [data.texts[i] for i in data.splits.test]  # type: ignore[attr-defined]
+    assert np.mean([label[text] == truth[text] for text in tested]) == pytest.approx(metrics["accuracy/test"])
+
+
+def test_a_text_a_file_of_lines_and_bad_rows(
+    config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(*typed: str) -> list[dict[str, str]]:
+        with predict(config(f"run={run}", *typed, name="predict")).open(newline="", encoding="utf-8") as opened:
+            return list(csv.DictReader(opened))
+
+    (alone,) = rows("input='정말 최고, really'")
+    assert alone["text"] == "정말 최고, really"
+    assert '"label": ' in capsys.readouterr().out
+    (tmp_path / "lines.txt").write_text("great film\n\nawful film\n")
+    assert [row["text"] for row in rows(f"input={tmp_path}/lines.txt")] == ["great film", "awful film"]
+    assert "1 of 3 were skipped:\n  lines.txt, line 2: empty" in capsys.readouterr().out
+    (tmp_path / "new.csv").write_text('id,said\n1,great film\n2,"so, ""so"""\n3\n')
+    assert [row["text"] for row in rows(f"input={tmp_path}/new.csv", "column=said")] == ["great film", 'so, "so"']
+    assert "new.csv, line 4: 1 values for 2 columns" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"no column text \(column\); it has id, said"):
+        rows(f"input={tmp_path}/new.csv")
+    with pytest.raises(ValueError, match=r"absent.csv does not exist, or is no file: name a table, a .txt file"):
+        rows("input=absent.csv")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match="none of the 2 can be used"):
+        rows(f"input={tmp_path}/empty.txt")
+
+
+@pytest.mark.parametrize("form", ["state_dict", "safetensors", "exported_program", "onnx"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_each_format_agrees_for_any_number_and_length_of_texts(
+    config: Config, tmp_path: Path, kind: str, form: str
+) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    train(config(*choices(tmp_path, kind), "backbone.pooling=last", "freezing=full", "freezing.epochs=1"))
+    shutil.rmtree(tmp_path / kind)
+    run = tmp_path / "run"
+    file = export(config(f"run={run}", f"format={form}", "samples=8", name="export"))
+    there = {part.name for part in file.parent.iterdir()}
+    extra = {"onnx": {"run_onnx.py"}, "exported_program": set()}.get(form, {"config.json"})
+    assert there == {file.name, "model_card.md", "tokenizer.json", *extra}
+    card = (file.parent / "model_card.md").read_text()
+    assert "It classifies texts" in card
+    if form not in ("onnx", "exported_program"):
+        assert "network.head(network(**inputs).last_hidden_state[torch.arange" in card
+        return
+    was = trained(RunFolder(run))
+    assert isinstance(was.backbone.input_spec, TokenSpec)
+    said = ["great", "the film was 최악 . " * 5, "", "정말 \U0001f600\n이상해"]
+    tokenizer = __import__("tokenizers").Tokenizer.from_file(str(file.parent / "tokenizer.json"))
+    preprocessing = {"2_max_length_tokens": was.backbone.input_spec.max_length_tokens, "3_pad_id": 0}
+    for chosen in (said, said[:1], said[1:3]):
+        inputs = tokenised(chosen, tokenizer, preprocessing)
+        tensors = tokenise(chosen, was.backbone.input_spec).batch(range(len(chosen)))
+        with torch.inference_mode():
+            expected = was.network(tensors).softmax(1).numpy()
+        if form == "onnx":
+            import onnxruntime
+
+            (found,) = onnxruntime.InferenceSession(str(file)).run(None, inputs)
+        else:
+            program = torch.export.load(file).module()
+            found = program(*map(torch.from_numpy, inputs.values())).detach().numpy()
+        assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_texts_and_images_do_not_mix(config: Config, tmp_path: Path) -> None:
+    typed = choices(tmp_path)
+    with pytest.raises(ValueError, match="this backbone takes texts, and the data are images"):
+        train(config(*QUIET, "backbone=huggingface", f"backbone.name={tmp_path}/bert"))
+    with pytest.raises(ValueError, match="this backbone takes images, and the data are texts"):
+        train(config(*QUIET, "data=text_table", f"data.table={tmp_path}/reviews.csv"))
+    with pytest.raises(ValueError, match="mixing mixes images, and the data are texts: type mixing=none"):
+        train(config(*typed, "mixing=mixup"))
+
+
+def test_a_new_run_starts_from_an_old_one_s_weights(config: Config, run: Path, tmp_path: Path) -> None:
+    typed = choices(tmp_path)
+    train(config(*typed, f"init_from={run}", "freezing=head_only", "freezing.epochs=1", f"run_folder={tmp_path}/next"))
+    old, new = (read_weights(tmp_path / name / "weights.safetensors") for name in ("run", "next"))
+    name = "layer0.layer.output.dense.weight"
+    assert torch.equal(old[name], new[name])
+
+
+def test_the_stages_are_shown(config: Config, tmp_path: Path) -> None:
+    pretrained(tmp_path / "llama", "llama")
+    shown = stages(config("backbone=huggingface", f"backbone.name={tmp_path}/llama", name="stages"))
+    assert "input T tokens" in shown
+    assert "layer1" in shown
+    assert "-> T x 16" in shown
+    assert "pool  16 -> 16" in shown
+
+
+def test_checkpoints_hold_plain_values(run: Path) -> None:
+    content = read_checkpoint(run / "checkpoints/last.ckpt")
+    assert content["class_names"] == ["bad", "good", "odd"]
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_family_trains_and_is_exported(config: Config, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    train(config(*choices(tmp_path, kind), *PLAN))
+    for form in ("safetensors", "onnx"):
+        export(config(f"run={tmp_path}/run", f"format={form}", "samples=8", name="export"))
