@@ -7,6 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import TINY, network_for
+from tests.language import pretrained, texts
 from tests.photos import photos
 from thaw import build
 from thaw.command import CONF
@@ -15,7 +16,7 @@ from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
-OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra")
+OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "rates"))
 EXPERIMENTS = [path.stem for path in OPTIONS if path.parent.name == "experiment"]
 NEEDED = {
     "freezing/surgical": ["freezing.train=[head]"],
@@ -24,7 +25,13 @@ NEEDED = {
     "data/image_table": ["data.table={photos}/labels.csv"],
     "data/torchvision_dataset": ["data.name=FakeData", "data.options={{size: 40, num_classes: 2}}"],
     "backbone/torchvision": ["backbone.weights=none"],
+    "data/text_table": [
+        "data.table={texts}",
+        "backbone=huggingface",
+        "backbone.name={bert}",
+    ],
     "backbone/timm": ["backbone.weights=none"],
+    "backbone/huggingface": ["backbone.name={bert}", "data=text_table", "data.table={texts}"],
 }
 """What an option cannot do without, here."""
 
@@ -52,8 +59,10 @@ def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> Non
     if name in ("mlflow", "timm"):
         pytest.importorskip(name)
     choice = f"+{option}" if group == "sweep" else f"{group}={name}"
+    made = {"photos": photos, "texts": texts, "bert": lambda folder: pretrained(folder / "bert")}
     needed = [
-        choice.format(photos=photos(tmp_path) if "{photos}" in choice else "") for choice in NEEDED.get(option, [])
+        word.format(**{name: make(tmp_path) for name, make in made.items() if f"{{{name}}}" in word})
+        for word in NEEDED.get(option, [])
     ]
     cfg = config(choice.replace("+sweep/", "sweep="), *needed)
     assert not OmegaConf.missing_keys(cfg)
@@ -76,3 +85,13 @@ def test_every_experiment_says_its_command_result_and_time_and_runs(config: Conf
     short = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
     quiet = [choice for choice in TINY if "backbone" not in choice]
     assert "accuracy/test" in train(config(f"experiment={experiment}", *quiet, *(f"+{s}" for s in short)))
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "rates").glob("*.yaml")), ids=lambda file: file.stem)
+def test_rates_are_those_of_the_backbone_and_optimizer_that_they_are_named_for(config: Config, file: Path) -> None:
+    backbone, optimizer = file.stem.rsplit("_", 1)
+    choices = [f"backbone={backbone}", f"optimizer={optimizer}"]
+    rates = OmegaConf.load(file)
+    assert rates.items() <= config(*choices).optimizer.items()
+    assert config(*choices, "optimizer.lr=7").optimizer.lr == 7
+    assert not rates.items() <= config("backbone=timm", f"optimizer={optimizer}").optimizer.items()

@@ -64,7 +64,7 @@ def _origin(run: "RunFolder", was: "Trained") -> "Origin":
         name=Path(backbone.get("name", "")).name or backbone._target_.rsplit(".", 1)[-1],
         weights=Path(str(was.cfg.init_from or backbone.get("weights"))).name,
         optimizer=f"{optimizer.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {optimizer.lr:g}, "
-        f"each stage below x {optimizer.lr_decay:g}",
+        f"the backbone's x {optimizer.backbone_lr_scale:g}, each stage below x {optimizer.lr_decay:g}",
         seed=was.cfg.seed,
         counts=counts_by_label(run.samples(), SPLITS),
         metrics=run.metrics(),

@@ -10,7 +10,7 @@ from thaw.optim.param_groups import param_groups, stage_optimizer
 
 def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
     stages = nn.ModuleDict(backbone().stages)
-    groups = param_groups(stages, lr=1.0, lr_decay=0.5, weight_decay=0.1)
+    groups = param_groups(stages, lr=1.0, backbone_lr_scale=1.0, lr_decay=0.5, weight_decay=0.1)
     assert [group["name"] for group in groups] == [f"{s}/{k}" for s in stages for k in ("decay", "no_decay")]
     assert [group["lr"] for group in groups] == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
     members = [id(p) for group in groups for p in group["params"]]
@@ -19,11 +19,18 @@ def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> 
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
 
 
+def test_the_backbone_s_rates_are_scaled_and_stages_without_parameters_count_for_nothing() -> None:
+    stages = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2), "pool": nn.Identity(), "head": nn.Linear(2, 2)})
+    groups = param_groups(stages, lr=1.0, backbone_lr_scale=0.1, lr_decay=0.5, weight_decay=0.0)
+    rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
+    assert rates == {"a": pytest.approx(0.025), "b": pytest.approx(0.05), "head": 1.0}
+
+
 def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> None:
     stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     stages["body"].requires_grad_(False)
     before = stages["body"].weight.clone()
-    optimizer = stage_optimizer(stages, partial(torch.optim.AdamW), lr=0.1, lr_decay=1.0, weight_decay=0.5)
+    optimizer = stage_optimizer(stages, partial(torch.optim.AdamW), 0.1, 1.0, 1.0, weight_decay=0.5)
     stages["head"](stages["body"](torch.ones(1, 2))).sum().backward()
     optimizer.step()
     assert torch.equal(stages["body"].weight, before)
@@ -32,5 +39,5 @@ def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> 
 
 def test_sgd_takes_the_same_groups() -> None:
     stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
-    optimizer = stage_optimizer(stages, torch.optim.SGD, lr=0.1, lr_decay=1.0, weight_decay=0.0)
+    optimizer = stage_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
