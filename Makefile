@@ -29,7 +29,7 @@ train: install  ## train; ARGS="data=... backbone=... freezing=..."
 check: install  ## look through data first; ARGS="data=image_folder data.root=..."
 	$(BIN)/python -m thaw.check $(ARGS)
 
-predict: install  ## classify images; ARGS="run=runs/... input=..."
+predict: install  ## classify images or texts; ARGS="run=runs/... input=..."
 	$(BIN)/python -m thaw.predict $(ARGS)
 
 export: install  ## a file to give away; ARGS="run=runs/... format=onnx"

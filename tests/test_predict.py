@@ -159,7 +159,7 @@ def test_folders_are_gone_through_as_in_training(
     (folder / "linked").symlink_to(tmp_path / "elsewhere/red")
     rows, _ = predicted(config, run, folder)
     assert [Path(row["path"]).relative_to(folder).parts[0] for row in rows] == ["linked"] * 8
-    assert "2 other files and folders were not used" in (shown := capsys.readouterr().out)
+    assert "2 others were not used" in (shown := capsys.readouterr().out)
     assert "notes.txt (not an image by its name)" in shown
 
 

@@ -109,7 +109,7 @@ def test_a_split_that_lacks_a_class_does_not_shift_labels(source: Callable[..., 
     assert data.class_names == list(ALL)
     for index in data.splits.val:
         assert data.class_names[data.targets[index]] == data.files[index].parent.name
-    assert "warning: val has no image of the class blue" in data.report()
+    assert "warning: val has no sample of the class blue" in data.report()
     with pytest.raises(ValueError, match="no training sample of the class blue: it could never be learnt"):
         source(split_folders(tmp_path / "other", train=("green", "red"), val=ALL, test=ALL))
 
@@ -302,7 +302,7 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
     assert "3 classes" in report
     (root / "red/broken.png").write_bytes(b"")
     shutil.copy(root / "blue/1.png", root / "red/leak.png")
-    with pytest.raises(ValueError, match=r"^1 images cannot be loaded.*data.on_bad=leave_out") as error:
+    with pytest.raises(ValueError, match=r"^1 samples cannot be used.*data.on_bad=leave_out") as error:
         check(config("data=image_folder", f"data.root={root}", name="check"))
     for said in ("3 classes", "red/broken.png: empty", "1 groups of identical files have different labels"):
         assert said in str(error.value)
