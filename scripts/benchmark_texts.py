@@ -7,6 +7,7 @@ from reading the tables to the test, without imports; contenders take turns, see
 """
 
 import argparse
+import csv
 import logging
 import statistics
 import tempfile
@@ -41,9 +42,8 @@ def thaw(choices: argparse.Namespace, seed: int, plan: list[str], backbone: list
     with tempfile.TemporaryDirectory() as folder:
         cfg = composed(choices, seed, *plan, *backbone, *QUIET, *TRAINER_QUIET, f"run_folder={folder}/run")
         metrics = train(cfg)
-        lines = (Path(folder) / "run/metrics.csv").read_text().splitlines()
-        epoch = lines[0].split(",").index("epoch")
-        epochs = 1 + max(int(line.split(",")[epoch]) for line in lines[1:] if line.split(",")[epoch])
+        with (Path(folder) / "run/metrics.csv").open(newline="") as file:
+            epochs = sum(bool(row["accuracy/train"]) for row in csv.DictReader(file))
     return Score(epochs, metrics["accuracy/test"], metrics["macro_f1/test"])
 
 
