@@ -183,7 +183,7 @@ def test_every_bad_file_is_an_error_or_left_out_and_counted(source: Callable[...
     data = source(root, "data.on_bad=leave_out")
     assert len(data.files) == 24
     assert f"{len(bad)} left out: they cannot be used" in data.report()
-    assert f"{len(bad)} images were left out" in data.summary()
+    assert f"{len(bad)} samples were left out" in data.summary()
     for file in bad:
         assert str(file) in data.report()
 
