@@ -1,5 +1,6 @@
 """Texts as token ids: cut up once, kept in one array, padded a batch at a time."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Tokens:
 
 
 def tokenise(texts: Sequence[str], spec: TokenSpec) -> Tokens:
+    """On all cores."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # where nothing is said, every loader process warns
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(spec.tokenizer)

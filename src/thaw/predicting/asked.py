@@ -13,6 +13,8 @@ class Asked(Dataset[Any]):
 
     column: str
     """What they are called in the table of predictions: path, text."""
+    workers: int
+    """Loader processes that pay."""
 
     def __init__(self, names: Sequence[str]):
         self.names = names

@@ -11,6 +11,7 @@ from torch import Tensor
 from thaw.backbones.backbone import ImageSpec
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
+from thaw.data.images import default_workers
 from thaw.data.table import SUFFIXES, read_table, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.predicting.asked import Asked
@@ -20,6 +21,7 @@ class AskedImages(Asked):
     """Files become batches of uint8 images (B, C, H, W)."""
 
     column = "path"
+    workers = default_workers()
 
     def __init__(self, files: Sequence[Path], spec: ImageSpec):
         super().__init__([str(file) for file in files])

@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from thaw.console import progress
-from thaw.data.images import default_workers
 from thaw.predicting.asked import Asked
 from thaw.task import SingleLabel
 
@@ -53,7 +52,7 @@ def predictions(
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
     place = _device(device)
-    workers = default_workers() if num_workers is None else num_workers
+    workers = asked.workers if num_workers is None else num_workers
     batches = asked.batches(batch_size)
     loader = DataLoader(
         asked,

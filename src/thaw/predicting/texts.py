@@ -17,6 +17,7 @@ class AskedTexts(Asked):
     """Texts become batches of token ids and masks (B, T), those of similar length together."""
 
     column = "text"
+    workers = 0
 
     def __init__(self, rows: Sequence[Row], column: str, spec: TokenSpec):
         super().__init__([row.values.get(column, "") for row in rows])
