@@ -38,6 +38,6 @@ def config(tmp_path: Path) -> Callable[..., DictConfig]:
 
 def network_for(cfg: DictConfig, data: Source) -> Network:
     """As thaw.train builds it."""
-    backbone = build.backbone(cfg)
+    backbone = build.backbone(cfg, data.training_texts)
     data.use_input_spec(backbone.input_spec)
     return build.network(cfg, backbone, data.num_classes)

@@ -31,6 +31,7 @@ NEEDED = {
         "backbone.name={bert}",
     ],
     "backbone/timm": ["backbone.weights=none"],
+    "backbone/gru": ["data=text_table", "data.table={texts}"],
     "backbone/huggingface": ["backbone.name={bert}", "data=text_table", "data.table={texts}"],
 }
 """What an option cannot do without, here."""
