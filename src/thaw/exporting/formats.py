@@ -41,17 +41,15 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
         import onnxscript  # noqa: F401  # torch's exporter stands on it
     except ImportError as error:
         raise ValueError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="# The axis name")  # ids and mask share theirs, as they should
-        program = torch.onnx.export(
-            deployed,
-            (*deployed.example().values(),),
-            input_names=list(deployed.example()),
-            output_names=["probabilities"],
-            dynamic_shapes=deployed.dynamic_shapes(),
-            dynamo=True,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        deployed,
+        (*deployed.example().values(),),
+        input_names=list(deployed.example()),
+        output_names=["probabilities"],
+        dynamic_shapes=deployed.dynamic_shapes(),
+        dynamo=True,
+        verbose=False,
+    )
     assert program is not None
     program.model.metadata_props.update(deployed.metadata())
     file = folder / "model.onnx"
@@ -74,7 +72,9 @@ def write(deployed: Deployed, form: str, folder: Path) -> Path:
     for name, text in deployed.beside().items():
         (folder / name).write_text(text, encoding="utf-8")
     try:
-        return FORMATS[form](deployed, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch's exporters say of their own code
+            return FORMATS[form](deployed, folder)
     except (ValueError, OSError):  # ours, and a full disk
         raise
     except Exception as error:  # whatever torch's exporters raise on a network that they do not understand
