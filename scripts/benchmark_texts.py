@@ -70,7 +70,7 @@ def gradual(choices: argparse.Namespace, seed: int) -> Score:
 
 
 def gru(choices: argparse.Namespace, seed: int) -> Score:
-    return thaw(choices, seed, ["freezing=full", f"freezing.epochs={choices.gru_epochs}"], ["backbone=gru"])
+    return thaw(choices, seed, ["freezing=full", f"freezing.epochs={choices.gru_epochs}"], ["backbone=gru", *choices.gru])
 
 
 def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Score:
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--probe-epochs", type=int, default=1)
     parser.add_argument("--gru-epochs", type=int, default=5)
+    parser.add_argument("--gru", nargs="*", default=[], help="overrides for it: backbone.units=pieces")
     parser.add_argument("--rate", type=float, default=3e-4, help="of the pretrained layers; thaw's new head has 10 x it")
     parser.add_argument("--max-length-tokens", type=int, default=64)
     parser.add_argument("--labels-per-class", type=int)
