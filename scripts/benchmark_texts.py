@@ -1,6 +1,6 @@
 """Test accuracy and seconds of thaw's plans on texts, beside Hugging Face's Trainer, a GRU from scratch and TF-IDF.
 
-    python scripts/benchmark_texts.py --data <folder of train, val, test tables> --network <Hugging Face folder> --epochs 3
+    python scripts/benchmark_texts.py --data <folder of train, val and test tables> --network <Hugging Face folder>
 
 Everyone gets the same texts and rates, batches of 32 and validation after each epoch. Seconds are those of a whole run,
 from reading the tables to the test, without imports; contenders take turns, seed by seed. Needs the extra `bench`.
@@ -70,7 +70,8 @@ def gradual(choices: argparse.Namespace, seed: int) -> Score:
 
 
 def gru(choices: argparse.Namespace, seed: int) -> Score:
-    return thaw(choices, seed, ["freezing=full", f"freezing.epochs={choices.gru_epochs}"], ["backbone=gru", *choices.gru])
+    plan = ["freezing=full", f"freezing.epochs={choices.gru_epochs}"]
+    return thaw(choices, seed, plan, ["backbone=gru", *choices.gru])
 
 
 def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Score:
@@ -118,7 +119,8 @@ def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Sc
             compute_metrics=lambda found: {"accuracy": float((found[0].argmax(1) == found[1]).mean())},
         )
         trainer.train()
-        found = trainer.predict(encoded(data.splits.test)).predictions.argmax(1)
+        tested: Any = encoded(data.splits.test)
+        found = np.asarray(trainer.predict(tested).predictions).argmax(1)
     return scored(choices.epochs, data, found)
 
 
@@ -177,7 +179,7 @@ def main() -> None:
     parser.add_argument("--probe-epochs", type=int, default=1)
     parser.add_argument("--gru-epochs", type=int, default=5)
     parser.add_argument("--gru", nargs="*", default=[], help="overrides for it: backbone.units=pieces")
-    parser.add_argument("--rate", type=float, default=3e-4, help="of the pretrained layers; thaw's new head has 10 x it")
+    parser.add_argument("--rate", type=float, default=3e-4, help="of pretrained layers; thaw's new head has 10 x it")
     parser.add_argument("--max-length-tokens", type=int, default=64)
     parser.add_argument("--labels-per-class", type=int)
     parser.add_argument("--seeds", type=int, default=3)

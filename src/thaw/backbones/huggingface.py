@@ -166,7 +166,7 @@ def _refused(name: str) -> Iterator[None]:
         if Path(name).exists() and not (Path(name) / "config.json").is_file():
             raise ValueError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
         if "trust_remote_code" in str(error):
-            raise ValueError(f"{name} comes with code of its own, which is not run here: name another network") from error
+            raise ValueError(f"{name} comes with code of its own, which is never run: name another network") from error
         raise ValueError(str(error)) from error
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
