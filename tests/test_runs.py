@@ -20,7 +20,9 @@ def typed(folder: Path, *words: str, code: int = 0) -> str:
     """What `python -m ...` prints in `folder`; its standard error where it is meant to fail."""
     environment = {**os.environ, "COLUMNS": "120", "PYTHONWARNINGS": "default"}
     command = [sys.executable, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment, check=False, timeout=300
+    )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr if code else done.stdout
@@ -79,6 +81,12 @@ def test_photographs_are_checked_trained_on_and_exported_to_onnx(tmp_path: Path)
     for line in map(json.loads, lines.splitlines()):
         for name, probability in line["probabilities"].items():
             assert float(rows[line["path"]][f"p({name})"]) == pytest.approx(probability, abs=1e-5)
+
+
+def test_two_processes_train_with_the_default_progress_bar(tmp_path: Path) -> None:
+    short = ("data.labels_per_class=20", "freezing=full", "freezing.epochs=1", "logger=none", "run_folder=run")
+    typed(tmp_path, "-m", "thaw.train", *short, "trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp")
+    assert (tmp_path / "run/metrics.json").is_file()
 
 
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)

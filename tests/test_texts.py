@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
@@ -75,6 +75,31 @@ def test_a_resumed_run_ends_with_the_same_bits(config: Config, tmp_path: Path, k
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())
 
 
+def test_resume_minds_the_labels_and_not_the_order_of_the_rows(config: Config, tmp_path: Path) -> None:
+    train(config(*choices(tmp_path), *PLAN))
+    whole = read_weights(tmp_path / "run/weights.safetensors")
+    first = next((tmp_path / "run/checkpoints").glob("best-*epoch000.ckpt"))
+    header, *rows = read(tmp_path / "reviews.csv")
+    other = {"bad": "good", "good": "odd", "odd": "bad"}
+    for name, lines in (("wrong", [[text, other[label]] for text, label in rows]), ("turned", rows[::-1])):
+        with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *lines])
+    with pytest.raises(ValueError, match="36 samples have other labels than when this run began"):
+        resumed(config, first, tmp_path / "wrong.csv")
+    resumed(config, first, tmp_path / "turned.csv")
+    again = read_weights(tmp_path / "run/weights.safetensors")
+    assert all(torch.allclose(tensor, again[name], atol=1e-6) for name, tensor in whole.items())
+
+
+def resumed(config: Config, checkpoint: Path, table: Path) -> None:
+    """With the table moved, as it is typed: the run folder's configuration is what counts."""
+    file = checkpoint.parent.parent / "config.yaml"
+    cfg = OmegaConf.load(file)
+    cfg.data.table = str(table)
+    OmegaConf.save(cfg, file)
+    train(config(f"resume={checkpoint}"))
+
+
 def test_frozen_stages_stay_as_they_were_pretrained(config: Config, tmp_path: Path) -> None:
     train(config(*choices(tmp_path), "freezing=phases", "freezing.phases=[{epochs: 2, train: [layer1, pool, head]}]"))
     before = read_weights(tmp_path / "bert/model.safetensors")
@@ -136,12 +161,27 @@ def test_a_text_a_file_of_lines_and_bad_rows(
     assert '"label": ' in capsys.readouterr().out
     (tmp_path / "lines.txt").write_text("great film\n\nawful film\n")
     assert [row["text"] for row in rows(f"input={tmp_path}/lines.txt")] == ["great film", "awful film"]
-    assert "1 of 3 were skipped:\n  lines.txt, line 2: empty" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 of 3 were skipped:\n  lines.txt, line 2: empty" in shown
+    (tmp_path / "other.txt").write_text("great\u2028film\nawful\x0cfilm\r\n", encoding="utf-8")
+    assert [row["text"] for row in rows(f"input={tmp_path}/other.txt")] == ["great\u2028film", "awful\x0cfilm"]
+    capsys.readouterr()
     (tmp_path / "new.csv").write_text('id,said\n1,great film\n2,"so, ""so"""\n3\n')
     assert [row["text"] for row in rows(f"input={tmp_path}/new.csv", "column=said")] == ["great film", 'so, "so"']
     assert "new.csv, line 4: 1 values for 2 columns" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"no column text \(column\); it has id, said"):
         rows(f"input={tmp_path}/new.csv")
+    with pytest.raises(ValueError, match="would take the place of"):
+        rows(f"input={tmp_path}/new.csv", "column=said", f"output={tmp_path}/new")
+    (tmp_path / "old.csv").write_bytes("text\n최고\n\n최악\n".encode("cp949"))
+    with pytest.raises(ValueError, match=r"thaw.predict: encoding="):
+        rows(f"input={tmp_path}/old.csv")
+    assert [(row["row"], row["text"]) for row in rows(f"input={tmp_path}/old.csv", "encoding=cp949")] == [
+        ("1", "최고"),
+        ("3", "최악"),
+    ]
+    (alone,) = rows(f"input='{'great film ' * 30}'")
+    assert "1 of 1 texts are longer than 12 tokens" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"absent.csv does not exist, or is no file: name a table, a .txt file"):
         rows("input=absent.csv")
     (tmp_path / "empty.txt").write_text("\n \n")
@@ -205,6 +245,14 @@ def test_a_new_run_starts_from_an_old_one_s_weights(config: Config, run: Path, t
     old, new = (read_weights(tmp_path / name / "weights.safetensors") for name in ("run", "next"))
     name = "layer0.layer.output.dense.weight"
     assert torch.equal(old[name], new[name])
+
+
+def test_weights_do_not_change_their_words(config: Config, run: Path, tmp_path: Path) -> None:
+    typed = choices(tmp_path)
+    file = tmp_path / "bert/tokenizer.json"
+    file.write_text(file.read_text().replace("great", "grand"))
+    with pytest.raises(ValueError, match="was trained with another tokenizer"):
+        train(config(*typed, f"init_from={run}", f"run_folder={tmp_path}/next"))
 
 
 def test_the_stages_are_shown(config: Config, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.backbones.backbone import Backbone, ImageSpec
+from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.classifier import Classifier
 from thaw.data.source import Source
@@ -146,12 +147,18 @@ def mixing(cfg: DictConfig, data: Source) -> Callable[..., Any] | None:
     return make(cfg.mixing, num_classes=data.num_classes) if cfg.mixing else None
 
 
-def start_from(cfg: DictConfig, network: Network, class_names: list[str]) -> None:
+def start_from(cfg: DictConfig, network: Network, data: Source) -> None:
     """Fill `network` with the weights that `init_from` names: a run folder's, or a file. A head of other classes is not
-    taken over, even if there are as many of them."""
+    taken over, even if there are as many of them. Raises ValueError where a run's tokens were other ones."""
     file = weights_file(cfg.init_from)
+    spec = RunFolder(cfg.init_from).input_spec() if Path(cfg.init_from).is_dir() else None
+    if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
+        raise ValueError(
+            f"{cfg.init_from} was trained with another tokenizer: its weights would stand for other words. Name the "
+            f"backbone that it was trained with"
+        )
     tensors = read_weights(file)
-    if (trained_on := read_class_names(file)) is not None and trained_on != class_names:
+    if (trained_on := read_class_names(file)) is not None and trained_on != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network.stages, tensors, str(file), optional="head.")
 
@@ -174,6 +181,7 @@ def _quieten() -> None:
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
         r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
+        r"It is recommended to use `self.log\('plan/",  # equal on all ranks
         r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
         r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15

@@ -27,12 +27,18 @@ def predict(cfg: DictConfig) -> Path:
     was = trained(run)
     task = build.task(was.cfg, len(was.class_names))
     others: list[str] = []
-    asked = _asked(str(cfg.input), cfg.column, was, others)
+    if not isinstance(cfg.input, str):
+        raise ValueError(
+            f"input={cfg.input} is no text to Hydra: put it into quotes of its own, \"input='{cfg.input}'\""
+        )
+    asked = _asked(cfg, was, others)
     found = predictions(asked, was.network, task, cfg.batch_size, cfg.num_workers, cfg.device)
-    output = output_files(cfg.output, run.path, str(cfg.input))
+    output = output_files(cfg.output, run.path, cfg.input)
     skipped = write(found, asked, was.class_names, cfg.top_k, output)
     if skipped:
         print(f"{len(skipped)} of {len(asked)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
+    for note in asked.notes():
+        print(note)
     if others:
         print(f"{len(others)} others were not used:", *(f"  {line}" for line in others[:20]), sep="\n")
     if len(asked) == 1:
@@ -41,17 +47,20 @@ def predict(cfg: DictConfig) -> Path:
     return output.csv
 
 
-def _asked(source: str, column: str | None, was: "Trained", others: list[str]) -> "Asked":
-    """What `source` means to the network; to `others` goes what else is there."""
+def _asked(cfg: DictConfig, was: "Trained", others: list[str]) -> "Asked":
+    """What `cfg.input` means to the network; to `others` goes what else is there."""
     from thaw.backbones.backbone import TokenSpec
     from thaw.predicting.images import AskedImages, input_files
     from thaw.predicting.texts import AskedTexts, input_texts
 
     data, spec = was.cfg.data, was.backbone.input_spec
+    encoding = cfg.encoding or data.get("encoding", "utf-8-sig")
+    quotes = data.get("quotes", True) if cfg.quotes is None else cfg.quotes
     if isinstance(spec, TokenSpec):
-        column = column or data.text
-        return AskedTexts(input_texts(source, column, data.encoding, data.quotes), column, spec)
-    return AskedImages(input_files(source, column or data.get("path_column", "path"), others), spec)
+        column = cfg.column or data.text
+        return AskedTexts(input_texts(cfg.input, column, encoding, quotes), column, spec)
+    column = cfg.column or data.get("path_column", "path")
+    return AskedImages(input_files(cfg.input, column, encoding, quotes, others), spec)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -103,6 +104,13 @@ class RunFolder:
             raise ValueError(
                 f"{new} samples were added to the data since this run began: it would not end as it was to end. "
                 f"Take them away, or start a new run from its weights: init_from={self.path}"
+            )
+        labels = Counter((sample, label) for sample, label, _ in samples)
+        if changed := labels - Counter((sample, label) for sample, label, _ in data.recorded()):
+            names = ", ".join(sample.name for sample, _ in list(changed)[:5])
+            raise ValueError(
+                f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
+                f"back, or start a new run from its weights: init_from={self.path}"
             )
 
     def samples(self) -> list[Recorded]:

@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data.use_input_spec(backbone.input_spec)
     network = build.network(cfg, backbone, data.num_classes)
     if fresh and cfg.init_from is not None:
-        build.start_from(cfg, network, data.class_names)
+        build.start_from(cfg, network, data)
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
     run.require_same_network(network)

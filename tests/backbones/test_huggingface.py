@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from tests.language import NETWORKS, pretrained
@@ -118,6 +119,19 @@ def test_a_network_that_hands_on_more_than_states_is_one_stage(
     assert torch.equal(features, library_features(tmp_path / "xlm", "cls", batch()))
 
 
+def test_a_decoder_s_first_token_is_no_feature(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"in a llama the first token sees none of the others: .*pooling=last or mean"):
+        huggingface(str(pretrained(tmp_path, "llama")), pooling="cls")
+
+
+def test_a_layer_that_the_library_drops_is_dropped(tmp_path: Path) -> None:
+    network = network_of(huggingface(str(pretrained(tmp_path, "opt")), options={"layerdrop": 1.0}))
+    features = network.stages["pool"]
+    hidden = network.stages["embeddings"].train()(batch())
+    assert hidden.calls == ((), ())
+    assert torch.equal(network.train()(batch()), network.stages["head"](features(hidden)))
+
+
 def test_copies_have_their_own_parameters(tmp_path: Path) -> None:
     network = network_of(huggingface(str(pretrained(tmp_path, "deberta")))).eval()
     hidden = network.stages["embeddings"](batch())
@@ -165,6 +179,15 @@ def test_it_is_built_again_from_what_a_run_records(tmp_path: Path) -> None:
     assert 0.4 in dropouts
 
 
+def test_what_is_recorded_is_float32_and_says_not_where_it_came_from(tmp_path: Path) -> None:
+    folder = pretrained(tmp_path, "llama", dtype="bfloat16")
+    settings = huggingface(str(folder)).settings
+    assert settings is not None
+    assert settings["dtype"] == "float32"
+    assert str(tmp_path) not in json.dumps(dict(settings))
+    assert huggingface(str(folder)).stages["layer0"].layer.mlp.up_proj.weight.dtype == torch.float32
+
+
 def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) -> None:
     assert huggingface(str(pretrained(tmp_path / "bert"))).input_spec.max_length_tokens == 40  # type: ignore[union-attr]
     # RoBERTa's positions begin behind its padding index.
@@ -191,6 +214,25 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
     transformers.ViTConfig().save_pretrained(tmp_path / "vit")
     with pytest.raises(ValueError, match="does not read texts"):
         huggingface(str(tmp_path / "vit"))
+    for wrong, said in (
+        ("{hidden_act: foo}", "cannot be built"),
+        ("{trust_remote_code: true}", "backbone.options: trust_remote_code is not to be chosen"),
+    ):
+        options = OmegaConf.to_container(OmegaConf.create(wrong))
+        with pytest.raises(ValueError, match=said):
+            huggingface(str(folder), options=options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"backbone.options=abc is no mapping"):
+        huggingface(str(folder), options="abc")  # type: ignore[arg-type]
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"cannot be built .SafetensorError"):
+        huggingface(str(folder))
+    for file in folder.glob("tokenizer*"):
+        file.rename(tmp_path / file.name)
+    with pytest.raises(ValueError, match=r"has no tokenizer: a folder holds tokenizer.json"):
+        huggingface(str(folder))
+    for file in tmp_path.glob("tokenizer*"):
+        file.rename(folder / file.name)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(OSError, match="Only safetensors are read"):
         huggingface(str(folder))

@@ -153,7 +153,8 @@ LINES = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(W
         ("[1, 2]", r"line 13: an object is expected, {...}, not \[1, 2\]"),
         ('{"text": ["a"], "label": 1}', r'line 13: column text holds \["a"\], and no single value'),
         ('{"text": null, "label": 1}', "line 13: no text in column text"),
-        ('{"label": 1}', r"line 13: no column text \(data.text\); it has label"),
+        ('{"label": 1}', r"line 13: no column text"),
+        ('{"text": "\\ud83d", "label": 1}', r"line 13: column text holds half a character"),
     ],
 )
 def test_what_is_wrong_with_json_lines(table: Table, line: str, said: str) -> None:
@@ -178,12 +179,41 @@ def test_all_wrong_rows_are_named_at_once_or_left_out(table: Table, config: Conf
     assert "line 16: 3 values for 2 columns" in str(reported.value)
 
 
+def test_columns_that_nobody_named_may_be_as_they_are(table: Table) -> None:
+    content = "label,text,,\n" + "".join(f"{line},,\n" for line in rows().splitlines())
+    assert len(table(content).texts) == 12
+
+
+def test_a_key_that_some_lines_lack_is_their_fault(table: Table) -> None:
+    with pytest.raises(ValueError, match=r"1 of 13 rows of .*\n  mine.jsonl, line 13: no column label"):
+        table(LINES + '{"text": "so"}\n', name="mine.jsonl")
+    assert len(table(LINES + '{"text": "so"}\n', "data.on_bad=leave_out", name="mine.jsonl").texts) == 12
+
+
+def test_quotes_that_swallow_a_row_are_noticed(table: Table) -> None:
+    content = "label\ttext\n" + rows("\t") + 'bad\t"I loved it\ngood\tso bad"\ngood\tyo\n'
+    with pytest.raises(
+        ValueError, match=r"line 14: a quoted field goes on over a tab into the next line: .*quotes=false"
+    ):
+        table(content, name="mine.tsv")
+    assert len(table(content, "data.quotes=false", name="mine.tsv").texts) == 15
+
+
+def test_words_that_the_tokenizer_does_not_know_are_reported(table: Table, spec: TokenSpec) -> None:
+    data = table(HEAD + rows().replace("끔찍해", "zzz yyy xxx www") + "bad,\u200b\n")
+    data.use_input_spec(spec)
+    assert "of all tokens are unknown to the tokenizer" in data.report()
+    assert tokenise(["", " ", "film"], spec).empty.tolist() == [True, True, False]
+
+
 def test_other_faults_of_choice(table: Table, tmp_path: Path) -> None:
     for choices, said in (
         (["data.on_bad=skip"], "data.on_bad is error or leave_out, not 'skip'"),
         (["data.encoding=klingon"], "data.encoding=klingon is unknown"),
         (["data.label=text"], "both name the column text"),
-        (["data.max_length_tokens=0"], "data.max_length_tokens is at least 1"),
+        (["data.max_length_tokens=0"], "data.max_length_tokens is null or a whole number from 1 on"),
+        (["data.max_length_tokens=9.5"], "data.max_length_tokens is null or a whole number from 1 on"),
+        (["data.quotes=no_way"], "data.quotes is true or false, not no_way"),
         ([f"data.table={tmp_path}/absent.csv"], "absent.csv is not a file"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -207,6 +237,8 @@ def test_texts_are_cut_and_the_cut_ones_counted(table: Table, spec: TokenSpec) -
     assert data.input_spec.max_length_tokens == 5
     with pytest.raises(ValueError, match=r"takes texts of at most 40 tokens: type data.max_length_tokens=40"):
         table(HEAD + rows(), "data.max_length_tokens=41").use_input_spec(spec)
+    with pytest.raises(ValueError, match=r"adds 2 tokens to each. Type data.max_length_tokens=3 or more"):
+        table(HEAD + rows(), "data.max_length_tokens=2").use_input_spec(spec)
     with pytest.raises(ValueError, match="this backbone takes images, and the data are texts"):
         data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
 
@@ -226,6 +258,12 @@ def test_batches_hold_the_tokens_of_their_texts_and_padding(spec: TokenSpec) -> 
         assert ids[mask == 1].tolist() == library(text)["input_ids"]
     assert tokens.batch([0])["input_ids"].shape == (1, 8)
     assert tokenise(["the " * 99], spec).batch([0])["input_ids"].shape == (1, 40), "never beyond what the network takes"
+
+
+def test_in_the_order_of_the_table_where_nothing_is_shuffled(table: Table, spec: TokenSpec) -> None:
+    data = table(HEAD + rows(), "data.shuffle=false", "data.batch_size=3")
+    data.use_input_spec(spec)
+    assert [i for batch in data.train_dataloader() for i in batch.index.tolist()] == data.train_indices.tolist()
 
 
 def test_samples_are_known_by_their_content(table: Table) -> None:

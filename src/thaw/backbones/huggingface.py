@@ -21,6 +21,10 @@ LOGITS = {
 """Of AutoModel's network and a linear layer, by pooling."""
 
 
+OURS = {"trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"}
+"""Settings that must be as they are here."""
+
+
 def huggingface(
     name: str,
     weights: str | Path | None = "default",
@@ -42,13 +46,12 @@ def huggingface(
         raise ValueError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
     with _quiet(), _refused(name):
         if settings is None:
-            configuration = _settings(transformers, name, options or {})
+            configuration = _settings(transformers, name, options)
             input_spec = _token_spec(transformers, name, configuration)
         else:
             configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
         configuration.use_cache = False  # of past tokens, for writing texts
-        recorded = configuration.to_dict()
         if weights == "default":
             network = _pretrained(transformers, name, configuration)
         else:
@@ -58,15 +61,24 @@ def huggingface(
         network.pooler = None  # another way to pool, never used here
     if weights not in (None, "none", "default"):
         load_tensors(network, _named(network, read_weights(str(weights))), str(weights))
-    if (positions := _positions(network)) < input_spec.max_length_tokens:
-        input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
+    with _refused(name):
+        if (positions := _positions(network)) < input_spec.max_length_tokens:
+            input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
+        found = staged(network, pooling)
     width = int(configuration.hidden_size)
-    found = staged(network, pooling)
     library = _library(width, pooling, has_pooler, found.names)
+    # Whatever they were stored in, the weights are float32 here; and the place that they came from is private.
+    recorded = {**configuration.to_dict(), "dtype": "float32"}
+    recorded.pop("_name_or_path", None)
     return Backbone(found.stages, width, input_spec, library, recorded)
 
 
-def _settings(transformers: Any, name: str, options: Mapping[str, Any]) -> Any:
+def _settings(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
+    options = dict(options or {})
+    if ours := OURS & options.keys():
+        raise ValueError(f"backbone.options: {', '.join(sorted(ours))} is not to be chosen")
     configuration, unknown = transformers.AutoConfig.from_pretrained(
         name, return_unused_kwargs=True, trust_remote_code=False, **options
     )
@@ -91,8 +103,10 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
             f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they "
             f"are not of one network"
         )
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise ValueError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
     known = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    pad_id = next(one for one in known if one is not None)
+    pad_id = next(one for one in known if one is not None and 0 <= one < configuration.vocab_size)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # the length is ours to choose
     backend.no_padding()
@@ -162,12 +176,6 @@ def _refused(name: str) -> Iterator[None]:
     """Whatever the library raises on what is not there or not what it should be, as an error with what to type."""
     try:
         yield
-    except (ValueError, KeyError, RuntimeError) as error:
-        if Path(name).exists() and not (Path(name) / "config.json").is_file():
-            raise ValueError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
-        if "trust_remote_code" in str(error):
-            raise ValueError(f"{name} comes with code of its own, which is never run: name another network") from error
-        raise ValueError(str(error)) from error
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         if Path(name).is_dir():
@@ -179,3 +187,11 @@ def _refused(name: str) -> Iterator[None]:
             f"{name} is no folder, and could not be had from the hub ({reason}).\nOn a machine with internet type "
             f"`hf download {name} --local-dir <folder>`, and then backbone.name=<folder>."
         ) from error
+    except Exception as error:
+        if Path(name).exists() and not (Path(name) / "config.json").is_file():
+            raise ValueError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
+        if "trust_remote_code" in str(error) and "is not to be chosen" not in str(error):
+            raise ValueError(f"{name} comes with code of its own, which is never run: name another network") from error
+        if type(error) is ValueError:
+            raise
+        raise ValueError(f"{name} cannot be built ({type(error).__name__}: {error})") from error

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.pooling import Hidden, Pool
+from thaw.backbones.pooling import Calls, Hidden, Pool
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,8 @@ class Embeddings(nn.Module):
         self.notes = (notes,)  # in a tuple: they are modules of the network, not once more of this one
 
     def forward(self, inputs: dict[str, Tensor]) -> Hidden:
-        self.network(**inputs)
-        (notes,) = self.notes
-        taken = [note.take() for note in notes]
-        return Hidden(taken[0][0][0], inputs["attention_mask"], tuple(tuple(c[1:] for c in calls) for calls in taken))
+        states = self.network(**inputs).last_hidden_state  # what came in where the layers begin
+        return Hidden(states, inputs["attention_mask"], tuple(note.take() for note in self.notes[0]))
 
 
 class Note(nn.Module):
@@ -43,17 +41,17 @@ class Note(nn.Module):
     def __init__(self, layer: nn.Module, gives_tuple: bool):
         super().__init__()
         self.layer, self.gives_tuple = (layer,), gives_tuple  # in a tuple: its parameters are another stage's
-        self.calls: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = []
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         states, *others = args if args else [keywords.pop("hidden_states")]
-        self.calls.append((states, tuple(others), keywords))
+        self.calls.append((tuple(others), keywords))
         return (states, None) if self.gives_tuple else states
 
-    def take(self) -> list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]]:
-        """The calls since it was last asked: states, other arguments and keywords of each."""
+    def take(self) -> Calls:
+        """The calls since it was last asked: none where the network drops the layer (OPT's layerdrop)."""
         calls, self.calls = self.calls, []
-        return calls
+        return tuple(calls)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -104,12 +102,17 @@ def staged(network: Any, pooling: str) -> Staged:
     """Cuts `network`, which then is without its layers. Each distinct layer is a stage.
 
     The stages are tried against the network on two short texts: unless they give the same numbers, to the last bit, it
-    stays in one piece, with a warning.
+    stays in one piece, with a warning. Raises ValueError for a pooling that would see one token only.
     """
     network.eval()
     example = _example(network.config)
     with torch.no_grad():
         expected = network(**example).last_hidden_state
+        if pooling == "cls" and _first_sees_itself_only(network, example, expected):
+            raise ValueError(
+                f"backbone.pooling=cls, but in a {network.config.model_type} the first token sees none of the others: "
+                f"type backbone.pooling=last or mean"
+            )
         seen = _watch(network, example)
         if (layers := _layers(network, seen)) and (found := _cut(network, layers, seen, example, expected, pooling)):
             return found
@@ -159,6 +162,12 @@ def _example(config: Any) -> dict[str, Tensor]:
     ids = ids.repeat(10)[:10].reshape(2, 5)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     return {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
+
+
+def _first_sees_itself_only(network: nn.Module, example: dict[str, Tensor], states: Tensor) -> bool:
+    others = {**example, "input_ids": example["input_ids"].clone()}
+    others["input_ids"][:, 1:3] = others["input_ids"][:, 1:3].flip(1)
+    return torch.equal(network(**others).last_hidden_state[:, 0], states[:, 0])
 
 
 def _watch(network: nn.Module, example: dict[str, Tensor]) -> list[tuple[str, Any]]:

@@ -63,8 +63,9 @@ class EpochBatches(Sampler[Key]):
             order = balanced(order, self.balance_targets, generator)
         if self.shuffle:
             order = generator.permutation(order)
-        batches = np.array_split(order, self.num_batches)
-        if self.lengths is not None:
+        if self.lengths is None:
+            batches = np.array_split(order, self.num_batches)
+        else:
             batches = of_similar_length(order, self.lengths, self.num_batches, generator if self.shuffle else None)
         for batch in batches:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()

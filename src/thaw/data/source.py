@@ -63,8 +63,6 @@ class Source(LightningDataModule):
             raise ValueError(f"data.batch_size={batch_size}, but a batch has at least 1 sample")
         if balance not in BALANCES:
             raise ValueError(f"data.balance is {', '.join(BALANCES)}, not '{balance}'")
-        if len(class_names) < 2:
-            raise ValueError(f"there are at least two classes to tell apart, but this data has {class_names}")
         self.targets, self.class_names = targets, class_names
         self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
         self.seed, self.batch_size, self.num_workers, self.shuffle = seed, batch_size, num_workers, shuffle
@@ -78,6 +76,8 @@ class Source(LightningDataModule):
     def split(self) -> None:
         """Cut into train, val and test. Raises ValueError where the numbers do not fit the samples."""
         targets, seed, val_fraction = self.targets, self.seed, self.val_fraction
+        if self.num_classes < 2:
+            raise ValueError(f"there are at least two classes to tell apart, but this data has {self.class_names}")
         if self.given_splits is None:
             require_enough(targets, self.class_names, self.folds if self.fold is not None else 3)
         if self.fold is not None:
@@ -103,9 +103,11 @@ class Source(LightningDataModule):
             numbers[self.identity(index)].append(index)
         parts: dict[str, list[int]] = defaultdict(list)
         gone = []
-        for sample, _, split in recorded:
-            if numbers[sample]:
-                parts[split].append(numbers[sample].pop())  # a table may name a file more than once
+        for sample, label, split in recorded:
+            if left := numbers[sample]:  # a table may have a sample more than once
+                same = next((i for i in reversed(left) if self.class_names[self.targets[i]] == label), left[-1])
+                left.remove(same)
+                parts[split].append(same)
             else:
                 gone.append(sample.name)
         if gone:
@@ -239,7 +241,7 @@ class Source(LightningDataModule):
             world_size,
             views=training and self.augments,
             balance_targets=self.targets if training and self.balance == "sampler" else None,
-            lengths=self.lengths,
+            lengths=self.lengths if self.shuffle or not training else None,
         )
         # batch_size=None: the sampler's keys go to the dataset as they are, which makes whole batches.
         return DataLoader(

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -42,14 +42,19 @@ def read_table(
         raise ValueError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
-    text = decoded(file, encoding)
-    lines = _jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes)
+    if not isinstance(quotes, bool):
+        raise ValueError(f"data.quotes is true or false, not {quotes}")
+    text, named = decoded(file, encoding), list(columns.values())
+    lines = list(_jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes, named))
+    _require_columns(lines, columns)
     rows = []
     for place, values in lines:
         if isinstance(values, str):
             rows.append(Row(place, {}, values))
-        elif missing := [f"{column} ({key})" for key, column in columns.items() if column not in values]:
-            raise ValueError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
+        elif missing := [column for column in named if column not in values]:
+            rows.append(Row(place, {}, f"no column {', '.join(missing)}"))
+        elif halved := [column for column in named if not _encodable(values[column])]:
+            rows.append(Row(place, {}, f"column {halved[0]} holds half a character (a lone surrogate)"))
         elif nested := [column for column in columns.values() if isinstance(values[column], dict | list)]:
             shown = json.dumps(values[nested[0]], ensure_ascii=False)[:40]
             rows.append(Row(place, {}, f"column {nested[0]} holds {shown}, and no single value"))
@@ -58,6 +63,23 @@ def read_table(
     if not rows:
         raise ValueError(f"{file} has no rows")
     return rows
+
+
+def _require_columns(lines: Sequence[tuple[str, dict[str, Any] | str]], columns: Mapping[str, str]) -> None:
+    """ValueError where no row at all has a column."""
+    whole = [(place, values) for place, values in lines if not isinstance(values, str)]
+    missing = [f"{col} ({key})" for key, col in columns.items() if not any(col in values for _, values in whole)]
+    if whole and missing:
+        place, values = whole[0]
+        raise ValueError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) -> str:
@@ -69,14 +91,15 @@ def decoded(file: Path, encoding: str) -> str:
     """What a file says. Raises ValueError naming the line that is in another encoding."""
     content = file.read_bytes()
     try:
-        return content.decode(encoding)
-    except LookupError as error:
+        return content.decode(encoding).removeprefix("\ufeff")  # the mark at the start that utf-8-sig does not write
+    except (LookupError, TypeError) as error:
         raise ValueError(f"data.encoding={encoding} is unknown: utf-8, latin-1, cp949, utf-16 ...") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         guess = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "<its encoding>"
         raise ValueError(
-            f"{file} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess}"
+            f"{file} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess} "
+            f"(thaw.predict: encoding={guess})"
         ) from error
 
 
@@ -86,11 +109,12 @@ def _columns(names: list[str]) -> str:
     return ", ".join(names)
 
 
-def _delimited(file: Path, text: str, quotes: bool) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _delimited(file: Path, text: str, quotes: bool, named: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Place and values of each row, or what is wrong with it."""
+    delimiter = DELIMITERS[file.suffix.lower()]
     reader = csv.reader(
         StringIO(text, newline=""),
-        delimiter=DELIMITERS[file.suffix.lower()],
+        delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
         strict=True,
     )
@@ -104,14 +128,18 @@ def _delimited(file: Path, text: str, quotes: bool) -> Iterator[tuple[str, dict[
             raise ValueError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
         if values is None:
             return
+        if not values and header is not None and len(header) == 1:
+            values = [""]
         if not values:  # an empty line
             continue
         if header is None:
             header = values
-            if twice := {name for name in header if header.count(name) > 1}:
+            if twice := {name for name in named if header.count(name) > 1}:
                 raise ValueError(f"{place}the column {', '.join(sorted(twice))} is there more than once")
         elif len(values) != len(header):
             yield place, f"{len(values)} values for {len(header)} columns"
+        elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
+            yield place, "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
         else:
             yield place, dict(zip(header, values, strict=True))
 
@@ -124,7 +152,7 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
         place = f"{file.name}, line {number}: "
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             yield place, f"not JSON ({error})"
             continue
         yield place, values if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"

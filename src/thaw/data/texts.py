@@ -16,10 +16,14 @@ from thaw.data.report import oddities
 from thaw.data.sampler import Key
 from thaw.data.samples import Sample
 from thaw.data.source import Source
-from thaw.data.tokens import Tokens, tokenise
+from thaw.data.tokens import Tokens, shortest, tokenise
 
 MOST_TOKENS = 512
 """Longer texts are cut where data.max_length_tokens says nothing."""
+
+
+MANY_UNKNOWN = 0.1
+"""So large a part of unknown tokens is worth a warning."""
 
 
 class TextSource(Source):
@@ -39,8 +43,8 @@ class TextSource(Source):
         max_length_tokens: int | None,
         **choices: Any,
     ):
-        if max_length_tokens is not None and max_length_tokens < 1:
-            raise ValueError(f"data.max_length_tokens is at least 1, not {max_length_tokens}")
+        if not (max_length_tokens is None or (isinstance(max_length_tokens, int) and max_length_tokens > 0)):
+            raise ValueError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
         class_names = sorted(set(labels))
         number = {name: i for i, name in enumerate(class_names)}
         targets = np.array([number[label] for label in labels], dtype=np.int64)
@@ -65,7 +69,12 @@ class TextSource(Source):
         """Cuts every text up, once. Raises ValueError where the network takes other things, or shorter ones."""
         super().use_input_spec(spec)
         assert isinstance(spec, TokenSpec)
-        most = spec.max_length_tokens
+        most, least = spec.max_length_tokens, shortest(spec)
+        if self.max_length_tokens is not None and self.max_length_tokens < least:
+            raise ValueError(
+                f"data.max_length_tokens={self.max_length_tokens} leaves no room for the text: the tokenizer adds "
+                f"{least - 1} tokens to each. Type data.max_length_tokens={least} or more"
+            )
         if self.max_length_tokens is not None and self.max_length_tokens > most:
             raise ValueError(
                 f"data.max_length_tokens={self.max_length_tokens}, but the backbone takes texts of at most {most} "
@@ -84,7 +93,11 @@ class TextSource(Source):
                     f"comes after is not read (data.max_length_tokens)"
                 )
             if empty := self.tokens.empty[used].sum():
-                found.append(f"{empty:,} texts have nothing in them that the tokenizer knows")
+                found.append(f"{empty:,} texts have nothing in them that is a token")
+            if self.tokens.unknown > MANY_UNKNOWN:
+                found.append(
+                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it of other texts?"
+                )
         return found
 
     def dataset(self) -> Dataset[Batch]:

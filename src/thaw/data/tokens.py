@@ -26,7 +26,9 @@ class Tokens:
     cut: NDArray[np.bool_]
     """(N,): whether it was longer than it may be."""
     empty: NDArray[np.bool_]
-    """(N,): whether nothing in it is a token: it is given as one that only pads."""
+    """(N,): whether nothing in it is a token, but what the tokenizer adds; without that it is one that only pads."""
+    unknown: float
+    """Part of all tokens that the tokenizer does not know."""
     spec: TokenSpec
 
     @property
@@ -51,9 +53,18 @@ def tokenise(texts: Sequence[str], spec: TokenSpec) -> Tokens:
 
     tokenizer = Tokenizer.from_str(spec.tokenizer)
     tokenizer.enable_truncation(spec.max_length_tokens)
-    encoded = tokenizer.encode_batch_fast(list(texts))
-    found = [np.array(one.ids, dtype=np.int32) for one in encoded]
-    empty = np.array([not len(ids) for ids in found])
-    found = [ids if len(ids) else np.array([spec.pad_id], dtype=np.int32) for ids in found]
+    encoded = tokenizer.encode_batch(list(texts))
+    found = [np.array(one.ids or [spec.pad_id], dtype=np.int32) for one in encoded]
+    empty = np.array([all(one.special_tokens_mask) for one in encoded])
+    cut = np.array([bool(one.overflowing) for one in encoded])
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in found])])
-    return Tokens(np.concatenate(found), starts, np.array([bool(one.overflowing) for one in encoded]), empty, spec)
+    ids = np.concatenate(found)
+    unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
+    return Tokens(ids, starts, cut, empty, 0.0 if unknown is None else float((ids == unknown).mean()), spec)
+
+
+def shortest(spec: TokenSpec) -> int:
+    """Tokens of a text of one: what the tokenizer adds, and that."""
+    from tokenizers import Tokenizer
+
+    return len(Tokenizer.from_str(spec.tokenizer).encode("").ids) + 1

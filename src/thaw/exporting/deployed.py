@@ -58,6 +58,10 @@ class Deployed(nn.Module):
         """What the network without the rest takes in their place."""
 
     @abstractmethod
+    def asked(self, samples: Sequence[str]) -> tuple[list[str], str | None]:
+        """How `run_onnx.py` is given samples: arguments, and standard input."""
+
+    @abstractmethod
     def runner(self) -> dict[str, Path]:
         """Files that do the whole way from a sample to its label with onnxruntime, by the names that they get."""
 

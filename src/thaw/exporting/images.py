@@ -80,6 +80,9 @@ class DeployedImages(Deployed):
     def library_inputs(self, inputs: tuple[Tensor, ...]) -> Tensor:
         return normalise(inputs[0], self.spec)
 
+    def asked(self, samples: Sequence[str]) -> tuple[list[str], str | None]:
+        return list(samples), None
+
     def runner(self) -> dict[str, Path]:
         """Needs only onnxruntime, numpy and Pillow."""
         return {"run_onnx.py": Path(run_onnx_images.__file__), "image_file.py": Path(image_file.__file__)}

@@ -1,5 +1,6 @@
 """Text networks as others use them."""
 
+import json
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -65,6 +66,9 @@ class DeployedTexts(Deployed):
 
     def library_inputs(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return dict(zip(self.example(), inputs, strict=True))
+
+    def asked(self, samples: Sequence[str]) -> tuple[list[str], str | None]:
+        return [], json.dumps(samples)  # texts may be longer than arguments
 
     def runner(self) -> dict[str, Path]:
         """Needs only onnxruntime, numpy and tokenizers."""

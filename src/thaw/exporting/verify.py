@@ -55,7 +55,8 @@ def _in_torch(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], sample
 
 def _onnx(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
     """By the runner that was exported with it, from the samples on."""
-    lines = _run([str(file.with_name("run_onnx.py")), str(file), *samples])
+    arguments, given = deployed.asked(samples)
+    lines = _run([str(file.with_name("run_onnx.py")), str(file), *arguments], given)
     rows = [json.loads(line)["probabilities"] for line in lines.splitlines()]
     return torch.tensor([[row[name] for name in deployed.class_names] for row in rows])
 
@@ -68,10 +69,11 @@ RELOADED: dict[str, Callable[[Deployed, Path, tuple[Tensor, ...], Sequence[str]]
 }
 
 
-def _run(words: list[str]) -> str:
-    """What Python prints. Class names may be of any script; no bytecode is left beside what is given away."""
+def _run(words: list[str], given: str | None = None) -> str:
+    """What Python prints, `given` that input. Class names may be of any script; no bytecode is left beside what is
+    given away."""
     command = [sys.executable, "-B", "-X", "utf8", *words]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ValueError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")

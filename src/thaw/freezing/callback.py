@@ -30,9 +30,10 @@ class Freezing(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._apply(trainer, pl_module)
-        pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0, sync_dist=True)
+        # Not to be synced: equal on all ranks, and asked for first by the progress bar, which only rank 0 has.
+        pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0)
         trainable = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        pl_module.log("plan/trainable_parameters", float(trainable), sync_dist=True)
+        pl_module.log("plan/trainable_parameters", float(trainable))
 
     def _require_fitting_strategy(self, trainer: Trainer) -> None:
         sharded = isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy))

@@ -13,6 +13,8 @@ class Asked(Dataset[Any]):
 
     column: str
     """What they are called in the table of predictions: path, text."""
+    numbered: bool
+    """Whether their number is in it, too: a text says not where it stood."""
     workers: int
     """Loader processes that pay."""
 
@@ -24,6 +26,10 @@ class Asked(Dataset[Any]):
 
     def batches(self, batch_size: int) -> list[list[int]]:
         return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+
+    def notes(self) -> list[str]:
+        """What is worth knowing of all of them."""
+        return []
 
     def place(self, index: int) -> str:
         """What a sample is called in messages."""

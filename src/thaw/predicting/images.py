@@ -21,6 +21,7 @@ class AskedImages(Asked):
     """Files become batches of uint8 images (B, C, H, W)."""
 
     column = "path"
+    numbered = False
     workers = default_workers()
 
     def __init__(self, files: Sequence[Path], spec: ImageSpec):
@@ -42,7 +43,7 @@ class AskedImages(Asked):
         return normalise(inputs.to(device), self.spec)
 
 
-def input_files(source: str, path_column: str, notes: list[str]) -> list[Path]:
+def input_files(source: str, path_column: str, encoding: str, quotes: bool, notes: list[str]) -> list[Path]:
     """The images that `source` means, in a fixed order; to `notes` goes what else lies there.
 
     Raises ValueError where there is none.
@@ -55,7 +56,7 @@ def input_files(source: str, path_column: str, notes: list[str]) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             return [path]
-        rows = read_table(path, {"column": path_column})
+        rows = read_table(path, {"column": path_column}, encoding, quotes)
         if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:
             raise ValueError(wrong_rows(path, faults, len(rows)))
         return [path.parent / row[path_column] for row in rows]

@@ -32,12 +32,15 @@ class Output(NamedTuple):
 
 
 def output_files(output: str | None, run: Path, source: str) -> Output:
+    """Raises ValueError where one of them is `source`."""
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(source).stem) or "input"
-    stem = (
-        str(run / f"predictions_{name[:60]}") if output is None else output.removesuffix(".csv").removesuffix(".jsonl")
-    )
+    name = name.encode()[:60].decode(errors="ignore")  # file systems count bytes
+    stem = str(run / f"predictions_{name}") if output is None else output.removesuffix(".csv").removesuffix(".jsonl")
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
-    return Output(Path(f"{stem}.csv"), Path(f"{stem}.jsonl"))
+    files = Output(Path(f"{stem}.csv"), Path(f"{stem}.jsonl"))
+    if any(os.path.exists(source) and file.exists() and file.samefile(source) for file in files):
+        raise ValueError(f"output={output} would take the place of {source}: name another output")
+    return files
 
 
 def predictions(
@@ -91,7 +94,16 @@ def write(
     with ExitStack() as stack:
         table, lines = (stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in partial)
         rows = csv.writer(table)
-        rows.writerow([asked.column, "label", "confidence", "top", *(f"p({name})" for name in class_names)])
+        rows.writerow(
+            [
+                *(["row"] if asked.numbered else []),
+                asked.column,
+                "label",
+                "confidence",
+                "top",
+                *(f"p({name})" for name in class_names),
+            ]
+        )
         for index, probabilities, fault in progress(found, len(asked), "predicting"):
             name = asked.names[index]
             if probabilities is None:
@@ -101,8 +113,9 @@ def write(
             top = [(class_names[k], probabilities[k]) for k in ranked[:top_k]]
             label, confidence = top[0]
             shown = "; ".join(f"{each} {probability:.4f}" for each, probability in top)
-            rows.writerow([name, label, confidence, shown, *probabilities])
-            record = {asked.column: name, "label": label, "confidence": confidence}
+            number = {"row": index + 1} if asked.numbered else {}
+            rows.writerow([*number.values(), name, label, confidence, shown, *probabilities])
+            record = {**number, asked.column: name, "label": label, "confidence": confidence}
             each = dict(zip(class_names, probabilities, strict=True))
             lines.write(json.dumps({**record, "top": top, "probabilities": each}, ensure_ascii=False) + "\n")
     if len(skipped) == len(asked):

@@ -1,5 +1,6 @@
 """Texts to classify."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class AskedTexts(Asked):
     """Texts become batches of token ids and masks (B, T), those of similar length together."""
 
     column = "text"
+    numbered = True
     workers = 0
 
     def __init__(self, rows: Sequence[Row], column: str, spec: TokenSpec):
@@ -39,30 +41,34 @@ class AskedTexts(Asked):
     def on_device(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         return {name: tensor.to(device) for name, tensor in inputs.items()}
 
+    def notes(self) -> list[str]:
+        cut = int(self.tokens.cut.sum())
+        most = self.tokens.spec.max_length_tokens
+        return (
+            [f"{cut} of {len(self)} texts are longer than {most} tokens: what comes after is not read"] if cut else []
+        )
+
     def _fault(self, index: int) -> str | None:
         if self.rows[index].fault is not None:
             return self.rows[index].fault
         if not self.names[index].strip():
             return "empty"
-        return "nothing in it that the tokenizer knows" if self.tokens.empty[index] else None
+        return "nothing in it that is a token" if self.tokens.empty[index] else None
 
 
 def input_texts(source: str, column: str, encoding: str, quotes: bool) -> list[Row]:
-    """The rows of a table, the lines of a .txt file, or `source` itself, in `column`."""
-    path = Path(source).expanduser()
-    named = path.suffix.lower() in (*SUFFIXES, ".txt") and len(source.split()) == 1
-    if not named and not _exists(path):
+    """The rows of a table, the lines of a .txt file, or `source` itself where it does not end like one, in `column`."""
+    if Path(source).suffix.lower() not in (*SUFFIXES, ".txt"):
         return [Row("the text: ", {column: source})]
+    path = Path(os.path.expanduser(source))
     if not path.is_file():
-        raise ValueError(f"input={source} does not exist, or is no file: name a table, a .txt file, or write a text")
+        raise ValueError(
+            f"input={source} does not exist, or is no file: name a table, a .txt file, or a text that does not end so"
+        )
     if path.suffix.lower() == ".txt":
-        lines = decoded(path, encoding).splitlines()
-        return [Row(f"{path.name}, line {number}: ", {column: line}) for number, line in enumerate(lines, start=1)]
+        lines = decoded(path, encoding).removesuffix("\n").split("\n")  # at no other ends of lines: texts may hold them
+        return [
+            Row(f"{path.name}, line {number}: ", {column: line.rstrip("\r")})
+            for number, line in enumerate(lines, start=1)
+        ]
     return read_table(path, {"column": column}, encoding, quotes)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL in it: a text
-        return False
