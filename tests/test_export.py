@@ -25,7 +25,8 @@ from thaw.exporting.formats import FORMATS
 from thaw.exporting.images import DeployedImages
 from thaw.exporting.run_onnx_images import preprocess
 from thaw.network import Network, new_head
-from thaw.run_folder import RunFolder, trained
+from thaw.restoring import trained
+from thaw.run_folder import RunFolder
 from thaw.task import SingleLabel
 from thaw.train import train
 

@@ -71,7 +71,8 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     root = tmp_path / "elsewhere"
     metrics = evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate"))
     data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
-    from thaw.run_folder import RunFolder, restore
+    from thaw.restoring import restore
+    from thaw.run_folder import RunFolder
 
     _, data = restore(RunFolder(run), config("+data.root=" + str(root), f"run={run}", name="evaluate").data)
     files = [str(data.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]

@@ -21,7 +21,8 @@ from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.exporting.run_onnx_texts import tokenised
 from thaw.predict import predict
-from thaw.run_folder import RunFolder, trained
+from thaw.restoring import trained
+from thaw.run_folder import RunFolder
 from thaw.stages import stages
 from thaw.train import train
 

@@ -16,7 +16,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name, beside those that the training run wrote."""
     from thaw import build
     from thaw.metrics import comparison_table
-    from thaw.run_folder import RunFolder, restore
+    from thaw.restoring import restore
+    from thaw.run_folder import RunFolder
 
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")

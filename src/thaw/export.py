@@ -11,7 +11,8 @@ from thaw.command import command
 
 if TYPE_CHECKING:
     from thaw.exporting.card import Origin
-    from thaw.run_folder import RunFolder, Trained
+    from thaw.restoring import Trained
+    from thaw.run_folder import RunFolder
 
 
 @command("export")
@@ -28,7 +29,8 @@ def export(cfg: DictConfig) -> Path:
     from thaw.exporting.images import DeployedImages
     from thaw.exporting.texts import DeployedTexts
     from thaw.exporting.verify import require_agreement
-    from thaw.run_folder import RunFolder, restore
+    from thaw.restoring import restore
+    from thaw.run_folder import RunFolder
 
     if cfg.format not in FORMATS:
         raise ValueError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")

@@ -9,7 +9,7 @@ from thaw.command import command
 
 if TYPE_CHECKING:
     from thaw.predicting.asked import Asked
-    from thaw.run_folder import Trained
+    from thaw.restoring import Trained
 
 
 @command("predict")
@@ -21,7 +21,8 @@ def predict(cfg: DictConfig) -> Path:
     """Writes a row a sample; gives the CSV file. What cannot be used is listed and skipped."""
     from thaw import build
     from thaw.predicting.tables import output_files, predictions, write
-    from thaw.run_folder import RunFolder, trained
+    from thaw.restoring import trained
+    from thaw.run_folder import RunFolder
 
     run = RunFolder(cfg.run)
     was = trained(run)

@@ -1,7 +1,7 @@
 """Classify texts with an exported network: `python run_onnx.py model.onnx "a text" ...` prints a JSON line a text.
 
-Without a text it reads a JSON list of them from standard input. Needs onnxruntime, numpy and tokenizers; tokenizer.json,
-which was exported with this file, lies beside the network.
+Without a text it reads a JSON list of them from standard input. Needs onnxruntime, numpy and tokenizers;
+tokenizer.json, which was exported with this file, lies beside the network.
 """
 
 import json
