@@ -120,8 +120,8 @@ def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Sc
         )
         trainer.train()
         tested: Any = encoded(data.splits.test)
-        found = np.asarray(trainer.predict(tested).predictions).argmax(1)
-    return scored(choices.epochs, data, found)
+        found: Any = trainer.predict(tested)
+    return scored(choices.epochs, found.label_ids, found.predictions.argmax(1))  # it may have sorted them
 
 
 def hugging_face_by_length(choices: argparse.Namespace, seed: int) -> Score:
@@ -138,7 +138,8 @@ def tf_idf(choices: argparse.Namespace, seed: int) -> Score:
     characters = TfidfVectorizer(ngram_range=(2, 4), sublinear_tf=True, analyzer="char_wb")
     pipeline = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=1000))
     pipeline.fit([data.texts[i] for i in data.train_indices], data.targets[data.train_indices])
-    return scored(1, data, pipeline.predict([data.texts[i] for i in data.splits.test]))
+    found = pipeline.predict([data.texts[i] for i in data.splits.test])
+    return scored(1, data.targets[data.splits.test], found)
 
 
 CONTENDERS: dict[str, Callable[[argparse.Namespace, int], Score]] = {
@@ -166,8 +167,7 @@ def texts(choices: argparse.Namespace, seed: int) -> TextTable:
     return data
 
 
-def scored(epochs: int, data: TextTable, found: NDArray[np.int64]) -> Score:
-    truth = data.targets[data.splits.test]
+def scored(epochs: int, truth: NDArray[np.int64], found: NDArray[np.int64]) -> Score:
     return Score(epochs, accuracy_score(truth, found), f1_score(truth, found, average="macro"))
 
 
