@@ -213,6 +213,7 @@ def test_other_faults_of_choice(table: Table, tmp_path: Path) -> None:
         (["data.label=text"], "both name the column text"),
         (["data.max_length_tokens=0"], "data.max_length_tokens is null or a whole number from 1 on"),
         (["data.max_length_tokens=9.5"], "data.max_length_tokens is null or a whole number from 1 on"),
+        (["data.pad_multiple_tokens=0"], "data.pad_multiple_tokens is a whole number from 1 on, not 0"),
         (["data.quotes=no_way"], "data.quotes is true or false, not no_way"),
         ([f"data.table={tmp_path}/absent.csv"], "absent.csv is not a file"),
     ):
@@ -257,6 +258,7 @@ def test_batches_hold_the_tokens_of_their_texts_and_padding(spec: TokenSpec) -> 
     for text, ids, mask in zip((said[1], said[0], said[3]), *batch.values(), strict=True):
         assert ids[mask == 1].tolist() == library(text)["input_ids"]
     assert tokens.batch([0])["input_ids"].shape == (1, 8)
+    assert tokenise(said, spec, pad_multiple_tokens=1).batch([0])["input_ids"].shape == (1, 4)
     assert tokenise(["the " * 99], spec).batch([0])["input_ids"].shape == (1, 40), "never beyond what the network takes"
 
 

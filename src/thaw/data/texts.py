@@ -41,15 +41,19 @@ class TextSource(Source):
         splits: Sequence[str | None],
         *,
         max_length_tokens: int | None,
+        pad_multiple_tokens: int,
         **choices: Any,
     ):
         if not (max_length_tokens is None or (isinstance(max_length_tokens, int) and max_length_tokens > 0)):
             raise ValueError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
+        if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
+            raise ValueError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
         class_names = sorted(set(labels))
         number = {name: i for i, name in enumerate(class_names)}
         targets = np.array([number[label] for label in labels], dtype=np.int64)
         super().__init__(targets, class_names, splits, **choices)
         self.texts, self.max_length_tokens = list(texts), max_length_tokens
+        self.pad_multiple_tokens = pad_multiple_tokens
         self.contents = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         self.tokens: Tokens | None = None
 
@@ -81,7 +85,7 @@ class TextSource(Source):
                 f"tokens: type data.max_length_tokens={most}"
             )
         self.input_spec = replace(spec, max_length_tokens=self.max_length_tokens or min(most, MOST_TOKENS))
-        self.tokens = tokenise(self.texts, self.input_spec)
+        self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
 
     def warnings(self) -> list[str]:
         found = oddities(self, self.contents, lambda i: short(self.texts[i]), "texts")

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from thaw.backbones.backbone import TokenSpec
 
-MULTIPLE = 8
-"""Batches are padded to a multiple of so many tokens: kernels like it."""
-
 
 @dataclass(frozen=True)
 class Tokens:
@@ -30,6 +27,8 @@ class Tokens:
     unknown: float
     """Part of all tokens that the tokenizer does not know."""
     spec: TokenSpec
+    pad_multiple_tokens: int
+    """Batches are padded to a multiple of it."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -38,15 +37,16 @@ class Tokens:
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (1: token, 0: padding), both (B, T), int64, for these texts."""
-        lengths = self.lengths[indices]
-        width = min(-(-lengths.max() // MULTIPLE) * MULTIPLE, self.spec.max_length_tokens)
+        lengths = np.array([self.starts[i + 1] - self.starts[i] for i in indices])
+        multiple = self.pad_multiple_tokens
+        width = min(-(-lengths.max() // multiple) * multiple, self.spec.max_length_tokens)
         mask = np.arange(width) < lengths[:, None]
         ids = np.full(mask.shape, self.spec.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in indices])
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
-def tokenise(texts: Sequence[str], spec: TokenSpec) -> Tokens:
+def tokenise(texts: Sequence[str], spec: TokenSpec, pad_multiple_tokens: int = 8) -> Tokens:
     """On all cores."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # where nothing is said, every loader process warns
     from tokenizers import Tokenizer
@@ -60,7 +60,8 @@ def tokenise(texts: Sequence[str], spec: TokenSpec) -> Tokens:
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in found])])
     ids = np.concatenate(found)
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
-    return Tokens(ids, starts, cut, empty, 0.0 if unknown is None else float((ids == unknown).mean()), spec)
+    part = 0.0 if unknown is None else float((ids == unknown).mean())
+    return Tokens(ids, starts, cut, empty, part, spec, pad_multiple_tokens)
 
 
 def shortest(spec: TokenSpec) -> int:
