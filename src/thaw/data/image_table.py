@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.image_files import ImageFiles, LabelledFile
-from thaw.data.splits import SPLIT_NAMES
-from thaw.data.table import Row, read_table, wrong_rows
+from thaw.data.table import Row, read_table, split_in, wrong_rows
 
 
 class ImageTable(ImageFiles):
@@ -58,10 +57,7 @@ def _labelled(
         raise ValueError(f"no path in column {path_column}")
     if not label:
         raise ValueError(f"no label in column {label_column}")
-    split = row[split_column].strip() if split_column is not None else ""
-    if split and split.lower() not in SPLIT_NAMES:
-        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     file = Path(os.path.normpath(root / named))
     if not file.is_relative_to(root):
         raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
-    return LabelledFile(file, label, SPLIT_NAMES.get(split.lower()), row.place)
+    return LabelledFile(file, label, split_in(row, split_column), row.place)

@@ -8,6 +8,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from thaw.data.splits import SPLIT_NAMES
+
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl")
 
@@ -80,6 +82,14 @@ def _encodable(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def split_in(row: Row, column: str | None) -> str | None:
+    """train, val or test, as `column` says; None where it says nothing. Raises ValueError for another word."""
+    split = row[column].strip() if column is not None else ""
+    if split and split.lower() not in SPLIT_NAMES:
+        raise ValueError(f"split '{split}' in column {column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
+    return SPLIT_NAMES.get(split.lower())
 
 
 def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) -> str:

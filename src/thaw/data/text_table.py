@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from thaw.data.report import listed
 from thaw.data.splits import SPLIT_NAMES
-from thaw.data.table import SUFFIXES, Row, read_table, wrong_rows
+from thaw.data.table import SUFFIXES, Row, read_table, split_in, wrong_rows
 from thaw.data.texts import TextSource
 
 ON_BAD = ("error", "leave_out")
@@ -100,7 +100,4 @@ def _labelled(row: Row, text_column: str, label_column: str, split_column: str |
         raise ValueError(f"no text in column {text_column}")
     if not label:
         raise ValueError(f"no label in column {label_column}")
-    split = row[split_column].strip() if split_column is not None else ""
-    if split and split.lower() not in SPLIT_NAMES:
-        raise ValueError(f"split '{split}' in column {split_column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
-    return Labelled(text, label, SPLIT_NAMES.get(split.lower()))
+    return Labelled(text, label, split_in(row, split_column))
