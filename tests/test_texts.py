@@ -139,9 +139,12 @@ def test_the_folder_is_all_that_evaluate_needs(config: Config, run: Path, tmp_pa
 def test_predictions_agree_with_evaluate_in_the_order_of_the_rows(config: Config, run: Path, tmp_path: Path) -> None:
     metrics = evaluate(config(f"run={run}", name="evaluate"))
     data = build_data(RunFolder(run).config())
-    _, *rows = read(tmp_path / "reviews.csv")
-    file = predict(config(f"run={run}", f"input={tmp_path}/reviews.csv", "batch_size=5", name="predict"))
-    with file.open(newline="", encoding="utf-8") as opened:
+    header, *rows = read(tmp_path / "reviews.csv")
+    rows = rows[::-2] + rows[::2]  # neither from short to long nor the other way
+    with (tmp_path / "mixed.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    written = predict(config(f"run={run}", f"input={tmp_path}/mixed.csv", "batch_size=5", name="predict"))
+    with written.open(newline="", encoding="utf-8") as opened:
         found = list(csv.DictReader(opened))
     assert [row["text"] for row in found] == [text for text, _ in rows]
     label = {row["text"]: row["label"] for row in found}

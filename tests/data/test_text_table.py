@@ -1,6 +1,7 @@
 """Tables of texts: read whatever their form, and refused with file, line and column."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +292,9 @@ def test_batches_of_similar_length_show_every_sample_once(shuffle: bool) -> None
         assert len(batches) == len(sampler)
         padding = sum(len(b) * lengths[b].max() - lengths[b].sum() for b in batches)
         assert padding < 0.1 * lengths.sum()
+        longest = [lengths[batch].max() for batch in batches]
+        shorter_than_the_last = sum(b < a for a, b in pairwise(longest))
+        assert shorter_than_the_last > 15 if shuffle else shorter_than_the_last == 0
         seen.append(batches)
     assert (seen[0] == seen[1]) == (not shuffle)
     if shuffle:
