@@ -11,12 +11,15 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torchvision.transforms.v2 import CutMix
 
 from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
+from thaw.caching.prefix import FrozenPrefix
+from thaw.caching.store import cache_folder
 from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
@@ -96,6 +99,21 @@ def _class_weights(cfg: DictConfig, data: Source) -> dict[str, Any]:
     if cfg.task.class_weights is not None:
         raise ValueError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
     return {"class_weights": data.class_weights}
+
+
+def frozen_prefix(cfg: DictConfig, data: Source, classifier: Classifier) -> FrozenPrefix | None:
+    """What lets epochs begin behind the frozen stages; None where caching=off."""
+    if not cfg.caching:
+        return None
+    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks(cfg, classifier.plan))
+    return make(cfg.caching)(
+        classifier.network,
+        classifier.plan,
+        data,
+        cache_folder(),
+        averages=averages,
+        mixes_pixels=isinstance(classifier.mixing, CutMix),
+    )
 
 
 def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:

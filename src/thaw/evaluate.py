@@ -31,6 +31,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         data.balance = "none"
     was.cfg.trainer.merge_with(cfg.trainer)
     classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
+    data.prefix = build.frozen_prefix(was.cfg, data, classifier)
     trainer = build.evaluation_trainer(was.cfg)
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(classifier, datamodule=data, verbose=False)[0])

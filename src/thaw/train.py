@@ -35,6 +35,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         build.start_from(cfg, network, data)
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
+    data.prefix = build.frozen_prefix(cfg, data, classifier)
     run.require_same_network(network)
     run.begin(cfg, data, backbone.settings)
     trainer = build.trainer(cfg, plan, run)

@@ -14,6 +14,7 @@ from thaw.data.image_file import fault, load_image, quiet_pillow
 from thaw.data.images import ImageSource, default_workers
 from thaw.data.report import oddities
 from thaw.data.samples import Sample
+from thaw.data.splits import Indices
 
 ON_BAD = ("error", "leave_out")
 
@@ -66,6 +67,9 @@ class ImageFiles(ImageSource):
 
     def identity(self, index: int) -> Sample:
         return Sample(self.files[index].relative_to(self.root).as_posix(), self.digests[index].hex())
+
+    def contents(self, samples: Indices) -> list[str]:
+        return [self.digests[index].hex() for index in samples.tolist()]
 
     def warnings(self) -> list[str]:
         return oddities(self, self.digests, lambda i: str(self.files[i]), "files")

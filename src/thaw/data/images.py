@@ -54,6 +54,12 @@ class ImageSource(Source):
     def augments(self) -> bool:
         return self.augment != "none"
 
+    def recipe(self, view: int | None) -> dict[str, Any]:
+        if view is None:
+            return super().recipe(view)
+        chosen = {"augment": self.augment, "flip_probability": self.flip_probability, "seed": self.seed, "view": view}
+        return {**super().recipe(view), **chosen}
+
     def dataset(self) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         training = training_transform(self.input_spec, self.augment, self.flip_probability)
@@ -61,6 +67,8 @@ class ImageSource(Source):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The last step, on the device: until here images are uint8."""
+        if batch.start:
+            return batch
         assert self.input_spec is not None
         assert isinstance(batch.inputs, Tensor)
         inputs = normalise(batch.inputs, self.input_spec)

@@ -1,6 +1,6 @@
 """Which samples make up which batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,8 @@ class EpochBatches(Sampler[Key]):
     A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`. Every sample comes once an
     epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to one sample smaller. With
     `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often. With
-    `lengths` (of every sample) those of similar length share a batch.
+    `lengths` (of every sample) those of similar length share a batch. `view`: which one an epoch shows; None: always
+    the evaluation's.
     """
 
     def __init__(
@@ -40,13 +41,13 @@ class EpochBatches(Sampler[Key]):
         shuffle: bool,
         rank: int = 0,
         world_size: int = 1,
-        views: bool = False,
+        view: Callable[[int], int | None] | None = None,
         balance_targets: NDArray[np.int64] | None = None,
         lengths: NDArray[np.int64] | None = None,
     ):
         self.indices, self.seed, self.shuffle = indices, seed, shuffle
         self.rank, self.world_size = rank, world_size
-        self.views, self.balance_targets, self.lengths = views, balance_targets, lengths
+        self.view, self.balance_targets, self.lengths = view, balance_targets, lengths
         self.num_batches = -(-len(indices) // (batch_size * world_size))
         self.epoch = 0
 
@@ -67,9 +68,10 @@ class EpochBatches(Sampler[Key]):
             batches = np.array_split(order, self.num_batches)
         else:
             batches = of_similar_length(order, self.lengths, self.num_batches, generator if self.shuffle else None)
+        view = None if self.view is None else self.view(self.epoch)
         for batch in batches:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()
-            yield Key(share, self.epoch if self.views else None)
+            yield Key(share, view)
 
 
 def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:

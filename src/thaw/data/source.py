@@ -3,8 +3,10 @@
 import os
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.backbones.backbone import ImageSpec, InputSpec
+from thaw.caching.keys import digest_of_tensors
 from thaw.data.batch import Batch
 from thaw.data.report import counts_table, listed
-from thaw.data.sampler import EpochBatches
+from thaw.data.sampler import EpochBatches, Key
 from thaw.data.samples import UNUSED, Recorded, Sample
 from thaw.data.splits import (
     SPLITS,
@@ -27,6 +30,9 @@ from thaw.data.splits import (
     random_splits,
     require_enough,
 )
+
+if TYPE_CHECKING:
+    from thaw.caching.prefix import FrozenPrefix
 
 BALANCES = ("none", "loss", "sampler")
 
@@ -70,6 +76,8 @@ class Source(LightningDataModule):
         self.val_fraction, self.test_fraction, self.labels_per_class = val_fraction, test_fraction, labels_per_class
         self.fold, self.folds = fold, folds
         self.input_spec: Any = None
+        self.prefix: FrozenPrefix | None = None
+        """Where batches may enter the network behind its frozen stages."""
         self.left_out: list[str] = []
         self.notes: list[str] = []
 
@@ -136,6 +144,19 @@ class Source(LightningDataModule):
     def identity(self, index: int) -> Sample:
         """What sample number `index` is known by in later runs."""
         return Sample(str(index))
+
+    def contents(self, samples: Indices) -> list[str]:
+        """Digests of what each of them is, whatever is made of it. Here: of what the network is given in evaluation."""
+        dataset = self.dataset()
+        return [digest_of_tensors(dataset[Key([index], None)].inputs) for index in samples.tolist()]
+
+    def recipe(self, view: int | None) -> dict[str, Any]:
+        """All that decides what is made of a sample, plain values. `view`: None for the evaluation's."""
+        return asdict(self.input_spec)
+
+    def width(self, lengths: NDArray[np.int64]) -> int:
+        """What samples of these lengths are padded to in one batch."""
+        return int(lengths.max())
 
     @property
     def augments(self) -> bool:
@@ -221,39 +242,66 @@ class Source(LightningDataModule):
     def dataset(self) -> Dataset[Batch]:
         """All samples; `dataset[key]` is the batch of the key's samples, a pure function of the key."""
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.train_indices, training=True)
+    def train_dataloader(self) -> Iterable[Batch]:
+        return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.val, training=False)
+    def val_dataloader(self) -> Iterable[Batch]:
+        return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.test, training=False)
+    def test_dataloader(self) -> Iterable[Batch]:
+        return self._loader("test")
 
-    def _loader(self, indices: Indices, training: bool) -> DataLoader[Any]:
+    def raw_loader(self, keys: Iterable[Key], persistent: bool = False) -> "DataLoader[Any]":
+        """Batches of samples as they are. `persistent`: its processes wait for the next epoch."""
+        # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
+        return DataLoader(
+            self.dataset(),
+            sampler=keys,
+            batch_size=None,
+            collate_fn=_as_is,
+            num_workers=self.num_workers,
+            worker_init_fn=_give_way,
+            persistent_workers=persistent and self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _loader(self, split: str) -> Iterable[Batch]:
+        training = split == "train"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochBatches(
-            indices,
+            self.parts[split],
             self.batch_size,
             self.seed,
             training and self.shuffle,
             rank,
             world_size,
-            views=training and self.augments,
+            view=self._view if training else None,
             balance_targets=self.targets if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
-        # batch_size=None: the sampler's keys go to the dataset as they are, which makes whole batches.
-        return DataLoader(
-            self.dataset(),
-            sampler=sampler,
-            batch_size=None,
-            collate_fn=_as_is,
-            num_workers=self.num_workers,
-            worker_init_fn=_give_way,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        raw = self.raw_loader(sampler, persistent=True)
+        return raw if self.prefix is None else Loader(raw, partial(self.prefix.batches, split))
+
+    def _view(self, epoch: int) -> int | None:
+        """Of the training samples: a new one each epoch, but where what is kept is read."""
+        if not self.augments:
+            return None
+        return self.prefix.view(epoch) if self.prefix is not None and self.prefix.start("train") else epoch
+
+
+class Loader:
+    """A DataLoader that `batches` may replace, anew each epoch, when the first batch is asked for."""
+
+    def __init__(self, raw: "DataLoader[Any]", batches: Callable[["DataLoader[Any]"], Iterator[Batch]]):
+        self.raw, self.batches = raw, batches
+        # Lightning tells the sampler the epoch, and asks for both.
+        self.sampler, self.batch_sampler = raw.sampler, None
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.batches(self.raw)
 
 
 def _as_is(batch: Any) -> Any:

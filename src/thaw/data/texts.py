@@ -16,6 +16,7 @@ from thaw.data.report import oddities
 from thaw.data.sampler import Key
 from thaw.data.samples import Sample
 from thaw.data.source import Source
+from thaw.data.splits import Indices
 from thaw.data.tokens import Tokens, shortest, tokenise
 
 MOST_TOKENS = 512
@@ -54,11 +55,21 @@ class TextSource(Source):
         super().__init__(targets, class_names, splits, **choices)
         self.texts, self.max_length_tokens = list(texts), max_length_tokens
         self.pad_multiple_tokens = pad_multiple_tokens
-        self.contents = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        self.digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         self.tokens: Tokens | None = None
 
     def identity(self, index: int) -> Sample:
-        return Sample(short(self.texts[index]), self.contents[index].hex())
+        return Sample(short(self.texts[index]), self.digests[index].hex())
+
+    def contents(self, samples: Indices) -> list[str]:
+        return [self.digests[index].hex() for index in samples.tolist()]
+
+    def recipe(self, view: int | None) -> dict[str, Any]:
+        return {**super().recipe(view), "pad_multiple_tokens": self.pad_multiple_tokens}
+
+    def width(self, lengths: NDArray[np.int64]) -> int:
+        assert self.tokens is not None, "use_input_spec comes before the loaders"
+        return self.tokens.width(lengths)
 
     @property
     def training_texts(self) -> list[str]:
@@ -88,7 +99,7 @@ class TextSource(Source):
         self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
 
     def warnings(self) -> list[str]:
-        found = oddities(self, self.contents, lambda i: short(self.texts[i]), "texts")
+        found = oddities(self, self.digests, lambda i: short(self.texts[i]), "texts")
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():

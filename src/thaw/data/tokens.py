@@ -35,12 +35,15 @@ class Tokens:
         """(N,) tokens."""
         return np.diff(self.starts)
 
+    def width(self, lengths: NDArray[np.int64]) -> int:
+        """T of a batch of texts of these lengths."""
+        multiple = self.pad_multiple_tokens
+        return int(min(-(-lengths.max() // multiple) * multiple, self.spec.max_length_tokens))
+
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (1: token, 0: padding), both (B, T), int64, for these texts."""
         lengths = np.array([self.starts[i + 1] - self.starts[i] for i in indices])
-        multiple = self.pad_multiple_tokens
-        width = min(-(-lengths.max() // multiple) * multiple, self.spec.max_length_tokens)
-        mask = np.arange(width) < lengths[:, None]
+        mask = np.arange(self.width(lengths)) < lengths[:, None]
         ids = np.full(mask.shape, self.spec.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in indices])
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}

@@ -63,6 +63,11 @@ class Plan:
         trained = self.trained(epoch)
         return len(list(takewhile(lambda stage: stage not in trained, self.stages)))
 
+    def never_trained(self, epoch: int | None = None) -> int:
+        """How many leading stages have been frozen in every phase up to that of `epoch`; None: in all phases."""
+        last = len(self.phases) - 1 if epoch is None else self.index(epoch)
+        return min(self.frozen_prefix(end - 1) for end in self._ends[: last + 1])
+
 
 def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...], idle: Collection[str]) -> list[str]:
     faults = [] if phases else ["a plan has at least one phase: this one has none"]

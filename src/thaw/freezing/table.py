@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 from torch import fx, nn
-from torch._subclasses import FakeTensorMode
 
-from thaw.backbones.backbone import Backbone, ImageSpec, InputSpec
+from thaw.backbones.backbone import Backbone
 from thaw.backbones.pooling import Hidden
+from thaw.backbones.shapes import outputs
 from thaw.console import as_text
 from thaw.freezing.phase import Plan
 
@@ -35,14 +34,15 @@ def stage_table(stages: nn.ModuleDict, plan: Plan, groups: list[dict[str, Any]])
 def stage_tree(backbone: Backbone) -> str:
     """Stages, input to output, and what they are made of: parameters, output shape without the batch."""
     total = sum(_parameters(stage) for stage in backbone.stages.values())
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():  # shapes only
-        x = _example(backbone.input_spec)
-        tree = Tree(f"input {_shape(x)}, {total:,} parameters")
-        for name, stage in backbone.stages.items():
-            x = stage.eval()(x)
-            branch = tree.add(f"[bold]{escape(name)}[/bold]  {_parameters(stage):,} -> {_shape(x)}")
-            for path, block in _blocks(stage):
-                branch.add(f"{escape(path)}  {type(block).__name__}  {_parameters(block):,}")
+    tree = Tree("")
+    for name, output in outputs(backbone.stages, backbone.input_spec):
+        if name == "input":
+            tree.label = f"input {_shape(output)}, {total:,} parameters"
+            continue
+        stage = backbone.stages[name]
+        branch = tree.add(f"[bold]{escape(name)}[/bold]  {_parameters(stage):,} -> {_shape(output)}")
+        for path, block in _blocks(stage):
+            branch.add(f"{escape(path)}  {type(block).__name__}  {_parameters(block):,}")
     tree.add(f"[bold]head[/bold]  new, {backbone.num_features} -> classes")
     return as_text(tree)
 
@@ -62,13 +62,6 @@ def _calls(stage: fx.GraphModule) -> list[fx.Node]:
 
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def _example(spec: InputSpec) -> Any:
-    if isinstance(spec, ImageSpec):
-        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px)
-    ids = torch.full((2, 8), spec.pad_id)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _shape(x: Any) -> str:

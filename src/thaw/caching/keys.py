@@ -1,0 +1,122 @@
+"""Digests of all that the output of a stage depends on: its numbers, its settings and its code."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache, partial
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+import thaw
+
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
+CODE = ("backbones", "caching", "data", "indexing.py", "network.py")
+"""Of thaw: what stands between a sample and the output of a stage."""
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that are hooks, modules and tensors, or the mode."""
+
+
+def digest(*parts: str | bytes | memoryview) -> str:
+    """Of the parts in this order: 32 hexadecimal digits."""
+    found = blake2b(digest_size=16)
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        found.update(len(content).to_bytes(8, "little"))
+        found.update(content)
+    return found.hexdigest()
+
+
+def digest_of_values(values: Any) -> str:
+    """Of plain values."""
+    return digest(json.dumps(values, sort_keys=True, default=str))
+
+
+def digest_of_tensors(values: Tensor | Mapping[str, Tensor]) -> str:
+    if isinstance(values, Tensor):
+        return digest(str(tuple(values.shape)), _bytes(values))
+    return digest(*(digest(name) + digest_of_tensors(values[name]) for name in sorted(values)))
+
+
+def stage_digest(stage: nn.Module) -> str:
+    """Of a module that is in evaluation mode."""
+    found = blake2b(digest_size=16)
+    for name, module in stage.named_modules():
+        found.update(f"{name} {'; '.join(_described(module))}\n".encode())
+        for kind in type(module).__mro__:
+            found.update(_source_digest(kind.__module__).encode())
+    for name, tensor in (*stage.named_parameters(), *stage.named_buffers()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(_bytes(tensor))
+    return found.hexdigest()
+
+
+@lru_cache
+def environment() -> str:
+    """Of thaw's own code and of the libraries."""
+    folder = Path(thaw.__file__).parent
+    files = [file for name in CODE for file in _python_files(folder / name)]
+    return digest(*(file.read_bytes() for file in files), *(f"{name} {_version(name)}" for name in LIBRARIES))
+
+
+def _python_files(place: Path) -> list[Path]:
+    return sorted(place.glob("*.py")) if place.is_dir() else [place]
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _described(module: nn.Module) -> Iterator[str]:
+    """Its class and its settings. What is printed of a module leaves out some of them: the number of heads, a scale."""
+    if isinstance(module, fx.GraphModule):
+        yield module.code
+        return
+    yield f"{type(module).__module__}.{type(module).__qualname__}"
+    for name, value in sorted(vars(module).items()):
+        if name not in OF_EVERY_MODULE:
+            yield f"{name}={_plain(value)}"
+
+
+def _plain(value: Any) -> Any:
+    """Of a setting: what is the same in another process."""
+    if isinstance(value, (str, int, float, type(None), torch.dtype, torch.Size)):
+        return value
+    if isinstance(value, Mapping):
+        return sorted((str(key), str(_plain(one))) for key, one in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        plain = [str(_plain(one)) for one in value]
+        return sorted(plain) if isinstance(value, (set, frozenset)) else plain
+    if isinstance(value, Tensor):
+        return digest(_bytes(value))
+    if isinstance(value, partial):
+        return _plain([value.func, value.args, value.keywords])
+    if isinstance(value, (type, Callable)) and not isinstance(value, nn.Module):  # type: ignore[arg-type]
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if hasattr(value, "to_dict"):  # the configuration of a Hugging Face network; `_`: where it came from, its caches
+        return _plain({key: one for key, one in value.to_dict().items() if not key.startswith("_")})
+    return type(value).__qualname__
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """As a buffer."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+@cache
+def _source_digest(module: str) -> str:
+    """Of the file that a class is written in. That of torch is known by its version, that of a notebook is not there."""
+    if module.partition(".")[0] in ("torch", "builtins"):
+        return ""
+    try:
+        return digest(Path(inspect.getsourcefile(sys.modules[module]) or "").read_bytes())
+    except (KeyError, TypeError, OSError):
+        return ""

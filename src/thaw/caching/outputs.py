@@ -1,0 +1,159 @@
+"""Computes the outputs of a network's first stages for all samples of a split, and keeps them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thaw.backbones.pooling import Hidden
+from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
+from thaw.caching.file import Kept, Layout, Writer
+from thaw.caching.keys import digest, digest_of_values, environment, stage_digest
+from thaw.caching.store import Store
+from thaw.console import progress
+from thaw.data.batch import Batch
+from thaw.data.sampler import Key
+from thaw.data.source import Source
+from thaw.network import Network
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of one split, all of the same view."""
+
+    split: str
+    samples: NDArray[np.int64]
+    """In the order in which they are computed and kept."""
+    view: int | None
+
+
+class Outputs:
+    """Of stages that are frozen.
+
+    `dtype`: of what is kept; None: as it is computed. `batch_size`: so many samples are computed at once, always the
+    same ones, so that a file made again has the same bits.
+    """
+
+    def __init__(self, network: Network, data: Source, store: Store, dtype: torch.dtype | None, batch_size: int):
+        self.network, self.data, self.store = network, data, store
+        self.dtype, self.batch_size = dtype, batch_size
+
+    def of(self, split: str, view: int | None, end: int) -> Activations | None:
+        """What leaves stage `end` - 1: from the disk, where it is put if it is not there yet. None where it cannot be."""
+        part = Part(split, self._in_order(self.data.parts[split]), view)
+        keys = self._keys(part, end)
+        ranks = _Ranks(self._trainer)
+        kept = self.store.open(keys[end])
+        if not ranks.all(kept is not None):
+            kept = self._made(part, keys, end, ranks)
+        return None if kept is None else self._activations(kept, part, end)
+
+    def run(self, batch: Batch, end: int) -> Batch:
+        """Through the stages from the one that the batch enters to stage `end` - 1, on the device."""
+        stages = list(self.network.stages.values())[batch.start : end]
+        assert not any(stage.training for stage in stages), "what is kept is of evaluation mode"
+        batch = self._trainer.strategy.batch_to_device(batch)
+        output: Any = batch.inputs
+        with torch.no_grad(), self._trainer.precision_plugin.forward_context():
+            for stage in stages:
+                output = stage(output)
+        if isinstance(output, Hidden):
+            output = output._replace(calls=None)  # the network makes it again
+        return batch._replace(inputs=output, start=end)
+
+    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: "_Ranks") -> Kept | None:
+        outputs = self._computed(part, keys, end, ranks)
+        first = next(outputs)
+        states = states_of(first.output)
+        dtype = self.dtype or states.dtype
+        rows = self._rows(part, first.output)
+
+        def fill(write: Writer) -> None:
+            for one in chain([first], outputs):
+                write(ARRAY, int(rows[one.place]), rows_of(one.output, dtype))
+
+        names = list(self.network.stages)
+        about = {
+            "what": f"output of {names[end - 1]}",
+            "samples": f"{len(part.samples):,} {part.split}" + ("" if part.view is None else f", view {part.view}"),
+            "run": str(self._trainer.default_root_dir),
+            "computed": str(states.dtype).removeprefix("torch."),
+            "channels_last": is_channels_last(first.output),
+            "tokens": isinstance(first.output, Hidden),
+        }
+        layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype).shape[1:]))
+        return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
+
+    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: "_Ranks") -> "Iterator[Computed]":
+        """The share of this rank, at least one batch."""
+        places = range(0, len(part.samples), self.batch_size)
+        share = places[ranks.rank :: ranks.world_size] or places[:1]
+        wanted = [Key(part.samples[place : place + self.batch_size].tolist(), part.view) for place in share]
+        batches = self._nearest(part, keys, end, wanted)
+        names = list(self.network.stages)[:end]
+        what = f"{names[0]} ... {names[-1]} of {len(part.samples):,} {part.split} samples"
+        for place, batch in zip(share, progress(batches, len(share), what), strict=True):
+            with torch.inference_mode():
+                output: Any = self.run(batch, end).inputs
+            yield Computed(place, output)
+
+    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key]) -> Iterator[Batch]:
+        """From what is kept, unrounded, of the most stages; else the samples themselves."""
+        for start in range(end - 1, 0, -1):
+            kept = self.store.open(keys[start])
+            if kept is not None and kept.arrays[ARRAY].dtype == getattr(torch, kept.about["computed"]):
+                return self._activations(kept, part, start).batches(wanted)
+        return iter(self.data.raw_loader(wanted))
+
+    def _activations(self, kept: Kept, part: Part, start: int) -> Activations:
+        lengths = self.data.lengths if kept.about["tokens"] else None
+        lengths = None if lengths is None else lengths[part.samples]
+        return Activations(kept, start, part.samples, self.data.targets, lengths, self.data.width)
+
+    def _rows(self, part: Part, output: Any) -> NDArray[np.int64]:
+        """(N + 1,): where the rows of each sample begin; the last number is that of all rows."""
+        if not isinstance(output, Hidden):
+            return np.arange(len(part.samples) + 1)
+        assert self.data.lengths is not None
+        return np.concatenate([[0], np.cumsum(self.data.lengths[part.samples])])
+
+    def _in_order(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Whatever order they were drawn in; texts of similar length together."""
+        samples = np.sort(samples)
+        return samples if self.data.lengths is None else samples[np.argsort(self.data.lengths[samples], kind="stable")]
+
+    def _keys(self, part: Part, end: int) -> dict[int, str]:
+        """By the number of stages: digests of all that their output depends on."""
+        trainer = self._trainer
+        computed = (trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size)
+        samples = digest(*self.data.contents(part.samples))
+        found = digest(environment(), samples, digest_of_values([self.data.recipe(part.view), computed]))
+        keys = {}
+        for number, stage in enumerate(list(self.network.stages.values())[:end], start=1):
+            found = digest(found, stage_digest(stage))
+            keys[number] = f"frozen-{found}"
+        return keys
+
+    @property
+    def _trainer(self) -> Trainer:
+        assert self.data.trainer is not None, "only a trainer asks for batches"
+        return self.data.trainer
+
+
+@dataclass(frozen=True)
+class Computed:
+    place: int
+    """Of its first sample among all."""
+    output: Tensor | Hidden
+
+
+class _Ranks:
+    def __init__(self, trainer: Trainer):
+        self.rank, self.world_size = trainer.global_rank, trainer.world_size
+        self.all = trainer.strategy.reduce_boolean_decision

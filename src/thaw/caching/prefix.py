@@ -1,0 +1,143 @@
+"""The frozen prefix of a network, computed once: its outputs are constants as long as it is frozen."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from thaw.backbones.pooling import Hidden
+from thaw.backbones.shapes import outputs
+from thaw.caching.activations import Activations
+from thaw.caching.outputs import Outputs
+from thaw.caching.store import Store
+from thaw.data.batch import Batch
+from thaw.data.source import Source
+from thaw.freezing.phase import Plan
+from thaw.network import Network
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class FrozenPrefix:
+    """Says which batches enter the network behind the frozen prefix, and makes them.
+
+    `folder`, `budget_gb`: see `Store`. `views`: training samples look so many different ways while a phase reads what is kept; 1: as in evaluation.
+    `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that are computed at once.
+    `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way that has no sense
+    behind the first stage.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        data: Source,
+        folder: Path,
+        budget_gb: float,
+        views: int,
+        dtype: str | None,
+        batch_size: int,
+        averages: bool = False,
+        mixes_pixels: bool = False,
+    ):
+        if not budget_gb >= 0:
+            raise ValueError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
+        if not (isinstance(views, int) and views > 0):
+            raise ValueError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
+        if dtype is not None and dtype not in DTYPES:
+            raise ValueError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
+        if not (isinstance(batch_size, int) and batch_size > 0):
+            raise ValueError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
+        self.network, self.plan, self.data, self.views = network, plan, data, views
+        self.averages, self.mixes_pixels = averages, mixes_pixels
+        self.budget_bytes, self.dtype = budget_gb * 1e9, None if dtype is None else DTYPES[dtype]
+        self.outputs = Outputs(network, data, Store(folder, self.budget_bytes), self.dtype, batch_size)
+        self._phase: int | None = None
+        self._kept: dict[tuple[str, int | None, int], Activations | None] = {}
+
+    def view(self, epoch: int) -> int | None:
+        """What training samples look like in an epoch that reads what is kept; None: as in evaluation."""
+        return None if self.views == 1 else epoch % self.views
+
+    def start(self, split: str) -> int:
+        """The stage that the batches of now enter; 0: they are raw samples.
+
+        Depends on the configuration and the epoch alone, and not on what happens to lie on the disk.
+        """
+        trainer = self._trainer
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if isinstance(limit, int) or limit < 1.0:  # of an epoch of few batches most would be computed in vain
+            return 0
+        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            return 0  # sharded weights
+        untouched = self.plan.never_trained(self._epoch)
+        prefix = untouched if self._epoch is None else self.plan.frozen_prefix(self._epoch)
+        if split == "train" and self.mixes_pixels:
+            return 0
+        if split != "train" and self.averages and prefix > untouched:
+            return 0  # the average still moves where the weights no longer do
+        return prefix if prefix and self._is_worth_it(prefix) else 0
+
+    def batches(self, split: str, raw: "DataLoader[Any]") -> Iterator[Batch]:
+        """Those of the epoch that is now. `raw`: the same, of samples as they are."""
+        start = self.start(split)
+        if not start:
+            return iter(raw)
+        view = self.view(self._epoch) if split == "train" and self.data.augments and self._epoch is not None else None
+        asked = (split, view, start)
+        # As long as a phase lasts, the weights of its prefix are the same.
+        phase = None if self._epoch is None else self.plan.index(self._epoch)
+        if phase != self._phase:
+            self._phase, self._kept = phase, {}
+        if asked not in self._kept:
+            self._kept[asked] = self.outputs.of(split, view, start)
+        kept = self._kept[asked]
+        if kept is None:  # the same, each batch computed when it is its turn
+            return (self.outputs.run(batch, start) for batch in raw)
+        return kept.batches(raw.sampler)
+
+    def _is_worth_it(self, prefix: int) -> bool:
+        """Pooled features always; what is larger, where all of it is within the budget."""
+        if prefix == len(self.network.stages) - 1:
+            return True
+        num_bytes, of_tokens = self._bytes[prefix]
+        train, val = (self._count(split, of_tokens) for split in ("train", "val"))
+        return num_bytes * (train * (self.views if self.data.augments else 1) + val) <= self.budget_bytes
+
+    def _count(self, split: str, of_tokens: bool) -> int:
+        samples = self.data.parts[split]
+        lengths = self.data.lengths
+        return int(lengths[samples].sum()) if of_tokens and lengths is not None else len(samples)
+
+    @cached_property
+    def _bytes(self) -> list[tuple[int, bool]]:
+        """For each number of stages what their output takes, at most, and whether for a token or a sample."""
+        itemsize = self.dtype.itemsize if self.dtype else torch.float32.itemsize
+        found = [(0, False)]
+        backbone = dict(list(self.network.stages.items())[:-1])
+        modes = [stage.training for stage in backbone.values()]
+        for name, output in outputs(backbone, self.data.input_spec):
+            if name != "input":
+                of_tokens = isinstance(output, Hidden)
+                shape = output.states.shape[2:] if of_tokens else output.shape[1:]
+                found.append((prod(shape) * itemsize, of_tokens))
+        for stage, mode in zip(backbone.values(), modes, strict=True):
+            stage.train(mode)
+        return found
+
+    @property
+    def _trainer(self) -> Trainer:
+        assert self.data.trainer is not None, "only a trainer asks for batches"
+        return self.data.trainer
+
+    @property
+    def _epoch(self) -> int | None:
+        """None: outside training."""
+        return self._trainer.current_epoch if self._trainer.state.fn == TrainerFn.FITTING else None
