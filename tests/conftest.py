@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from thaw import build
+from thaw.caching.store import FOLDER_VARIABLE
 from thaw.command import CONF
 from thaw.data.source import Source
 from thaw.network import Network
@@ -22,6 +23,14 @@ TINY = (
     "+trainer.enable_model_summary=false",
 )
 """A run of about a second: the digits, few of them, and a tiny network."""
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is kept is the test's own, also in the commands that it starts."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    return folder
 
 
 @pytest.fixture

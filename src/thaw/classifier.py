@@ -62,10 +62,7 @@ class Classifier(LightningModule):
         torch.manual_seed(seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if self.mixing is not None:  # inputs, and (B,) class indices become (B, C) class probabilities
-            inputs, target = self.mixing(batch.inputs, batch.target)
-            batch = batch._replace(inputs=inputs, target=target)
-        return self._step(batch, batch_idx, "train")
+        return self._step(batch if self.mixing is None else self._mixed(batch), batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, batch_idx, "val")
@@ -108,6 +105,15 @@ class Classifier(LightningModule):
         if split == "test":
             self.test_confusion.update(probabilities, target)
         return loss
+
+    def _mixed(self, batch: Batch) -> Batch:
+        """Inputs, and (B,) class indices, which become (B, C) class probabilities. Features are mixed as images are."""
+        assert self.mixing is not None
+        assert isinstance(batch.inputs, Tensor)
+        shape = batch.inputs.shape
+        images = batch.inputs if len(shape) == 4 else batch.inputs.reshape(len(batch.inputs), 1, 1, -1)
+        inputs, target = self.mixing(images, batch.target)
+        return batch._replace(inputs=inputs.reshape(shape), target=target)
 
     def _log_epoch(self, split: str) -> None:
         """Once an epoch: `self.log` at each step costs more than the metrics do (3 ms of a step of 60 were seen)."""

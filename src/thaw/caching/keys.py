@@ -113,7 +113,7 @@ def _bytes(tensor: Tensor) -> Any:
 
 @cache
 def _source_digest(module: str) -> str:
-    """Of the file that a class is written in. That of torch is known by its version, that of a notebook is not there."""
+    """Of the file that a class is written in: but torch's is known by its version, and a notebook has none."""
     if module.partition(".")[0] in ("torch", "builtins"):
         return ""
     try:

@@ -45,7 +45,7 @@ class Outputs:
         self.dtype, self.batch_size = dtype, batch_size
 
     def of(self, split: str, view: int | None, end: int) -> Activations | None:
-        """What leaves stage `end` - 1: from the disk, where it is put if it is not there yet. None where it cannot be."""
+        """What leaves stage `end` - 1, from the disk; it is put there where it is not yet. None where it cannot be."""
         part = Part(split, self._in_order(self.data.parts[split]), view)
         keys = self._keys(part, end)
         ranks = _Ranks(self._trainer)
@@ -109,7 +109,7 @@ class Outputs:
             kept = self.store.open(keys[start])
             if kept is not None and kept.arrays[ARRAY].dtype == getattr(torch, kept.about["computed"]):
                 return self._activations(kept, part, start).batches(wanted)
-        return iter(self.data.raw_loader(wanted))
+        return iter(self.data.raw_loader(part.split, wanted))
 
     def _activations(self, kept: Kept, part: Part, start: int) -> Activations:
         lengths = self.data.lengths if kept.about["tokens"] else None

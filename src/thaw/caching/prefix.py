@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
 
 from thaw.backbones.pooling import Hidden
 from thaw.backbones.shapes import outputs
@@ -18,7 +16,7 @@ from thaw.caching.activations import Activations
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import Store
 from thaw.data.batch import Batch
-from thaw.data.source import Source
+from thaw.data.source import Loader, Source
 from thaw.freezing.phase import Plan
 from thaw.network import Network
 
@@ -28,10 +26,10 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class FrozenPrefix:
     """Says which batches enter the network behind the frozen prefix, and makes them.
 
-    `folder`, `budget_gb`: see `Store`. `views`: training samples look so many different ways while a phase reads what is kept; 1: as in evaluation.
-    `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that are computed at once.
-    `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way that has no sense
-    behind the first stage.
+    `folder`, `budget_gb`: see `Store`. `views`: so many different ways training samples look while a phase reads what
+    is kept; 1: as in evaluation. `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that
+    are computed at once. `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way
+    that makes no sense behind the first stage.
     """
 
     def __init__(
@@ -85,23 +83,21 @@ class FrozenPrefix:
             return 0  # the average still moves where the weights no longer do
         return prefix if prefix and self._is_worth_it(prefix) else 0
 
-    def batches(self, split: str, raw: "DataLoader[Any]") -> Iterator[Batch]:
-        """Those of the epoch that is now. `raw`: the same, of samples as they are."""
-        start = self.start(split)
+    def batches(self, split: str, loader: Loader) -> Iterator[Batch]:
+        """Those of the epoch that is now."""
+        epoch, start = self._epoch, self.start(split)
         if not start:
-            return iter(raw)
-        view = self.view(self._epoch) if split == "train" and self.data.augments and self._epoch is not None else None
-        asked = (split, view, start)
+            return loader.of_samples()
+        view = self.view(epoch) if split == "train" and self.data.augments and epoch is not None else None
         # As long as a phase lasts, the weights of its prefix are the same.
-        phase = None if self._epoch is None else self.plan.index(self._epoch)
+        phase = None if epoch is None else self.plan.index(epoch)
         if phase != self._phase:
             self._phase, self._kept = phase, {}
-        if asked not in self._kept:
+        if (asked := (split, view, start)) not in self._kept:
             self._kept[asked] = self.outputs.of(split, view, start)
-        kept = self._kept[asked]
-        if kept is None:  # the same, each batch computed when it is its turn
-            return (self.outputs.run(batch, start) for batch in raw)
-        return kept.batches(raw.sampler)
+        if (kept := self._kept[asked]) is not None:
+            return kept.batches(loader.sampler)
+        return (self.outputs.run(batch, start) for batch in loader.raw)  # the same, computed when it is their turn
 
     def _is_worth_it(self, prefix: int) -> bool:
         """Pooled features always; what is larger, where all of it is within the budget."""

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,8 +251,8 @@ class Source(LightningDataModule):
     def test_dataloader(self) -> Iterable[Batch]:
         return self._loader("test")
 
-    def raw_loader(self, keys: Iterable[Key], persistent: bool = False) -> "DataLoader[Any]":
-        """Batches of samples as they are. `persistent`: its processes wait for the next epoch."""
+    def raw_loader(self, split: str, keys: Iterable[Key], persistent: bool = False) -> DataLoader[Any]:
+        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch."""
         # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
             self.dataset(),
@@ -279,8 +279,10 @@ class Source(LightningDataModule):
             balance_targets=self.targets if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
-        raw = self.raw_loader(sampler, persistent=True)
-        return raw if self.prefix is None else Loader(raw, partial(self.prefix.batches, split))
+        return Loader(sampler, partial(self.raw_loader, split, sampler, persistent=True), self._batches(split))
+
+    def _batches(self, split: str) -> "Callable[[Loader], Iterator[Batch]]":
+        return Loader.of_samples if self.prefix is None else partial(self.prefix.batches, split)
 
     def _view(self, epoch: int) -> int | None:
         """Of the training samples: a new one each epoch, but where what is kept is read."""
@@ -290,18 +292,31 @@ class Source(LightningDataModule):
 
 
 class Loader:
-    """A DataLoader that `batches` may replace, anew each epoch, when the first batch is asked for."""
+    """The batches of a split. Where they come from is decided anew each epoch, when the first one is asked for."""
 
-    def __init__(self, raw: "DataLoader[Any]", batches: Callable[["DataLoader[Any]"], Iterator[Batch]]):
-        self.raw, self.batches = raw, batches
+    def __init__(
+        self,
+        sampler: EpochBatches,
+        raw: Callable[[], DataLoader[Any]],
+        batches: Callable[["Loader"], Iterator[Batch]],
+    ):
+        self._raw, self._batches = raw, batches
         # Lightning tells the sampler the epoch, and asks for both.
-        self.sampler, self.batch_sampler = raw.sampler, None
+        self.sampler, self.batch_sampler = sampler, None
+
+    @cached_property
+    def raw(self) -> DataLoader[Any]:
+        """Of samples as they are. Made when it is first needed, and then kept with its processes."""
+        return self._raw()
+
+    def of_samples(self) -> Iterator[Batch]:
+        return iter(self.raw)
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.batches(self.raw)
+        yield from self._batches(self)
 
 
 def _as_is(batch: Any) -> Any:
