@@ -9,37 +9,32 @@ of seconds, and the mean of accuracies on val/. An epoch is its training and its
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, cast
+
+from contenders import Clock, Outcome, accuracies, cell, fit, in_own_process, median
 
 CONTENDERS = ("thaw", "hand", "lightning", "fastai")
 
 
 def main() -> None:
-    choices = arguments()
+    choices = parser(CONTENDERS, __doc__).parse_args()
     if choices.only is not None:
         print(json.dumps(globals()[choices.only](choices)))
         return
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in choices.contenders}
+    results: dict[str, list[Outcome]] = {name: [] for name in choices.contenders}
     for seed in range(choices.seeds):
         for name in choices.contenders:
-            command = [sys.executable, __file__, *sys.argv[1:], "--only", name, "--seed", str(seed)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                print(f"{name} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-                continue
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(name, seed, results[name][-1], file=sys.stderr)
+            with tempfile.TemporaryDirectory() as folder:  # its own, so that nobody finds what an earlier run computed
+                outcome = in_own_process(__file__, name, seed, {"THAW_CACHE": f"{folder}/cache", "TMPDIR": folder})
+            if outcome is not None:
+                results[name].append(outcome)
     print(table(results))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(contenders: Sequence[str], description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder with train/<class>/* and val/<class>/*")
     parser.add_argument("--weights", required=True, help="of the network without its head, by the library's names")
     parser.add_argument("--library", choices=("timm", "torchvision"), default="timm")
@@ -51,60 +46,30 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--frozen-epochs", type=int, default=10)
-    parser.add_argument("--full-epochs", type=int, default=5)
+    parser.add_argument("--full-epochs", type=int, default=5, help="0: the head alone is trained")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each contender")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--contenders", nargs="+", choices=contenders, default=contenders)
     parser.add_argument("--thaw", nargs="*", default=[], help="more overrides for thaw")
-    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=contenders, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser
 
 
-def table(results: dict[str, list[dict[str, Any]]]) -> str:
+def table(results: dict[str, list[Outcome]]) -> str:
     lines = ["| | s / frozen epoch | s / full epoch | total s | val accuracy |", "|---|---|---|---|---|"]
     for name, runs in results.items():
         if runs:
-            frozen, full, total = (statistics.median(run[key] for run in runs) for key in ("frozen", "full", "total"))
-            accuracies = [run["accuracy"] for run in runs]
-            spread = f" ± {statistics.stdev(accuracies):.3f}" if len(runs) > 1 else ""
-            mean = statistics.mean(accuracies)
-            lines.append(f"| {name} | {frozen:.2f} | {full:.2f} | {total:.1f} | {mean:.3f}{spread} |")
+            seconds = [cell(median(runs, key), digits) for key, digits in (("frozen", 2), ("full", 2), ("total", 1))]
+            lines.append(f"| {name} | {' | '.join(seconds)} | {accuracies(runs)} |")
     return "\n".join(lines)
 
 
-def result(choices: argparse.Namespace, begin: float, marks: list[float], accuracy: float) -> dict[str, float]:
-    """`marks`: the time at which each epoch was over, and before them that at which the first began."""
-    seconds = [later - earlier for earlier, later in pairwise(marks)]
-    # The first epoch of each kind also warms up: workers, memory, kernels.
-    frozen, full = seconds[: choices.frozen_epochs], seconds[choices.frozen_epochs :]
-    return {
-        "frozen": statistics.median(frozen[1:] or frozen),
-        "full": statistics.median(full[1:] or full),
-        "total": time.perf_counter() - begin,
-        "accuracy": accuracy,
-    }
-
-
-def thaw(choices: argparse.Namespace) -> dict[str, float]:
-    from hydra import compose, initialize_config_dir
-    from lightning import Callback, seed_everything
-
-    from thaw import build
-    from thaw.command import CONF
-    from thaw.run_folder import load_best, open_run
-
-    class Marks(Callback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_train_start(self, *_: Any) -> None:
-            self.times.append(time.perf_counter())
-
-        def on_train_epoch_end(self, *_: Any) -> None:
-            self.times.append(time.perf_counter())
-
+def overrides(choices: argparse.Namespace) -> list[str]:
     three = f"[{','.join(['{}'] * 3)}]"
-    overrides = [
+    plan = [f"freezing.probe_epochs={choices.frozen_epochs}", f"freezing.full_epochs={choices.full_epochs}"]
+    if not choices.full_epochs:
+        plan = ["freezing=head_only", f"freezing.epochs={choices.frozen_epochs}"]
+    return [
         f"backbone={choices.library}",
         f"backbone.name={choices.name}",
         f"backbone.weights={choices.weights}",
@@ -117,15 +82,25 @@ def thaw(choices: argparse.Namespace) -> dict[str, float]:
         f"data.batch_size={choices.batch_size}",
         f"data.num_workers={choices.workers}",
         "data.test_fraction=0",
-        f"freezing.probe_epochs={choices.frozen_epochs}",
-        f"freezing.full_epochs={choices.full_epochs}",
+        *plan,
+        "callbacks.early_stopping=null",  # as many epochs as the others
         f"seed={choices.seed}",
         f"run_folder={tempfile.mkdtemp()}/run",
         *choices.thaw,
     ]
-    begin = time.perf_counter()
+
+
+def thaw(choices: argparse.Namespace) -> Outcome:
+    from hydra import compose, initialize_config_dir
+    from lightning import seed_everything
+
+    from thaw import build
+    from thaw.command import CONF
+    from thaw.run_folder import load_best, open_run
+
+    clock = Clock(choices.frozen_epochs, choices.full_epochs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg, run = open_run(compose("train", overrides))
+        cfg, run = open_run(compose("train", overrides(choices)))
     seed_everything(cfg.seed, verbose=False)
     data = build.data(cfg)
     backbone = build.backbone(cfg)
@@ -135,10 +110,8 @@ def thaw(choices: argparse.Namespace) -> dict[str, float]:
     classifier = build.classifier(cfg, data, network, plan)
     run.begin(cfg, data)
     trainer = build.trainer(cfg, plan, run)
-    marks = Marks()
-    cast(Any, trainer).callbacks.append(marks)
-    trainer.fit(classifier, data)
-    outcome = result(choices, begin, marks.times, 0.0)
+    fit(clock, trainer, classifier, data)
+    outcome = clock.outcome(0.0)
     load_best(trainer, classifier)
     metrics = trainer.validate(classifier, data, verbose=False)[0]
     return {**outcome, "accuracy": metrics["accuracy/val"]}
@@ -161,35 +134,48 @@ def pretrained(choices: argparse.Namespace) -> tuple[Any, int]:
     return nn.Sequential(*backbone.stages.values()), backbone.num_features
 
 
-def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
-    import torch
-    from torch.utils.data import DataLoader
+def datasets(choices: argparse.Namespace, *last: Any) -> tuple[Any, Any]:
+    """Training (augmented) and validation samples; `last` follows the transforms of images."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    size, last = choices.size_px, [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    last.append(v2.Normalize([choices.mean] * 3, [choices.std] * 3))
+    size = choices.size_px
     training = v2.Compose([v2.RandomResizedCrop(size, (0.35, 1.0)), v2.RandomHorizontalFlip(), *last])
     evaluation = v2.Compose([v2.Resize(round(size / 0.875)), v2.CenterCrop(size), *last])
+    return ImageFolder(f"{choices.data}/train", training), ImageFolder(f"{choices.data}/val", evaluation)
+
+
+def normalisation(choices: argparse.Namespace) -> Any:
+    """uint8 images -> float32, as the weights expect them."""
+    import torch
+    from torchvision.transforms import v2
+
+    to_float = v2.ToDtype(torch.float32, scale=True)
+    return v2.Compose([to_float, v2.Normalize([choices.mean] * 3, [choices.std] * 3)])
+
+
+def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
+    from torch.utils.data import DataLoader
+    from torchvision.transforms import v2
+
     shared = {"batch_size": choices.batch_size, "num_workers": choices.workers, "persistent_workers": True}
-    train_data = ImageFolder(f"{choices.data}/train", training)
-    train = DataLoader(train_data, shuffle=True, **shared)
-    val = DataLoader(ImageFolder(f"{choices.data}/val", evaluation), **shared)
-    return train, val, len(train_data.classes)
+    train_data, val_data = datasets(choices, v2.ToImage(), normalisation(choices))
+    return DataLoader(train_data, shuffle=True, **shared), DataLoader(val_data, **shared), len(train_data.classes)
 
 
-def hand(choices: argparse.Namespace) -> dict[str, float]:
+def hand(choices: argparse.Namespace) -> Outcome:
     """As most people write it: plain fp32, the head's rate first and a lower one for everything then."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
 
     torch.manual_seed(choices.seed)
-    begin = time.perf_counter()
+    clock = Clock(choices.frozen_epochs, choices.full_epochs)
     train, val, classes = loaders(choices)
     body, width = pretrained(choices)
     network = nn.Sequential(body, nn.Linear(width, classes))
-    marks, accuracy = [time.perf_counter()], 0.0
+    accuracy = 0.0
+    clock.mark()
     for epochs, parameters, lr in (
         (choices.frozen_epochs, network[1].parameters(), 3e-3),
         (choices.full_epochs, network.parameters(), 1e-3),
@@ -211,11 +197,11 @@ def hand(choices: argparse.Namespace) -> dict[str, float]:
                 for images, labels in val:
                     right += (network(images).argmax(1) == labels).sum().item()
             accuracy = max(accuracy, right / len(val.dataset))
-            marks.append(time.perf_counter())
-    return result(choices, begin, marks, accuracy)
+            clock.mark()
+    return clock.outcome(accuracy)
 
 
-def lightning(choices: argparse.Namespace) -> dict[str, float]:
+def lightning(choices: argparse.Namespace) -> Outcome:
     import torch
     from lightning import LightningModule, Trainer, seed_everything
     from lightning.pytorch.callbacks import BackboneFinetuning
@@ -239,18 +225,13 @@ def lightning(choices: argparse.Namespace) -> dict[str, float]:
         def on_validation_epoch_end(self) -> None:
             if not self.trainer.sanity_checking:
                 self.accuracy = max(self.accuracy, self.right / len(val.dataset))
-                marks.append(time.perf_counter())
             self.right = 0.0
-
-        def on_train_start(self) -> None:
-            marks.append(time.perf_counter())
 
         def configure_optimizers(self) -> Any:
             trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
             return torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
 
-    marks: list[float] = []
-    begin = time.perf_counter()
+    clock = Clock(choices.frozen_epochs, choices.full_epochs)
     train, val, classes = loaders(choices)
     module = Module(*pretrained(choices), classes)
     finetuning = BackboneFinetuning(unfreeze_backbone_at_epoch=choices.frozen_epochs, backbone_initial_lr=1e-3)
@@ -263,11 +244,11 @@ def lightning(choices: argparse.Namespace) -> dict[str, float]:
         enable_model_summary=False,
         default_root_dir=tempfile.mkdtemp(),
     )
-    trainer.fit(module, train, val)
-    return result(choices, begin, marks, module.accuracy)
+    fit(clock, trainer, module, train, val)
+    return clock.outcome(module.accuracy)
 
 
-def fastai(choices: argparse.Namespace) -> dict[str, float]:
+def fastai(choices: argparse.Namespace) -> Outcome:
     import fastai.callback.schedule  # noqa: F401  # gives learners their fine_tune
     from fastai.callback.core import Callback
     from fastai.callback.progress import ProgressCallback
@@ -281,10 +262,10 @@ def fastai(choices: argparse.Namespace) -> dict[str, float]:
 
     class Marks(Callback):
         def after_epoch(self) -> None:
-            marks.append(time.perf_counter())
+            clock.mark()
 
     set_seed(choices.seed)
-    begin = time.perf_counter()
+    clock = Clock(choices.frozen_epochs, choices.full_epochs)
     data = ImageDataLoaders.from_folder(
         choices.data,
         train="train",
@@ -306,11 +287,15 @@ def fastai(choices: argparse.Namespace) -> dict[str, float]:
         cbs=[Marks()],
     )
     learner.remove_cb(ProgressCallback)
-    marks = [time.perf_counter()]
+    clock.mark()
     with learner.no_logging():
-        learner.fine_tune(choices.full_epochs, freeze_epochs=choices.frozen_epochs)
+        if choices.full_epochs:
+            learner.fine_tune(choices.full_epochs, freeze_epochs=choices.frozen_epochs)
+        else:  # what fine_tune does before it unfreezes
+            learner.freeze()
+            learner.fit_one_cycle(choices.frozen_epochs, slice(2e-3), pct_start=0.99)
     value = float(learner.recorder.values[-1][-1])
-    return result(choices, begin, marks, value)
+    return clock.outcome(value)
 
 
 if __name__ == "__main__":
