@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 FOLDER_VARIABLE = "THAW_CACHE"
 DEFAULT_FOLDER = "~/.cache/thaw"
 SUFFIX, UNFINISHED = ".thaw", ".unfinished"
+MEMORY = ".json"
+"""Of files that say which image files were checked."""
 
 
 def cache_folder() -> Path:
@@ -181,7 +183,7 @@ class Entry:
 def entries(folder: Path) -> list[Entry]:
     """Those used least recently come first."""
     found = []
-    for path in [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*{UNFINISHED}")]:
+    for path in (path for suffix in (SUFFIX, MEMORY, UNFINISHED) for path in folder.glob(f"*{suffix}")):
         with suppress(FileNotFoundError):  # deleted meanwhile
             status = path.stat()
             found.append(Entry(path, status.st_size, status.st_mtime, _about(path)))
@@ -215,6 +217,8 @@ def _in_the_making(unfinished: Path) -> bool:
 
 
 def _about(path: Path) -> Mapping[str, Any]:
+    if path.suffix == MEMORY:
+        return {"what": "images that were found whole"}
     try:
         return about(path)
     except (OSError, DamagedFileError):

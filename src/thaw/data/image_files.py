@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from thaw.console import progress
+from thaw.data.checked import Checked
 from thaw.data.image_file import fault, load_image, quiet_pillow
 from thaw.data.images import ImageSource, default_workers
 from thaw.data.report import oddities
@@ -48,7 +50,7 @@ class ImageFiles(ImageSource):
     def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
         if on_bad not in ON_BAD:
             raise ValueError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
-        contents = looked_into([sample.file for sample in files])
+        contents = looked_into([sample.file for sample in files], root)
         bad = [f"{s.place}{s.file}: {c.fault}" for s, c in zip(files, contents, strict=True) if c.fault]
         if bad and on_bad == "error":
             raise ValueError(
@@ -88,16 +90,26 @@ class FileReader:
             raise ValueError(f"{self.files[index]}: {error}") from error
 
 
-def looked_into(files: Sequence[Path]) -> list[Content]:
-    """Decodes every file, in threads, with a progress bar."""
+def looked_into(files: Sequence[Path], root: Path) -> list[Content]:
+    """Decodes every file below `root` that was not found whole before, in threads, with a progress bar."""
+    checked = Checked(root)
     with quiet_pillow(), ThreadPoolExecutor(default_workers()) as threads:
-        return list(progress(threads.map(_look_into, files), len(files), "checking images"))
+        look = partial(_look_into, checked)
+        contents = list(progress(threads.map(look, files), len(files), "checking images"))
+    checked.save()
+    return contents
 
 
-def _look_into(file: Path) -> Content:
+def _look_into(checked: Checked, file: Path) -> Content:
     try:
+        status = file.stat()
+        if (known := checked.digest_of(file, status)) is not None:
+            return Content(None, known)
         content = file.read_bytes()
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         return Content("a link to nothing" if file.is_symlink() else reason, b"")
-    return Content(fault(content, file), blake2b(content, digest_size=16).digest())
+    found = Content(fault(content, file), blake2b(content, digest_size=16).digest())
+    if found.fault is None:
+        checked.add(file, status, found.digest)
+    return found
