@@ -53,16 +53,41 @@ def test_one_with_train_and_test_keeps_them(named: Named, tmp_path: Path) -> Non
     assert data.targets[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
-def test_one_with_named_splits_takes_those_it_has(named: Named, tmp_path: Path) -> None:
+def countries(root: Path) -> Path:
+    """Country211 with three images of each of two countries in each split; gives one of its folders."""
     for split in ("train", "valid", "test"):
         for country in ("AD", "AE"):
-            folder = tmp_path / "country211" / split / country
+            folder = root / "country211" / split / country
             folder.mkdir(parents=True)
             for number in range(3):
                 Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.jpg")
+    return folder
+
+
+def test_one_with_named_splits_takes_those_it_has(named: Named, tmp_path: Path) -> None:
+    countries(tmp_path)
     data = named("Country211")
     assert data.class_names == ["AD", "AE"]
     assert [data.counts(part) for part in data.parts.values()] == [[3, 3]] * 3
+
+
+def test_what_a_sample_is_depends_on_every_file(named: Named, tmp_path: Path) -> None:
+    folder = countries(tmp_path)
+    (folder / "circle").symlink_to(tmp_path)
+    (folder / "nothing").symlink_to(tmp_path / "nowhere")
+    everything = np.arange(18)
+    first = named("Country211").contents(everything)
+    assert len(set(first)) == 18
+    assert named("Country211").contents(everything) == first
+    assert named("Country211").contents(everything[3:5]) == first[3:5]
+    Image.new("RGB", (8, 8), "red").save(folder / "0.jpg")
+    changed = named("Country211").contents(everything)
+    assert set(changed).isdisjoint(first)
+    small, other = (
+        named("FakeData", f"data.options={{size: 20, num_classes: 2, random_offset: {n}}}").contents(everything)
+        for n in (0, 1)
+    )
+    assert set(small).isdisjoint(other)
 
 
 def test_keywords_that_a_class_hands_on_are_known() -> None:

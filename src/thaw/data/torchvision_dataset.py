@@ -2,8 +2,11 @@
 
 import difflib
 import inspect
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,12 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset
 from torchvision import datasets
 
+from thaw.caching.keys import digest, digest_of_values
 from thaw.console import progress
 from thaw.data.image_file import as_rgb
 from thaw.data.images import ImageSource
 from thaw.data.samples import Sample
+from thaw.data.splits import Indices
 
 SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """What torchvision's `split` argument calls them."""
@@ -32,6 +37,7 @@ class TorchvisionDataset(ImageSource):
     def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
         parts = _splits(name, root, download, dict(options or {}))
         labels = {split: _labels(name, part) for split, part in parts.items()}
+        self.origin, self.root = [name, options], Path(root).expanduser()
         self.samples = [Sample(f"{name} {split} {i}") for split, part in labels.items() for i in range(len(part))]
         super().__init__(
             DatasetReader(ConcatDataset(list(parts.values()))),
@@ -43,6 +49,14 @@ class TorchvisionDataset(ImageSource):
     def identity(self, index: int) -> Sample:
         return self.samples[index]
 
+    def contents(self, samples: Indices) -> list[str]:
+        """Without reading any: of what the data set is made of, and of the sample's place in it."""
+        return [digest(self._digest, self.samples[index].name) for index in samples.tolist()]
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_of_values([self.origin, list(_fingerprints(self.root))])
+
 
 class DatasetReader:
     """The images of a data set, without their labels."""
@@ -52,6 +66,20 @@ class DatasetReader:
 
     def __call__(self, index: int) -> Image.Image:
         return as_rgb(self.dataset[index][0])
+
+
+def _fingerprints(folder: Path) -> Iterator[str]:
+    """Of each file below it: place, size and time of the last change."""
+    seen = set()
+    for place, inside, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # links in a circle
+            inside.clear()
+            continue
+        seen.add(real)
+        inside.sort()  # in the same order each time
+        for file in sorted(Path(place, name) for name in files):
+            status = file.stat() if file.exists() else file.lstat()  # a link to nothing
+            yield f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}"
 
 
 def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> dict[str, Any]:
