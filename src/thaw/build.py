@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import CutMix
 from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.caching.prefix import FrozenPrefix
-from thaw.caching.store import cache_folder
+from thaw.caching.store import Store, cache_folder
 from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
@@ -45,7 +45,10 @@ def data(cfg: DictConfig) -> Source:
 
 
 def unsplit_data(cfg: DictConfig) -> Source:
-    return make(cfg.data)
+    source: Source = make(cfg.data)
+    if "caching" in cfg:  # not so in commands that compute nothing
+        source.use_store(Store(cache_folder(), cfg.caching.budget_gb * 1e9) if cfg.caching else None)
+    return source
 
 
 def backbone(

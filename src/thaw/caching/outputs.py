@@ -15,6 +15,7 @@ from thaw.backbones.pooling import Hidden
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
 from thaw.caching.file import Kept, Layout, Writer
 from thaw.caching.keys import digest, digest_of_values, environment, stage_digest
+from thaw.caching.ranks import Ranks
 from thaw.caching.store import Store
 from thaw.console import progress
 from thaw.data.batch import Batch
@@ -48,7 +49,7 @@ class Outputs:
         """What leaves stage `end` - 1, from the disk; it is put there where it is not yet. None where it cannot be."""
         part = Part(split, self._in_order(self.data.parts[split]), view)
         keys = self._keys(part, end)
-        ranks = _Ranks(self._trainer)
+        ranks = Ranks(self._trainer)
         kept = self.store.open(keys[end])
         if not ranks.all(kept is not None):
             kept = self._made(part, keys, end, ranks)
@@ -67,7 +68,7 @@ class Outputs:
             output = output._replace(calls=None)  # the network makes it again
         return batch._replace(inputs=output, start=end)
 
-    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: "_Ranks") -> Kept | None:
+    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: Ranks) -> Kept | None:
         outputs = self._computed(part, keys, end, ranks)
         first = next(outputs)
         states = states_of(first.output)
@@ -90,12 +91,12 @@ class Outputs:
         layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype).shape[1:]))
         return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
 
-    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: "_Ranks") -> "Iterator[Computed]":
+    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: Ranks) -> "Iterator[Computed]":
         """The share of this rank, at least one batch."""
         places = range(0, len(part.samples), self.batch_size)
         share = places[ranks.rank :: ranks.world_size] or places[:1]
         wanted = [Key(part.samples[place : place + self.batch_size].tolist(), part.view) for place in share]
-        batches = self._nearest(part, keys, end, wanted)
+        batches = self._nearest(part, keys, end, wanted, ranks)
         names = list(self.network.stages)[:end]
         what = f"{names[0]} ... {names[-1]} of {len(part.samples):,} {part.split} samples"
         for place, batch in zip(share, progress(batches, len(share), what), strict=True):
@@ -103,11 +104,14 @@ class Outputs:
                 output: Any = self.run(batch, end).inputs
             yield Computed(place, output)
 
-    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key]) -> Iterator[Batch]:
-        """From what is kept, unrounded, of the most stages; else the samples themselves."""
+    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: Ranks) -> Iterator[Batch]:
+        """From what is kept, unrounded, of the most stages; else the samples themselves. The same on all ranks, which
+        may have to read the samples together."""
         for start in range(end - 1, 0, -1):
             kept = self.store.open(keys[start])
-            if kept is not None and kept.arrays[ARRAY].dtype == getattr(torch, kept.about["computed"]):
+            unrounded = kept is not None and kept.arrays[ARRAY].dtype == getattr(torch, kept.about["computed"])
+            if ranks.all(unrounded):
+                assert kept is not None
                 return self._activations(kept, part, start).batches(wanted)
         return iter(self.data.raw_loader(part.split, wanted))
 
@@ -151,9 +155,3 @@ class Computed:
     place: int
     """Of its first sample among all."""
     output: Tensor | Hidden
-
-
-class _Ranks:
-    def __init__(self, trainer: Trainer):
-        self.rank, self.world_size = trainer.global_rank, trainer.world_size
-        self.all = trainer.strategy.reduce_boolean_decision

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+T = TypeVar("T")
 
 _WORDS = "jpg jpeg jpe jfif png apng bmp gif webp tif tiff ppm pgm pbm pnm avif heic heif"
 SUFFIXES = frozenset(f".{word}" for word in _WORDS.split())
@@ -33,7 +35,17 @@ def load_image(file: str | Path) -> Image.Image:
     the upper 8 are kept. Raises ValueError saying what is wrong with the file.
     """
     with quiet_pillow():
-        return _decode(file, Path(file), as_rgb)
+        return load_in_thread(file)
+
+
+def load_in_thread(file: str | Path) -> Image.Image:
+    """`load_image`, where the caller quietens Pillow."""
+    return _decode(file, Path(file), as_rgb)
+
+
+def stored_size(file: Path) -> tuple[int, int]:
+    """Width and height as the header has them: EXIF may turn the image. Raises ValueError as `load_image` does."""
+    return _decode(file, file, lambda opened: opened.size)
 
 
 @contextmanager
@@ -53,7 +65,7 @@ def fault(content: bytes, file: Path) -> str | None:
     return None
 
 
-def _decode(source: Any, file: Path, finish: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(source) as opened:
             return finish(opened)

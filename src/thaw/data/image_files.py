@@ -1,22 +1,24 @@
 """Labelled image files: what sources of image files share. All files are checked before anything is trained on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked import Checked
-from thaw.data.image_file import fault, load_image, quiet_pillow
+from thaw.data.image_file import fault, load_in_thread, quiet_pillow, stored_size
 from thaw.data.images import ImageSource, default_workers
 from thaw.data.report import oddities
 from thaw.data.samples import Sample
 from thaw.data.splits import Indices
+
+T = TypeVar("T")
 
 ON_BAD = ("error", "leave_out")
 
@@ -84,8 +86,18 @@ class FileReader:
         self.files = files
 
     def __call__(self, index: int) -> Image.Image:
+        with quiet_pillow():
+            return self.in_thread(index)
+
+    def in_thread(self, index: int) -> Image.Image:
+        return self._named(load_in_thread, index)
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        return self._named(stored_size, index)
+
+    def _named(self, read: Callable[[Path], T], index: int) -> T:
         try:
-            return load_image(self.files[index])
+            return read(self.files[index])
         except ValueError as error:  # it was whole when the run began
             raise ValueError(f"{self.files[index]}: {error}") from error
 

@@ -1,7 +1,7 @@
 """Images read one at a time, and the dataset that makes batches of them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,26 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from thaw.caching.keys import digest
+from thaw.caching.ranks import together
+from thaw.caching.store import Store
 from thaw.data.batch import Batch
+from thaw.data.decoded import Decoded, Decoder, Read
 from thaw.data.sampler import Key
 from thaw.data.source import Source
-from thaw.data.transforms import AUGMENTATIONS, Transform, evaluation_transform, normalise, training_transform
+from thaw.data.splits import Indices
+from thaw.data.transforms import (
+    AUGMENTATIONS,
+    Transform,
+    evaluation_form,
+    evaluation_transform,
+    normalise,
+    training_form,
+    training_transform,
+)
 from thaw.seeds import seed_of
+
+DECODED = {"off": False, "false": False, "on": True, "true": True}
 
 
 class ImageSource(Source):
@@ -27,12 +42,13 @@ class ImageSource(Source):
 
     def __init__(
         self,
-        read: Callable[[int], Image.Image],
+        read: Read,
         labels: Sequence[str],
         splits: Sequence[str | None],
         *,
         augment: str,
         flip_probability: float,
+        decoded: str | bool,
         num_workers: int | None,
         **choices: Any,
     ):
@@ -40,12 +56,16 @@ class ImageSource(Source):
             raise ValueError(f"data.augment is {', '.join(AUGMENTATIONS)}, not '{augment}'")
         if not 0 <= flip_probability <= 1:
             raise ValueError(f"data.flip_probability is from 0 to 1, not {flip_probability}")
+        if (keep := DECODED.get(str(decoded).lower())) is None:
+            raise ValueError(f"data.decoded is off or on, not '{decoded}'")
         class_names = sorted(set(labels))
         number = {name: i for i, name in enumerate(class_names)}
         targets = np.array([number[label] for label in labels], dtype=np.int64)
         workers = default_workers() if num_workers is None else num_workers
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
         self.read, self.augment, self.flip_probability = read, augment, flip_probability
+        self.keeps_decoded = keep
+        self._decoded: dict[str, Decoded | None] = {}
 
     def image(self, index: int) -> Image.Image:
         return self.read(index)
@@ -58,12 +78,42 @@ class ImageSource(Source):
         if view is None:
             return super().recipe(view)
         chosen = {"augment": self.augment, "flip_probability": self.flip_probability, "seed": self.seed, "view": view}
-        return {**super().recipe(view), **chosen}
+        return {**super().recipe(view), **chosen, "decoded": self.keeps_decoded}
+
+    def contents(self, samples: Indices) -> list[str]:
+        """Of the whole images: views show what evaluation does not."""
+        images = map(self.read, samples.tolist())
+        return [digest(str(image.size), image.tobytes()) for image in images]
+
+    def use_store(self, store: Store | None) -> None:
+        if self.keeps_decoded and store is None:
+            raise ValueError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
+        super().use_store(store)
 
     def dataset(self) -> Dataset[Batch]:
+        return self._dataset(None)
+
+    def dataset_of(self, split: str) -> Dataset[Batch]:
+        if not self.keeps_decoded or self.store is None:
+            return self.dataset()
+        if split not in self._decoded:
+            self._decoded[split] = self._kept(split, self.store)
+        return self._dataset(self._decoded[split])
+
+    def _dataset(self, decoded: Decoded | None) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
-        training = training_transform(self.input_spec, self.augment, self.flip_probability)
-        return ImageDataset(self.read, self.targets, evaluation_transform(self.input_spec), training, self.seed)
+        evaluation = evaluation_transform(self.input_spec)
+        # Views are the same whether the image is kept or not.
+        training = training_transform(self.input_spec, self.augment, self.flip_probability, shrink=self.keeps_decoded)
+        return ImageDataset(self.read, decoded, self.targets, evaluation, training, self.seed)
+
+    def _kept(self, split: str, store: Store) -> Decoded | None:
+        form = training_form if split == "train" and self.augments else evaluation_form
+        samples = np.sort(self.parts[split])
+        what = f"{len(samples):,} {split} images"
+        decoder = Decoder(self.read, form(self.input_spec), samples, self.contents(samples), what, default_workers())
+        taken = sum(kept.num_bytes for kept in self._decoded.values() if kept is not None)
+        return decoder.kept(store, together(self.trainer), taken)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The last step, on the device: until here images are uint8."""
@@ -81,13 +131,15 @@ class ImageDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        read: Callable[[int], Image.Image],
+        read: Read,
+        decoded: Decoded | None,
         targets: NDArray[np.int64],
         evaluation: Transform,
         training: Transform,
         seed: int,
     ):
-        self.read, self.targets, self.seed = read, torch.from_numpy(targets), seed
+        self.read, self.decoded = read, decoded
+        self.targets, self.seed = torch.from_numpy(targets), seed
         self.evaluation, self.training = evaluation, training
 
     def __len__(self) -> int:
@@ -99,7 +151,7 @@ class ImageDataset(Dataset[Batch]):
         return Batch(torch.stack(images), self.targets[index], index)
 
     def _transformed(self, index: int, view: int | None) -> Tensor:
-        image = self.read(index)
+        image = self.decoded(index, view is None) if self.decoded is not None else self.read(index)
         if view is None:
             return self.evaluation(image)
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from torch's global generator

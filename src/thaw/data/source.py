@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from thaw.backbones.backbone import ImageSpec, InputSpec
 from thaw.caching.keys import digest_of_tensors
+from thaw.caching.store import Store
 from thaw.data.batch import Batch
 from thaw.data.report import counts_table, listed
 from thaw.data.sampler import EpochBatches, Key
@@ -78,6 +79,7 @@ class Source(LightningDataModule):
         self.input_spec: Any = None
         self.prefix: FrozenPrefix | None = None
         """Where batches may enter the network behind its frozen stages."""
+        self.store: Store | None = None
         self.left_out: list[str] = []
         self.notes: list[str] = []
 
@@ -238,9 +240,17 @@ class Source(LightningDataModule):
             raise ValueError(f"this backbone takes {spec.things}, and the data are {self.takes.things}: see --help")
         self.input_spec = spec
 
+    def use_store(self, store: Store | None) -> None:
+        """Told once: where what was computed is kept; None: nothing is. Raises ValueError where something must be."""
+        self.store = store
+
     @abstractmethod
     def dataset(self) -> Dataset[Batch]:
         """All samples; `dataset[key]` is the batch of the key's samples, a pure function of the key."""
+
+    def dataset_of(self, split: str) -> Dataset[Batch]:
+        """The same, made for loading samples of this split."""
+        return self.dataset()
 
     def train_dataloader(self) -> Iterable[Batch]:
         return self._loader("train")
@@ -255,7 +265,7 @@ class Source(LightningDataModule):
         """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch."""
         # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
-            self.dataset(),
+            self.dataset_of(split),
             sampler=keys,
             batch_size=None,
             collate_fn=_as_is,

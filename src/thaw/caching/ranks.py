@@ -1,0 +1,16 @@
+"""The processes of a trainer, as those that make a file of a store together."""
+
+from lightning import Trainer
+
+from thaw.caching.store import Alone, Together
+
+
+class Ranks:
+    def __init__(self, trainer: Trainer):
+        self.rank, self.world_size = trainer.global_rank, trainer.world_size
+        self.all = trainer.strategy.reduce_boolean_decision
+
+
+def together(trainer: Trainer | None) -> Together:
+    """None: there is no trainer, and one process."""
+    return Alone() if trainer is None else Ranks(trainer)
