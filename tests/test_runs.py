@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.photos import photos
+from thaw.caching.file import opened
 
 pytestmark = pytest.mark.run
 
@@ -87,6 +89,30 @@ def test_two_processes_train_with_the_default_progress_bar(tmp_path: Path) -> No
     short = ("data.labels_per_class=20", "freezing=full", "freezing.epochs=1", "logger=none", "run_folder=run")
     typed(tmp_path, "-m", "thaw.train", *short, "trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp")
     assert (tmp_path / "run/metrics.json").is_file()
+
+
+def test_two_processes_decode_as_one_does(tmp_path: Path, cache_folder: Path) -> None:
+    data = (
+        "data=image_folder",
+        f"data.root={photos(tmp_path, size=(90, 70))}",
+        "data.decoded=on",
+        "data.num_workers=1",
+    )
+    network = ("backbone=torchvision", "backbone.name=mobilenet_v3_small", "backbone.image_size_px=32")
+    short = ("backbone.weights=none", "freezing=full", "freezing.epochs=1", "logger=none", "trainer.accelerator=cpu")
+    found = []
+    for processes in (1, 2):
+        devices = (f"trainer.devices={processes}", "+trainer.strategy=ddp", f"run_folder=run{processes}")
+        typed(tmp_path, "-m", "thaw.train", *data, *network, *short, *devices)
+        files = sorted(cache_folder.glob("decoded-*.thaw"))
+        assert len(files) == 3
+        found.append({file.name: opened(file).arrays for file in files})
+        for file in files:
+            file.unlink()
+    one, two = found
+    assert one.keys() == two.keys()
+    for name, arrays in one.items():
+        assert all(torch.equal(array, two[name][kind]) for kind, array in arrays.items())
 
 
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)

@@ -1,5 +1,9 @@
 """Images that were decoded once and are kept in the form in which transforms begin, in one file a split.
 
+Evaluation is bit for bit what it is without. So are views of training samples whose shorter side is at most twice what
+evaluation resizes to: they are kept as they are. Larger ones are shrunk before random crops are taken, whether or not
+they could be kept; in evaluation they are read as ever.
+
 N images; the pixels of each are (height, width, channels), one image after the other.
 """
 
@@ -50,7 +54,7 @@ class ReadsFiles(Protocol):
 class Decoded:
     """Images by their number: those of `samples` from the file at `path`, the others, and where it is gone, by `read`.
 
-    Evaluation is given only what is marked as whole: what gives the same as the image itself. The rest is for views.
+    Evaluation is given only what is marked as whole: what comes to the same as the image itself. The rest is for views.
     """
 
     def __init__(self, read: Read, form: Form, samples: Indices, path: Path):

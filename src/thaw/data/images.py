@@ -37,7 +37,7 @@ class ImageSource(Source):
     """Images that `read` gives by number, RGB; the transforms come from the backbone's input spec.
 
     `read` goes to the loader processes. `labels`: the class of each image, by name. `splits`: train, val or test where
-    the data says so, else None.
+    the data says so, else None. `decoded`: off or on, whether images are decoded once and kept (see decoded.py).
     """
 
     def __init__(
