@@ -108,6 +108,7 @@ def thaw(choices: argparse.Namespace) -> Outcome:
     network = build.network(cfg, backbone, data.num_classes)
     plan = build.plan(cfg, network)
     classifier = build.classifier(cfg, data, network, plan)
+    data.prefix = build.frozen_prefix(cfg, data, classifier)
     run.begin(cfg, data)
     trainer = build.trainer(cfg, plan, run)
     fit(clock, trainer, classifier, data)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+import torch
 from rich.table import Table
+from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -18,8 +20,8 @@ from thaw.data.splits import SPLITS
 
 
 def single_label_metrics(num_classes: int) -> MetricCollection:
-    """`update` takes preds, class probabilities (B, C); target, class indices (B,); value, the mean loss of the batch;
-    weight, B. Macro: mean over classes, each weighing the same."""
+    """`update` takes preds, class probabilities (N, C); target, class indices (N,); value, mean losses of batches;
+    weight, the sizes of these. Macro: mean over classes, each weighing the same."""
     return MetricCollection(
         {
             "loss": MeanMetric(),
@@ -36,6 +38,44 @@ def single_label_metrics(num_classes: int) -> MetricCollection:
 def single_label_confusion(num_classes: int) -> MulticlassConfusionMatrix:
     """`update` takes class probabilities (B, C) and class indices (B,); gives counts (C, C), true by predicted."""
     return MulticlassConfusionMatrix(num_classes, validate_args=False)
+
+
+class EpochMetrics(nn.Module):
+    """Metrics of one epoch. Batches wait until there is something to count: an update takes as long for few samples."""
+
+    MOST_WAITING = 2**20
+    """Probabilities, over all samples and classes."""
+
+    def __init__(self, metrics: MetricCollection):
+        super().__init__()
+        self.metrics = metrics
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def update(self, probabilities: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Of one batch: class probabilities (B, C), class indices (B,), the mean loss."""
+        self._waiting.append((probabilities, target, loss))
+        if len(self._waiting) * probabilities.numel() >= self.MOST_WAITING:
+            self._count()
+
+    def compute(self) -> dict[str, Tensor]:
+        """By name, and starts anew."""
+        self._count()
+        values = self.metrics.compute()
+        self.metrics.reset()
+        return values
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        probabilities, targets, losses = zip(*self._waiting, strict=True)
+        # Each metric takes of these what it knows.
+        self.metrics.update(
+            preds=torch.cat(probabilities),
+            target=torch.cat(targets),
+            value=torch.stack(losses),
+            weight=torch.tensor([len(target) for target in targets], device=losses[0].device),
+        )
+        self._waiting.clear()
 
 
 def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -1,19 +1,42 @@
-"""Checkpoints that may be moved together with their run folder."""
+"""Checkpoints of a run: the best ones, and the last."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+LAST = "last.ckpt"
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, but its state names files and not absolute paths.
+    """Lightning's ModelCheckpoint, and `last.ckpt` after every epoch: its `save_last` writes after better ones only.
 
-    Lightning forgets the best score when a run resumes in another place, and goes on with a path that is not there.
+    Its state names files and not absolute paths: Lightning forgets the best score when a run resumes in another place,
+    and goes on with a path that is not there.
     """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        """Where the epoch was the best so far, both are one file under two names: it is written once."""
+        last = Path(str(self.dirpath)) / LAST
+        unfinished = last.with_suffix(".partial")
+        if trainer.is_global_zero:
+            unfinished.unlink(missing_ok=True)  # what is written into a second name is written into the first
+        if self._last_global_step_saved != trainer.global_step:
+            trainer.save_checkpoint(unfinished)
+        elif trainer.is_global_zero:
+            _second_name(Path(self._last_checkpoint_saved), unfinished)
+        if trainer.is_global_zero:
+            os.replace(unfinished, last)
 
     def state_dict(self) -> dict[str, Any]:
         return {**self._with_paths(super().state_dict(), lambda path: Path(path).name), "dirpath": None}
@@ -30,3 +53,10 @@ class RunCheckpoint(ModelCheckpoint):
         changed = {name: change(state[name]) if state[name] else "" for name in PATHS}
         best = {change(path): score for path, score in state["best_k_models"].items()}
         return {**state, **changed, "best_k_models": best}
+
+
+def _second_name(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # not on every file system
+        shutil.copyfile(file, name)

@@ -20,6 +20,8 @@ CODE = ("backbones", "caching", "data", "indexing.py", "network.py")
 """Of thaw: what stands between a sample and the output of a stage."""
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that are hooks, modules and tensors, or the mode."""
+OF_LOADING = {"name_or_path", "kernel_config", "_use_kernels", "_weight_conversions", "_is_hf_initialized"}
+"""What Hugging Face notes of how a network was made; not what it computes."""
 
 
 def digest(*parts: str | bytes | memoryview) -> str:
@@ -82,7 +84,7 @@ def _described(module: nn.Module) -> Iterator[str]:
         return
     yield f"{type(module).__module__}.{type(module).__qualname__}"
     for name, value in sorted(vars(module).items()):
-        if name not in OF_EVERY_MODULE:
+        if name not in OF_EVERY_MODULE and name not in OF_LOADING:
             yield f"{name}={_plain(value)}"
 
 

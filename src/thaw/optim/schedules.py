@@ -5,6 +5,11 @@
 
 from collections.abc import Callable
 from math import cos, pi
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from thaw.freezing.phase import Plan
 
@@ -16,6 +21,22 @@ def lr_factor(step: int, plan: Plan, schedule: Schedule, steps_per_epoch: int) -
     epoch = step // steps_per_epoch
     phase = plan.at(epoch)
     return phase.lr_scale * schedule(step - plan.start(epoch) * steps_per_epoch, phase.epochs * steps_per_epoch)
+
+
+class PhaseSchedule(LRScheduler):
+    """Every base rate times the `factor` of the step. As torch's LambdaLR, which asks once for each parameter group."""
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]):
+        self.factor = factor
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        factor = self.factor(self.last_epoch)
+        return [base * factor for base in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Checkpoints hold plain values."""
+        return {name: value for name, value in super().state_dict().items() if name != "factor"}
 
 
 def constant(step: int, steps: int) -> float:

@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from tests.conftest import TINY
+from thaw.cache import cache
+from thaw.caching.store import entries
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def filled(config: Config, cache_folder: Path, tmp_path: Path) -> Path:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    (cache_folder / "frozen-0.unfinished").write_bytes(b"left by a process that was killed")
+    (cache_folder / "frozen-1.thaw").write_bytes(b"not what it was")
+    return cache_folder
+
+
+def test_lists_what_is_kept(filled: Path, tmp_path: Path) -> None:
+    table = cache(None)
+    assert str(filled) in table
+    assert table.count("output of layer2") == 3
+    for said in ("200 train", "270 val", "270 test", f"{tmp_path}/run", "unfinished", "damaged", "5 files"):
+        assert said in table.replace("\n", "")
+    assert len(entries(filled)) == 5
+
+
+def test_makes_room(filled: Path) -> None:
+    sizes = [entry.num_bytes for entry in entries(filled)]
+    assert "deleted 1 files" in cache(sum(sizes[1:]) / 1e9)
+    assert [entry.num_bytes for entry in entries(filled)] == sizes[1:]
+    assert "deleted 4 files" in cache(0)
+    assert entries(filled) == []
+
+
+def test_nothing_is_kept_yet() -> None:
+    assert "0 files" in cache(None)
+
+
+@pytest.mark.parametrize("budget", [-1, "all"])
+def test_a_budget_that_cannot_be(budget: float) -> None:
+    with pytest.raises(ValueError, match=f"budget_gb={budget} is no number of gigabytes from 0 on: type budget_gb=2"):
+        cache(budget)
