@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 FOLDER_VARIABLE = "THAW_CACHE"
 DEFAULT_FOLDER = "~/.cache/thaw"
 SUFFIX, UNFINISHED = ".thaw", ".unfinished"
-MEMORY = ".json"
-"""Of files that say which image files were checked."""
+CHECKED = "checked-*.json"
+"""Files that say which images were found whole. `*`: a digest of the folder that the images are in."""
 
 
 def cache_folder() -> Path:
@@ -183,7 +183,7 @@ class Entry:
 def entries(folder: Path) -> list[Entry]:
     """Those used least recently come first."""
     found = []
-    for path in (path for suffix in (SUFFIX, MEMORY, UNFINISHED) for path in folder.glob(f"*{suffix}")):
+    for path in (path for names in (f"*{SUFFIX}", f"*{UNFINISHED}", CHECKED) for path in folder.glob(names)):
         with suppress(FileNotFoundError):  # deleted meanwhile
             status = path.stat()
             found.append(Entry(path, status.st_size, status.st_mtime, _about(path)))
@@ -217,7 +217,7 @@ def _in_the_making(unfinished: Path) -> bool:
 
 
 def _about(path: Path) -> Mapping[str, Any]:
-    if path.suffix == MEMORY:
+    if path.match(CHECKED):
         return {"what": "images that were found whole"}
     try:
         return about(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import PIL
 
 from thaw.caching.keys import digest
-from thaw.caching.store import MEMORY, UNFINISHED, cache_folder
+from thaw.caching.store import CHECKED, UNFINISHED, cache_folder
 from thaw.data import image_file
 
 TOO_NEW = 2.0
@@ -20,7 +20,7 @@ class Checked:
     """Files below `root`, from the cache folder and back into it. What is damaged or unreadable there is forgotten."""
 
     def __init__(self, root: Path):
-        self.file = cache_folder() / f"checked-{digest(os.fsencode(os.path.abspath(root)))}{MEMORY}"
+        self.file = cache_folder() / CHECKED.replace("*", digest(os.fsencode(os.path.abspath(root))))
         self.known = self._read()
         self.new: dict[str, str] = {}
 

@@ -103,6 +103,8 @@ class Decoder:
     """Digests of what each of the samples is."""
     what: str
     """They are, for people."""
+    run: str
+    """Who decodes them, for people."""
     num_threads: int
 
     def kept(self, store: Store, together: Together, taken_bytes: int) -> Decoded | None:
@@ -134,7 +136,8 @@ class Decoder:
                 WHOLE: Layout(torch.uint8, (len(self.samples),)),
             }
             fill = partial(self._fill, threads, starts, together)
-            return store.get(key, {"what": "decoded images", "samples": self.what}, layouts, fill, together) is not None
+            about = {"what": "decoded images", "samples": self.what, "run": self.run}
+            return store.get(key, about, layouts, fill, together) is not None
 
     def _starts(self, threads: ThreadPoolExecutor) -> NDArray[np.int64]:
         """(N + 1,): where the pixels of each image will begin; turning an image does not change their number."""

@@ -111,7 +111,9 @@ class ImageSource(Source):
         form = training_form if split == "train" and self.augments else evaluation_form
         samples = np.sort(self.parts[split])
         what = f"{len(samples):,} {split} images"
-        decoder = Decoder(self.read, form(self.input_spec), samples, self.contents(samples), what, default_workers())
+        run = "" if self.trainer is None else str(self.trainer.default_root_dir)
+        contents = self.contents(samples)
+        decoder = Decoder(self.read, form(self.input_spec), samples, contents, what, run, default_workers())
         taken = sum(kept.num_bytes for kept in self._decoded.values() if kept is not None)
         return decoder.kept(store, together(self.trainer), taken)
 
