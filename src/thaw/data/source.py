@@ -261,11 +261,19 @@ class Source(LightningDataModule):
     def test_dataloader(self) -> Iterable[Batch]:
         return self._loader("test")
 
-    def raw_loader(self, split: str, keys: Iterable[Key], persistent: bool = False) -> DataLoader[Any]:
-        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch."""
+    def raw_loader(
+        self,
+        split: str,
+        keys: Iterable[Key],
+        persistent: bool = False,
+        then: Callable[[Batch], Batch] | None = None,
+    ) -> DataLoader[Any]:
+        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch. `then`: what
+        they do with a batch before they hand it over."""
+        dataset = self.dataset_of(split)
         # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
-            self.dataset_of(split),
+            dataset if then is None else AndThen(dataset, then),
             sampler=keys,
             batch_size=None,
             collate_fn=_as_is,
@@ -327,6 +335,14 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         yield from self._batches(self)
+
+
+class AndThen(Dataset[Batch]):
+    def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
+        self.dataset, self.then = dataset, then
+
+    def __getitem__(self, key: Key) -> Batch:
+        return self.then(self.dataset[key])
 
 
 def _as_is(batch: Any) -> Any:
