@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,32 @@ PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, and `last.ckpt` after every epoch: its `save_last` writes after better ones only.
+    """Lightning's ModelCheckpoint, and `last.ckpt` of the last epoch: its `save_last` writes after better ones only.
+
+    `last_every_seconds`: last.ckpt is written no more often, but always where training ends. With features at hand an
+    epoch may take less time than a checkpoint.
 
     Its state names files and not absolute paths: Lightning forgets the best score when a run resumes in another place,
     and goes on with a path that is not there.
     """
 
+    def __init__(self, last_every_seconds: float, **choices: Any):
+        super().__init__(**choices)
+        self.last_every_seconds, self._last_saved_at = last_every_seconds, -inf
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not trainer.fast_dev_run and self._is_time(trainer):  # type: ignore[attr-defined]
             self._save_last(trainer)
+            self._last_saved_at = time.monotonic()
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        is_best = self._last_global_step_saved == trainer.global_step
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        ends = ends or 0 <= trainer.max_steps <= trainer.global_step
+        passed = time.monotonic() - self._last_saved_at
+        # Clocks differ from rank to rank, and all of them write together.
+        return is_best or ends or trainer.strategy.broadcast(passed >= self.last_every_seconds)
 
     def _save_last(self, trainer: Trainer) -> None:
         """Where the epoch was the best so far, both are one file under two names: it is written once."""

@@ -103,7 +103,7 @@ class Outputs:
         what = f"{names[0]} ... {names[-1]} of {len(part.samples):,} {part.split} samples"
         for place, batch in zip(share, progress(batches, len(share), what), strict=True):
             with torch.inference_mode():
-                output: Any = self.run(batch, end).inputs
+                output: Any = (batch if batch.start == end else self.run(batch, end)).inputs
             yield Computed(place, output)
 
     def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: Ranks) -> Iterator[Batch]:
@@ -115,10 +115,15 @@ class Outputs:
             if ranks.all(unrounded):
                 assert kept is not None
                 return self._activations(kept, part, start).batches(wanted)
-        # Cores do more with samples of their own than with shares of a kernel: 500 images took two of them 0.6 s instead
-        # of 0.8. Where processes do not fork, the network would have to be sent to each.
-        on_cores = self._trainer.strategy.root_device.type == "cpu" and get_start_method() == "fork"
-        return iter(self.data.raw_loader(part.split, wanted, then=partial(self.run, end=end) if on_cores else None))
+        then = partial(self.run, end=end) if self._in_processes else None
+        return iter(self.data.raw_loader(part.split, wanted, then=then))
+
+    @property
+    def _in_processes(self) -> bool:
+        """Whether loader processes run the stages, too. Cores do more with samples of their own than with shares of a
+        kernel: two of them took 0.6 s for 500 images, not 0.8. Without fork each would have to be sent the network."""
+        on_cpu = self._trainer.strategy.root_device.type == "cpu"
+        return on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
     def _activations(self, kept: Kept, part: Part, start: int) -> Activations:
         lengths = self.data.lengths if kept.about["tokens"] else None

@@ -268,8 +268,8 @@ class Source(LightningDataModule):
         persistent: bool = False,
         then: Callable[[Batch], Batch] | None = None,
     ) -> DataLoader[Any]:
-        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch. `then`: what
-        they do with a batch before they hand it over."""
+        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch. `then`:
+        what they do with a batch before they hand it over."""
         dataset = self.dataset_of(split)
         # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
         return DataLoader(
