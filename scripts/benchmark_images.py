@@ -97,8 +97,10 @@ def thaw(choices: argparse.Namespace) -> Outcome:
     from thaw import build
     from thaw.command import CONF
     from thaw.run_folder import load_best, open_run
+    from thaw.train import spare_libraries
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)
+    spare_libraries()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg, run = open_run(compose("train", overrides(choices)))
     seed_everything(cfg.seed, verbose=False)
