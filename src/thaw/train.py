@@ -1,5 +1,6 @@
 """Fine-tune a network: `python -m thaw.train data=... backbone=... freezing=...` (`--help` lists the choices)."""
 
+import atexit
 import gc
 import logging
 from functools import cache
@@ -60,6 +61,7 @@ def spare_libraries() -> None:
     """Garbage collection would go through all that was imported, 550,000 objects, again and again: 0.3 s each time, as
     long as ten epochs on features. Once a process, so that what an earlier trial left is still found."""
     gc.freeze()
+    atexit.register(gc.unfreeze)  # at the end libraries look for what was not freed, and complain
 
 
 if __name__ == "__main__":
