@@ -115,6 +115,18 @@ def test_two_processes_decode_as_one_does(tmp_path: Path, cache_folder: Path) ->
         assert all(torch.equal(array, two[name][kind]) for kind, array in arrays.items())
 
 
+def test_two_processes_compute_what_is_frozen_together(tmp_path: Path) -> None:
+    same = ("data.labels_per_class=20", "freezing=gradual", "freezing.epochs_per_stage=1", "logger=none")
+    two = ("trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp")
+    typed(tmp_path, "-m", "thaw.train", *same, *two, "run_folder=with")
+    kept = sorted((tmp_path / "cache").glob("*.thaw"))
+    assert len(kept) == 2 * 5  # of train and val, behind each stage
+    typed(tmp_path, "-m", "thaw.train", *same, *two, "caching=off", "run_folder=without")
+    assert (tmp_path / "with/metrics.csv").read_text() == (tmp_path / "without/metrics.csv").read_text()
+    typed(tmp_path, "-m", "thaw.train", *same, "trainer.accelerator=cpu", "run_folder=alone")
+    assert {file.name for file in kept} <= {file.name for file in (tmp_path / "cache").glob("*.thaw")}
+
+
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_say_what_they_take(script: Path, tmp_path: Path) -> None:
     if "argparse" in script.read_text():

@@ -2,21 +2,25 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from tests.conftest import TINY, network_for
 from tests.photos import photos
 from thaw import build
+from thaw.backbones.weights import read_checkpoint
 from thaw.confusion import read_confusion
 from thaw.data.images import default_workers
 from thaw.evaluate import evaluate
+from thaw.run_checkpoint import RunCheckpoint
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -202,6 +206,42 @@ def test_a_new_run_starts_from_the_weights_of_another(
     assert all(torch.equal(first[name], second[name]) for name in backbone)
     assert not torch.equal(first["head.1.weight"], second["head.1.weight"])
     assert "tensors matched, 0 missing, 0 surplus" in caplog.text
+
+
+def test_last_is_a_second_name_of_the_best_where_it_is_the_same(config: Config, tmp_path: Path) -> None:
+    train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
+    best, last = sorted((tmp_path / "run/checkpoints").iterdir())
+    assert os.path.samefile(best, last)
+    train(
+        config(
+            *TINY,
+            "freezing=head_only",
+            "freezing.epochs=1",
+            "+callbacks.checkpoint.save_weights_only=true",
+            f"run_folder={tmp_path}/weights_only",
+        )
+    )
+    best, last = sorted((tmp_path / "weights_only/checkpoints").iterdir())
+    assert "optimizer_states" not in read_checkpoint(best)
+    assert "optimizer_states" in read_checkpoint(last)
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0, [0, 1, 2, 3]), (1000, [0, 3])])
+def test_last_is_not_written_at_every_epoch_but_at_the_end(
+    seconds: float, written: list[int], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = []
+    save = RunCheckpoint._save_last
+
+    def noted(self: RunCheckpoint, trainer: Trainer, same: Path | None) -> None:
+        epochs.append(trainer.current_epoch)
+        save(self, trainer, same)
+
+    monkeypatch.setattr(RunCheckpoint, "_save_last", noted)
+    never_better = ("monitor.metric=plan/phase", "monitor.mode=max")
+    seldom = f"callbacks.checkpoint.last_every_seconds={seconds}"
+    train(config(*TINY, "freezing=full", "freezing.epochs=4", *never_better, seldom))
+    assert epochs == written
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(config: Config, tmp_path: Path) -> None:

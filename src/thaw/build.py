@@ -15,12 +15,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torchvision.transforms.v2 import CutMix
+from torchvision.transforms.v2 import MixUp
 
 from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.caching.prefix import FrozenPrefix
-from thaw.caching.store import Store, cache_folder
+from thaw.caching.store import Store
 from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
@@ -32,6 +32,7 @@ from thaw.task import SingleLabel
 
 NOT_OF_THE_TRAINER = {
     "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
+    "overfit_batches": "type debug=overfit",
     "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
     "logger": "type logger=...",
     "default_root_dir": "type run_folder=...",
@@ -48,7 +49,7 @@ def data(cfg: DictConfig) -> Source:
 def unsplit_data(cfg: DictConfig) -> Source:
     source: Source = make(cfg.data)
     if "caching" in cfg:  # not so in commands that compute nothing
-        source.use_store(Store(cache_folder(), cfg.caching.budget_gb * 1e9) if cfg.caching else None)
+        source.use_store(Store.of_machine(cfg.caching.budget_gb) if cfg.caching else None)
     return source
 
 
@@ -110,14 +111,17 @@ def frozen_prefix(cfg: DictConfig, data: Source, classifier: Classifier) -> Froz
     """What lets epochs begin behind the frozen stages; None where caching=off."""
     if not cfg.caching:
         return None
-    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks(cfg, classifier.plan))
-    return make(cfg.caching)(
+    assert data.store is not None
+    return FrozenPrefix(
         classifier.network,
         classifier.plan,
         data,
-        cache_folder(),
-        averages=averages,
-        mixes_pixels=isinstance(classifier.mixing, CutMix),
+        data.store,
+        cfg.caching.views,
+        cfg.caching.dtype,
+        cfg.caching.batch_size,
+        averages=any(isinstance(callback, WeightAveraging) for callback in callbacks(cfg, classifier.plan)),
+        mixes_pixels=not (classifier.mixing is None or isinstance(classifier.mixing, MixUp)),
     )
 
 
@@ -161,7 +165,13 @@ def evaluation_trainer(cfg: DictConfig) -> Trainer:
     """As the run's, to the same precision; it writes nothing."""
     _quieten()
     progress_bar = [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
-    return make(cfg.trainer, callbacks=progress_bar, logger=False, enable_checkpointing=False)
+    return make(
+        cfg.trainer,
+        callbacks=progress_bar,
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=cfg.run_folder,
+    )
 
 
 def mixing(cfg: DictConfig, data: Source) -> Callable[..., Any] | None:

@@ -53,7 +53,8 @@ class EpochMetrics(nn.Module):
 
     def update(self, probabilities: Tensor, target: Tensor, loss: Tensor) -> None:
         """Of one batch: class probabilities (B, C), class indices (B,), the mean loss."""
-        self._waiting.append((probabilities, target, loss))
+        # A copy: what loader processes share is an open file each.
+        self._waiting.append((probabilities, target.clone(), loss))
         if len(self._waiting) * probabilities.numel() >= self.MOST_WAITING:
             self._count()
 

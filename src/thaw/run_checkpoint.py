@@ -30,29 +30,30 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_every_seconds, self._last_saved_at = last_every_seconds, -inf
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        before = self._last_checkpoint_saved
         super().on_train_epoch_end(trainer, pl_module)
-        if not trainer.fast_dev_run and self._is_time(trainer):  # type: ignore[attr-defined]
-            self._save_last(trainer)
+        same = self._last_checkpoint_saved != before and not self.save_weights_only
+        if not trainer.fast_dev_run and (same or self._is_time(trainer)):  # type: ignore[attr-defined]
+            self._save_last(trainer, Path(self._last_checkpoint_saved) if same else None)
             self._last_saved_at = time.monotonic()
 
     def _is_time(self, trainer: Trainer) -> bool:
-        is_best = self._last_global_step_saved == trainer.global_step
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         ends = ends or 0 <= trainer.max_steps <= trainer.global_step
         passed = time.monotonic() - self._last_saved_at
         # Clocks differ from rank to rank, and all of them write together.
-        return is_best or ends or trainer.strategy.broadcast(passed >= self.last_every_seconds)
+        return ends or trainer.strategy.broadcast(passed >= self.last_every_seconds)
 
-    def _save_last(self, trainer: Trainer) -> None:
-        """Where the epoch was the best so far, both are one file under two names: it is written once."""
+    def _save_last(self, trainer: Trainer, same: Path | None) -> None:
+        """`same`: what was just written for the epoch, where it is the best so far. It gets a second name."""
         last = Path(str(self.dirpath)) / LAST
         unfinished = last.with_suffix(".partial")
         if trainer.is_global_zero:
             unfinished.unlink(missing_ok=True)  # what is written into a second name is written into the first
-        if self._last_global_step_saved != trainer.global_step:
+        if same is None:
             trainer.save_checkpoint(unfinished)
         elif trainer.is_global_zero:
-            _second_name(Path(self._last_checkpoint_saved), unfinished)
+            _second_name(same, unfinished)
         if trainer.is_global_zero:
             os.replace(unfinished, last)
 

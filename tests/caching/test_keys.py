@@ -1,9 +1,12 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,16 @@ from torch.nn.functional import gelu, relu
 from tests.language import pretrained
 from tests.tiny import backbone
 from thaw.caching.keys import digest, digest_of_tensors, digest_of_values, environment, stage_digest
+
+
+class Kind(Enum):
+    A = 1
+    B = 2
+
+
+@dataclass
+class Choices:
+    scale: int
 
 
 class Attention(nn.Module):
@@ -24,6 +37,7 @@ class Attention(nn.Module):
         self.num_heads, self.scales = 2, {"query": [1.0, 2.0]}
         self.activation: Callable[..., Tensor] = relu
         self.table = (torch.arange(3),)
+        self.kind, self.choices, self.array = Kind.A, Choices(1), np.arange(3)
 
 
 def made() -> Attention:
@@ -48,6 +62,9 @@ def test_equal_stages_have_equal_digests() -> None:
         lambda stage: setattr(stage.norm, "eps", 1e-3),
         lambda stage: stage.add_module("more", nn.Identity()),
         lambda stage: stage.to(torch.float64),
+        lambda stage: setattr(stage, "kind", Kind.B),
+        lambda stage: setattr(stage, "choices", Choices(2)),
+        lambda stage: setattr(stage, "array", np.arange(4)),
         lambda stage: stage.register_buffer("unsaved", torch.ones(1), persistent=False),
     ],
 )
@@ -94,3 +111,15 @@ def test_parts_do_not_run_into_each_other() -> None:
     assert digest_of_values({"a": 1, "b": 2}) == digest_of_values({"b": 2, "a": 1})
     assert digest_of_tensors(torch.zeros(2, 3)) != digest_of_tensors(torch.zeros(3, 2))
     assert digest_of_tensors({"a": torch.ones(1)}) != digest_of_tensors({"b": torch.ones(1)})
+
+
+def test_the_code_of_a_class_without_a_file_counts() -> None:
+    found = []
+    for factor in (2, 3):
+        names: dict[str, type] = {}
+        program = (
+            f"from torch import nn\nclass Made(nn.Module):\n    def forward(self, x):\n        return x * {factor}"
+        )
+        exec(program, {"__name__": "nowhere"}, names)
+        found.append(stage_digest(names["Made"]()))
+    assert found[0] != found[1]

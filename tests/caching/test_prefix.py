@@ -3,6 +3,7 @@
 import csv
 import errno
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -297,3 +298,46 @@ def test_a_few_batches_are_not_worth_it(config: Config, cache_folder: Path) -> N
 def test_choices_that_cannot_be(choice: str, message: str, config: Config) -> None:
     with pytest.raises(ValueError, match=message):
         train(config(*TINY, f"caching.{choice}"))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_other_precisions(precision: str, config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    same = [*TINY, *PLANS["gradual"], *NONE_STOPS, f"trainer.precision={precision}"]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    tolerance = 1e-9 if precision == "64-true" else 0.05
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=tolerance)
+    assert len(entries(cache_folder)) == 6
+
+
+def test_loader_processes_compute_the_same_and_end_with_training(
+    config: Config, tmp_path: Path, cache_folder: Path
+) -> None:
+    same = [*choices("photographs", tmp_path), *PLANS["probe_then_full"], *NONE_STOPS, "caching.views=2"]
+    train(config(*same, f"run_folder={tmp_path}/alone"))
+    prune(cache_folder, 0)
+    train(config(*same, "data.num_workers=2", f"run_folder={tmp_path}/processes"))
+    assert logged(tmp_path / "processes") == pytest.approx(logged(tmp_path / "alone"), abs=1e-5)
+    assert not multiprocessing.active_children()
+
+
+def test_views_are_made_anew_where_samples_have_other_numbers(
+    config: Config, tmp_path: Path, forwards: Forwards
+) -> None:
+    root = photos(tmp_path)
+    for split in ("test", "train", "val"):
+        for colour in ("blue", "green", "red"):
+            (root / split / colour).mkdir(parents=True)
+    for number, file in enumerate(sorted(root.glob("*/*.png"))):
+        split = ("train", "train", "val", "test")[number % 4]
+        file.rename(root / split / file.parent.name / file.name)
+    (root / "labels.csv").unlink()
+    for folder in ("blue", "green", "red"):
+        (root / folder).rmdir()
+    same = [*choices("photographs", tmp_path), "freezing=head_only", "freezing.epochs=1", "caching.batch_size=100"]
+    train(config(*same, "caching.views=2", f"run_folder={tmp_path}/first"))
+    assert forwards.count == 3
+    first = next((root / "test").rglob("*.png"))
+    first.unlink()  # every training sample has another number now, and so another view
+    train(config(*same, "caching.views=2", f"run_folder={tmp_path}/second"))
+    assert forwards.count == 3 + 2  # not those of val, which are seen as they are

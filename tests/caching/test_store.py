@@ -186,6 +186,34 @@ class Rank:
 def test_a_failure_on_another_rank_is_one_on_all(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     # Asked: is it there, locked, held, there now, begun; then the other one cannot write its share.
     with caplog.at_level(logging.WARNING):
-        assert store.get(KEY, {}, LAYOUT, fill, Rank(0, [True] * 5 + [False])) is None
+        assert store.get(KEY, {}, LAYOUT, fill, Rank(0, [True] * 5 + [False, True])) is None
     assert "another process of this run" in caplog.text
     assert entries(store.folder) == []
+
+
+def test_what_is_no_fault_of_the_disk_ends_the_run_on_all_ranks(store: Store) -> None:
+    def broken(write: Writer) -> None:
+        raise ValueError("numbers too large")
+
+    with pytest.raises(ValueError, match="numbers too large"):
+        store.get(KEY, {}, LAYOUT, broken, Rank(0, [True] * 6 + [False]))
+    with pytest.raises(RuntimeError, match="another process of this run"):
+        store.get(KEY, {}, LAYOUT, fill, Rank(0, [True] * 5 + [False, False]))
+
+
+def test_a_file_that_goes_while_it_is_opened_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(store)
+    from_file = torch.from_file
+
+    def gone(name: str, *args: object, **keywords: object) -> torch.Tensor:
+        os.unlink(name)
+        return from_file(name, *args, **keywords)  # type: ignore[arg-type, call-overload]
+
+    monkeypatch.setattr(torch, "from_file", gone)
+    assert store.open(KEY) is None
+
+
+@pytest.mark.parametrize("budget", ["all", None, -1])
+def test_a_budget_that_cannot_be(budget: float) -> None:
+    with pytest.raises(ValueError, match=f"caching.budget_gb is a number of gigabytes from 0 on, not {budget}"):
+        Store.of_machine(budget)

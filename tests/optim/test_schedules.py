@@ -3,9 +3,10 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from thaw.freezing.phase import Phase, Plan
-from thaw.optim.schedules import Schedule, constant, lr_factor, one_cycle, warmup_cosine
+from thaw.optim.schedules import PhaseSchedule, Schedule, constant, lr_factor, one_cycle, warmup_cosine
 
 COSINE = partial(warmup_cosine, warmup_fraction=0.2, final_factor=0.0)
 ONE_CYCLE = partial(one_cycle, warmup_fraction=0.3, start_factor=0.04, final_factor=4e-6)
@@ -57,3 +58,25 @@ def test_phases_of_a_few_steps_work(schedule: Schedule, steps: int) -> None:
 def test_a_warmup_longer_than_the_phase_is_refused() -> None:
     with pytest.raises(ValueError, match=r"from 0 to below 1, not 1.5"):
         warmup_cosine(0, 10, 1.5, 0.0)
+
+
+def test_the_scheduler_sets_the_rates_that_torchs_lambda_lr_sets() -> None:
+    rates = []
+    for kind in (PhaseSchedule, LambdaLR):
+        groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.1, 0.01)]
+        optimizer = torch.optim.SGD(groups)
+        scheduler = kind(optimizer, lambda step: 1 / (step + 1))
+        seen = [[group["lr"] for group in optimizer.param_groups]]
+        for _ in range(3):
+            optimizer.step()
+            scheduler.step()
+            seen.append([group["lr"] for group in optimizer.param_groups])
+        rates.append(seen)
+    assert rates[0] == rates[1]
+
+
+def test_the_state_of_the_scheduler_is_plain() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    state = PhaseSchedule(optimizer, lambda step: 1.0).state_dict()
+    assert "factor" not in state
+    assert all(isinstance(value, (int, float, bool, list, type(None))) for value in state.values())

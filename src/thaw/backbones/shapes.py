@@ -15,16 +15,17 @@ def outputs(stages: Mapping[str, nn.Module], spec: InputSpec) -> Iterator[tuple[
 
     Puts the stages into evaluation mode.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        x = _example(spec)
+    parameter = next((one for stage in stages.values() for one in stage.parameters()), torch.empty(0))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), parameter.device:
+        x = _example(spec, parameter.dtype)
         yield "input", x
         for name, stage in stages.items():
             x = stage.eval()(x)
             yield name, x
 
 
-def _example(spec: InputSpec) -> Any:
+def _example(spec: InputSpec, dtype: torch.dtype) -> Any:
     if isinstance(spec, ImageSpec):
-        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px)
+        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px, dtype=dtype)
     ids = torch.full((2, 8), spec.pad_id)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -22,7 +22,10 @@ BLOCK = 2**24
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int32, torch.int64)
+    for dtype in (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.uint8, torch.int32, torch.int64),
+    )
 }
 
 
@@ -126,7 +129,10 @@ def opened(path: Path, check: bool = True) -> Kept:
         header, length = _header(file)
     arrays = {name: Layout(DTYPES[one["dtype"]], tuple(one["shape"])) for name, one in header["arrays"].items()}
     places, num_bytes = _places(length, arrays)
-    content = torch.from_file(str(path), shared=False, size=num_bytes, dtype=torch.uint8)
+    try:
+        content = torch.from_file(str(path), shared=False, size=num_bytes, dtype=torch.uint8)
+    except RuntimeError as error:  # another process made room since
+        raise FileNotFoundError(path) from error
     return Kept(header["about"], {name: _array(content, place) for name, place in places.items()})
 
 

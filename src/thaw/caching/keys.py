@@ -4,19 +4,23 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import cache, lru_cache, partial
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 import thaw
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
-CODE = ("backbones", "caching", "data", "indexing.py", "network.py")
+CODE = ("backbones", "caching", "data", "indexing.py", "network.py", "seeds.py")
 """Of thaw: what stands between a sample and the output of a stage."""
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that are hooks, modules and tensors, or the mode."""
@@ -50,12 +54,16 @@ def stage_digest(stage: nn.Module) -> str:
     found = blake2b(digest_size=16)
     for name, module in stage.named_modules():
         found.update(f"{name} {'; '.join(_described(module))}\n".encode())
-        for kind in type(module).__mro__:
-            found.update(_source_digest(kind.__module__).encode())
+        found.update(" ".join(classes_digests(module)).encode())
     for name, tensor in (*stage.named_parameters(), *stage.named_buffers()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(_bytes(tensor))
     return found.hexdigest()
+
+
+def classes_digests(thing: Any) -> list[str]:
+    """Of the code of its class and of those above."""
+    return [_code_digest(kind) for kind in type(thing).__mro__]
 
 
 @lru_cache
@@ -99,6 +107,12 @@ def _plain(value: Any) -> Any:
         return sorted(plain) if isinstance(value, (set, frozenset)) else plain
     if isinstance(value, Tensor):
         return digest(_bytes(value))
+    if isinstance(value, np.ndarray):
+        return digest(f"{value.dtype} {value.shape}", value.tobytes())
+    if isinstance(value, Enum):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({one.name: getattr(value, one.name) for one in fields(value)})
     if isinstance(value, partial):
         return _plain([value.func, value.args, value.keywords])
     if isinstance(value, (type, Callable)) and not isinstance(value, nn.Module):  # type: ignore[arg-type]
@@ -114,11 +128,20 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 @cache
-def _source_digest(module: str) -> str:
-    """Of the file that a class is written in: but torch's is known by its version, and a notebook has none."""
-    if module.partition(".")[0] in ("torch", "builtins"):
+def _code_digest(kind: type) -> str:
+    """Of the file that it is written in, or of its methods where there is none, as in a notebook. Torch is known by its
+    version."""
+    if kind.__module__.partition(".")[0] in ("torch", "builtins"):
         return ""
     try:
-        return digest(Path(inspect.getsourcefile(sys.modules[module]) or "").read_bytes())
+        return digest(Path(inspect.getsourcefile(sys.modules[kind.__module__]) or "").read_bytes())
     except (KeyError, TypeError, OSError):
-        return ""
+        codes = [getattr(value, "__code__", None) for _, value in sorted(vars(kind).items())]
+        return digest(*(part for code in codes if code is not None for part in (code.co_code, _constants(code))))
+
+
+def _constants(code: CodeType) -> str:
+    """And names, without the addresses that functions within are printed with."""
+    plain = [one for one in code.co_consts if not isinstance(one, CodeType)]
+    within = [one.co_code.hex() + _constants(one) for one in code.co_consts if isinstance(one, CodeType)]
+    return f"{code.co_names} {plain} {within}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from thaw.backbones.pooling import Hidden
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
 from thaw.caching.file import Kept, Layout, Writer
-from thaw.caching.keys import digest, digest_of_values, environment, stage_digest
+from thaw.caching.keys import classes_digests, digest, digest_of_values, environment, stage_digest
 from thaw.caching.ranks import Ranks
 from thaw.caching.store import Store
 from thaw.console import progress
@@ -61,7 +61,7 @@ class Outputs:
         """Through the stages from the one that the batch enters to stage `end` - 1, on the device."""
         stages = list(self.network.stages.values())[batch.start : end]
         assert not any(stage.training for stage in stages), "what is kept is of evaluation mode"
-        batch = self._trainer.strategy.batch_to_device(batch)
+        batch = self._trainer.strategy.batch_to_device(self._trainer.precision_plugin.convert_input(batch))
         output: Any = batch.inputs
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
             for stage in stages:
@@ -115,15 +115,16 @@ class Outputs:
             if ranks.all(unrounded):
                 assert kept is not None
                 return self._activations(kept, part, start).batches(wanted)
-        then = partial(self.run, end=end) if self._in_processes else None
+        then = partial(self.run, end=end) if self._in_processes(end) else None
         return iter(self.data.raw_loader(part.split, wanted, then=then))
 
-    @property
-    def _in_processes(self) -> bool:
+    def _in_processes(self, end: int) -> bool:
         """Whether loader processes run the stages, too. Cores do more with samples of their own than with shares of a
-        kernel: two of them took 0.6 s for 500 images, not 0.8. Without fork each would have to be sent the network."""
+        kernel: two of them took 0.6 s for 500 images, not 0.8. Without fork each would have to be sent the network, and
+        feature maps may be too large for the memory that processes share."""
+        gives_features = end == len(self.network.stages) - 1
         on_cpu = self._trainer.strategy.root_device.type == "cpu"
-        return on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
+        return gives_features and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
     def _activations(self, kept: Kept, part: Part, start: int) -> Activations:
         lengths = self.data.lengths if kept.about["tokens"] else None
@@ -146,8 +147,10 @@ class Outputs:
         """By the number of stages: digests of all that their output depends on."""
         trainer = self._trainer
         computed = (trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size)
-        samples = digest(*self.data.contents(part.samples))
-        found = digest(environment(), samples, digest_of_values([self.data.recipe(part.view), computed]))
+        samples = [*self.data.contents(part.samples), *classes_digests(self.data)]
+        if part.view is not None:  # what it shows depends on the number of a sample
+            samples += map(str, part.samples.tolist())
+        found = digest(environment(), *samples, digest_of_values([self.data.recipe(part.view), computed]))
         keys = {}
         for number, stage in enumerate(list(self.network.stages.values())[:end], start=1):
             found = digest(found, stage_digest(stage))

@@ -1,9 +1,9 @@
 """The frozen prefix of a network, computed once: its outputs are constants as long as it is frozen."""
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property
-from math import prod
-from pathlib import Path
+from math import inf, prod
 
 import torch
 from lightning import Trainer
@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from thaw.backbones.pooling import Hidden
 from thaw.backbones.shapes import outputs
 from thaw.caching.activations import Activations
+from thaw.caching.keys import environment
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import Store
 from thaw.data.batch import Batch
@@ -20,16 +21,18 @@ from thaw.data.source import Loader, Source
 from thaw.freezing.phase import Plan
 from thaw.network import Network
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class FrozenPrefix:
     """Says which batches enter the network behind the frozen prefix, and makes them.
 
-    `folder`, `budget_gb`: see `Store`. `views`: so many different ways training samples look while a phase reads what
-    is kept; 1: as in evaluation. `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that
-    are computed at once. `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way
-    that makes no sense behind the first stage.
+    `views`: so many different ways training samples look while a phase reads what is kept; 1: as in evaluation.
+    `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that are computed at once.
+    `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way that makes no sense
+    behind the first stage.
     """
 
     def __init__(
@@ -37,16 +40,13 @@ class FrozenPrefix:
         network: Network,
         plan: Plan,
         data: Source,
-        folder: Path,
-        budget_gb: float,
+        store: Store,
         views: int,
         dtype: str | None,
         batch_size: int,
         averages: bool = False,
         mixes_pixels: bool = False,
     ):
-        if not budget_gb >= 0:
-            raise ValueError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
         if not (isinstance(views, int) and views > 0):
             raise ValueError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
         if dtype is not None and dtype not in DTYPES:
@@ -55,8 +55,9 @@ class FrozenPrefix:
             raise ValueError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
         self.network, self.plan, self.data, self.views = network, plan, data, views
         self.averages, self.mixes_pixels = averages, mixes_pixels
-        self.budget_bytes, self.dtype = budget_gb * 1e9, None if dtype is None else DTYPES[dtype]
-        self.outputs = Outputs(network, data, Store(folder, self.budget_bytes), self.dtype, batch_size)
+        self.budget_bytes, self.dtype = store.budget_bytes, None if dtype is None else DTYPES[dtype]
+        self.computed = Outputs(network, data, store, self.dtype, batch_size)
+        environment()  # of the code that runs, and not of what it may be edited to before the first phase needs it
         self._phase: int | None = None
         self._kept: dict[tuple[str, int | None, int], Activations | None] = {}
 
@@ -73,14 +74,14 @@ class FrozenPrefix:
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, int) or limit < 1.0:  # of an epoch of few batches most would be computed in vain
             return 0
-        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-            return 0  # sharded weights
+        if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
+            return 0  # weights in pieces; some strategies that cut them up are a kind of DDP
         untouched = self.plan.never_trained(self._epoch)
         prefix = untouched if self._epoch is None else self.plan.frozen_prefix(self._epoch)
         if split == "train" and self.mixes_pixels:
             return 0
-        if split != "train" and self.averages and prefix > untouched:
-            return 0  # the average still moves where the weights no longer do
+        if split != "train" and self.averages:
+            prefix = untouched  # behind it the average still moves where the weights no longer do
         return prefix if prefix and self._is_worth_it(prefix) else 0
 
     def batches(self, split: str, loader: Loader) -> Iterator[Batch]:
@@ -94,10 +95,10 @@ class FrozenPrefix:
         if phase != self._phase:
             self._phase, self._kept = phase, {}
         if (asked := (split, view, start)) not in self._kept:
-            self._kept[asked] = self.outputs.of(split, view, start)
+            self._kept[asked] = self.computed.of(split, view, start)
         if (kept := self._kept[asked]) is not None:
             return kept.batches(loader.sampler)
-        return (self.outputs.run(batch, start) for batch in loader.raw)  # the same, computed when it is their turn
+        return (self.computed.run(batch, start) for batch in loader.raw)  # the same, computed when it is their turn
 
     def _is_worth_it(self, prefix: int) -> bool:
         """Pooled features always; what is larger, where all of it is within the budget."""
@@ -113,17 +114,24 @@ class FrozenPrefix:
         return int(lengths[samples].sum()) if of_tokens and lengths is not None else len(samples)
 
     @cached_property
-    def _bytes(self) -> list[tuple[int, bool]]:
-        """For each number of stages what their output takes, at most, and whether for a token or a sample."""
+    def _bytes(self) -> list[tuple[float, bool]]:
+        """For each number of stages what their output takes, at most, and whether for a token or a sample.
+
+        Infinitely much where it cannot be told without computing it.
+        """
         itemsize = self.dtype.itemsize if self.dtype else torch.float32.itemsize
-        found = [(0, False)]
+        found: list[tuple[float, bool]] = [(0, False)]
         backbone = dict(list(self.network.stages.items())[:-1])
         modes = [stage.training for stage in backbone.values()]
-        for name, output in outputs(backbone, self.data.input_spec):
-            if name != "input":
-                of_tokens = isinstance(output, Hidden)
-                shape = output.states.shape[2:] if of_tokens else output.shape[1:]
-                found.append((prod(shape) * itemsize, of_tokens))
+        try:
+            for name, output in outputs(backbone, self.data.input_spec):
+                if name != "input":
+                    of_tokens = isinstance(output, Hidden)
+                    shape = output.states.shape[2:] if of_tokens else output.shape[1:]
+                    found.append((prod(shape) * itemsize, of_tokens))
+        except Exception:  # whatever a network raises that looks at its numbers
+            log.debug("sizes of the outputs of stages are not known", exc_info=True)
+            found += [(inf, False)] * (len(backbone) + 1 - len(found))
         for stage, mode in zip(backbone.values(), modes, strict=True):
             stage.train(mode)
         return found

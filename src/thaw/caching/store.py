@@ -53,6 +53,12 @@ class Store:
     def __init__(self, folder: Path, budget_bytes: float):
         self.folder, self.budget_bytes = folder, budget_bytes
 
+    @classmethod
+    def of_machine(cls, budget_gb: float) -> "Store":
+        if not isinstance(budget_gb, (int, float)) or not budget_gb >= 0:
+            raise ValueError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
+        return cls(cache_folder(), budget_gb * 1e9)
+
     def get(
         self,
         key: str,
@@ -80,18 +86,17 @@ class Store:
     def open(self, key: str) -> Kept | None:
         """None where there is no such file, or a damaged one, which is deleted."""
         path = self.path(key)
+        with suppress(OSError):
+            os.utime(path)  # when it was last used: before the check, which takes seconds where it is large
         try:
-            kept = opened(path)
+            return opened(path)
         except DamagedFileError as error:
             log.warning("%s is damaged (%s): it is made again", path, error)
             with suppress(OSError):
                 path.unlink()
-            return None
         except OSError:  # none there, or none that may be read
-            return None
-        with suppress(OSError):
-            os.utime(path)  # when it was last used
-        return kept
+            pass
+        return None
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
@@ -157,14 +162,16 @@ def _try_to_hold(lock: FileLock | None) -> bool:
 
 
 def _everywhere(together: Together, action: Callable[[], Any] | None) -> Any:
-    """Do it, and raise OSError on every rank where it fails on one: none is left waiting for another."""
-    result, error = None, None
+    """Do it, and raise on every rank where it fails on one: none is left waiting for another."""
+    result: Any = None
+    error: Exception | None = None
     try:
         result = action() if action is not None else None
-    except OSError as caught:
+    except Exception as caught:
         error = caught
     if not together.all(error is None):
-        raise error or OSError("it failed in another process of this run")
+        disk = together.all(error is None or isinstance(error, OSError))
+        raise error or (OSError if disk else RuntimeError)("it failed in another process of this run")
     return result
 
 
@@ -217,6 +224,8 @@ def _in_the_making(unfinished: Path) -> bool:
 
 
 def _about(path: Path) -> Mapping[str, Any]:
+    if path.suffix == UNFINISHED:
+        return {}
     if path.match(CHECKED):
         return {"what": "images that were found whole"}
     try:
