@@ -23,7 +23,7 @@ def states_of(output: Tensor | Hidden) -> Tensor:
     return output.states if isinstance(output, Hidden) else output
 
 
-def rows_of(output: Tensor | Hidden, dtype: torch.dtype) -> Tensor:
+def rows_of(output: Tensor | Hidden, dtype: torch.dtype, channels_last: bool) -> Tensor:
     """As it is written: (B, ...), images with their channels last where they are so in memory; texts (tokens, D).
 
     Raises ValueError where numbers are too large for `dtype`.
@@ -31,7 +31,7 @@ def rows_of(output: Tensor | Hidden, dtype: torch.dtype) -> Tensor:
     if isinstance(output, Hidden):
         rows = output.states[output.mask.bool()]
     else:
-        rows = output.permute(0, 2, 3, 1) if is_channels_last(output) else output
+        rows = output.permute(0, 2, 3, 1) if channels_last else output
     converted = rows.to("cpu", dtype)
     if dtype == torch.float16 and rows.isfinite().all() and not converted.isfinite().all():
         raise ValueError(

@@ -68,7 +68,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """Of a file that is to be written."""
 
     header: bytes
@@ -76,7 +76,7 @@ class Plan:
     num_bytes: int
 
     @classmethod
-    def of(cls, about: Mapping[str, Any], arrays: Mapping[str, Layout]) -> "Plan":
+    def of(cls, about: Mapping[str, Any], arrays: Mapping[str, Layout]) -> "FilePlan":
         described = {name: {"dtype": _name(one.dtype), "shape": one.shape} for name, one in arrays.items()}
         text = json.dumps({"about": {**about, "made": time.strftime("%Y-%m-%d %H:%M")}, "arrays": described}).encode()
         fixed = len(MAGIC) + CHECKSUM + LENGTH
@@ -85,7 +85,7 @@ class Plan:
         return cls(header, *_places(len(header), arrays))
 
 
-def begin(path: Path, plan: Plan) -> None:
+def begin(path: Path, plan: FilePlan) -> None:
     """The whole length at once: a full disk shows before the work is done."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
@@ -95,7 +95,7 @@ def begin(path: Path, plan: Plan) -> None:
         file.write(plan.header)
 
 
-def write(path: Path, plan: Plan, fill: Callable[[Writer], None]) -> None:
+def write(path: Path, plan: FilePlan, fill: Callable[[Writer], None]) -> None:
     """Rows of a file that was begun, in any order, by any number of processes."""
     # Written and not mapped: where a disk is full, a write fails, and what is mapped kills the process.
     with path.open("r+b", buffering=0) as file:

@@ -75,11 +75,11 @@ class Outputs:
         first = next(outputs)
         states = states_of(first.output)
         dtype = self.dtype or states.dtype
-        rows = self._rows(part, first.output)
+        rows, channels_last = self._rows(part, first.output), is_channels_last(first.output)
 
         def fill(write: Writer) -> None:
             for one in chain([first], outputs):
-                write(ARRAY, int(rows[one.place]), rows_of(one.output, dtype))
+                write(ARRAY, int(rows[one.place]), rows_of(one.output, dtype, channels_last))
 
         names = list(self.network.stages)
         about = {
@@ -87,10 +87,10 @@ class Outputs:
             "samples": f"{len(part.samples):,} {part.split}" + ("" if part.view is None else f", view {part.view}"),
             "run": str(self._trainer.default_root_dir),
             "computed": str(states.dtype).removeprefix("torch."),
-            "channels_last": is_channels_last(first.output),
+            "channels_last": channels_last,
             "tokens": isinstance(first.output, Hidden),
         }
-        layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype).shape[1:]))
+        layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype, channels_last).shape[1:]))
         return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
 
     def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: Ranks) -> "Iterator[Computed]":

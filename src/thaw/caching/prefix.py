@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from thaw.backbones.pooling import Hidden
 from thaw.backbones.shapes import outputs
-from thaw.caching.activations import Activations
+from thaw.caching.activations import Activations, states_of
 from thaw.caching.keys import environment
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import Store
@@ -119,16 +119,15 @@ class FrozenPrefix:
 
         Infinitely much where it cannot be told without computing it.
         """
-        itemsize = self.dtype.itemsize if self.dtype else torch.float32.itemsize
         found: list[tuple[float, bool]] = [(0, False)]
         backbone = dict(list(self.network.stages.items())[:-1])
         modes = [stage.training for stage in backbone.values()]
         try:
             for name, output in outputs(backbone, self.data.input_spec):
                 if name != "input":
-                    of_tokens = isinstance(output, Hidden)
-                    shape = output.states.shape[2:] if of_tokens else output.shape[1:]
-                    found.append((prod(shape) * itemsize, of_tokens))
+                    of_tokens, states = isinstance(output, Hidden), states_of(output)
+                    itemsize = (self.dtype or states.dtype).itemsize
+                    found.append((prod(states.shape[2 if of_tokens else 1 :]) * itemsize, of_tokens))
         except Exception:  # whatever a network raises that looks at its numbers
             log.debug("sizes of the outputs of stages are not known", exc_info=True)
             found += [(inf, False)] * (len(backbone) + 1 - len(found))

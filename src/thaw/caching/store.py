@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from thaw.caching.file import DamagedFileError, Kept, Layout, Plan, Writer, about, begin, finish, opened, write
+from thaw.caching.file import DamagedFileError, Kept, Layout, FilePlan, Writer, about, begin, finish, opened, write
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Store:
         try:
             kept = self.open(key)
             if not together.all(kept is not None):
-                kept = self._made(key, Plan.of(about, arrays), fill, together)
+                kept = self._made(key, FilePlan.of(about, arrays), fill, together)
             return kept
         except OSError as error:
             reason = f"{error.strerror or error} ({self.folder})"
@@ -101,7 +101,7 @@ class Store:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
 
-    def _made(self, key: str, plan: Plan, fill: Callable[[Writer], None], together: Together) -> Kept:
+    def _made(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: Together) -> Kept:
         lock = self._locked(key, together)
         try:
             kept = self.open(key)  # another process may have made it meanwhile
@@ -116,7 +116,7 @@ class Store:
         assert kept is not None
         return kept
 
-    def _make(self, key: str, plan: Plan, fill: Callable[[Writer], None], together: Together) -> None:
+    def _make(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: Together) -> None:
         unfinished = self.path(key).with_suffix(UNFINISHED)
         first = together.rank == 0
         try:
@@ -129,7 +129,7 @@ class Store:
                     unfinished.unlink()
             raise
 
-    def _begin(self, unfinished: Path, plan: Plan) -> None:
+    def _begin(self, unfinished: Path, plan: FilePlan) -> None:
         unfinished.unlink(missing_ok=True)  # of a process that was killed
         prune(self.folder, self.budget_bytes - plan.num_bytes)
         begin(unfinished, plan)
