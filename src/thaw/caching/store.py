@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from thaw.caching.file import DamagedFileError, Kept, Layout, FilePlan, Writer, about, begin, finish, opened, write
+from thaw.caching.file import DamagedFileError, FilePlan, Kept, Layout, Writer, about, begin, finish, opened, write
 
 log = logging.getLogger(__name__)
 
