@@ -17,7 +17,8 @@ from thaw.caching.keys import environment
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import Store
 from thaw.data.batch import Batch
-from thaw.data.source import Loader, Source
+from thaw.data.loader import Loader
+from thaw.data.source import Source
 from thaw.freezing.phase import Plan
 from thaw.network import Network
 

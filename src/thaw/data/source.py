@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from thaw.backbones.backbone import ImageSpec, InputSpec
 from thaw.caching.keys import digest_of_tensors
 from thaw.caching.store import Store
 from thaw.data.batch import Batch
+from thaw.data.loader import AndThen, Loader
 from thaw.data.report import counts_table, listed
 from thaw.data.sampler import EpochBatches, Key
 from thaw.data.samples import UNUSED, Recorded, Sample
@@ -299,7 +300,7 @@ class Source(LightningDataModule):
         )
         return Loader(sampler, partial(self.raw_loader, split, sampler, persistent=True), self._batches(split))
 
-    def _batches(self, split: str) -> "Callable[[Loader], Iterator[Batch]]":
+    def _batches(self, split: str) -> Callable[[Loader], Iterator[Batch]]:
         return Loader.of_samples if self.prefix is None else partial(self.prefix.batches, split)
 
     def _view(self, epoch: int) -> int | None:
@@ -307,54 +308,6 @@ class Source(LightningDataModule):
         if not self.augments:
             return None
         return self.prefix.view(epoch) if self.prefix is not None and self.prefix.start("train") else epoch
-
-
-class Loader:
-    """The batches of a split. Where they come from is decided anew each epoch, when the first one is asked for."""
-
-    def __init__(
-        self,
-        sampler: EpochBatches,
-        raw: Callable[[], DataLoader[Any]],
-        batches: Callable[["Loader"], Iterator[Batch]],
-    ):
-        self._raw, self._batches = raw, batches
-        # Lightning tells the sampler the epoch, and asks for both.
-        self.sampler, self.batch_sampler = sampler, None
-
-    @cached_property
-    def raw(self) -> DataLoader[Any]:
-        """Of samples as they are. Made when it is first needed, and then kept with its processes."""
-        return self._raw()
-
-    @property
-    def _iterator(self) -> Any:
-        """Of the processes, which Lightning ends by it when training is over."""
-        return vars(self)["raw"]._iterator if "raw" in vars(self) else None
-
-    @_iterator.setter
-    def _iterator(self, iterator: Any) -> None:
-        if "raw" in vars(self):
-            self.raw._iterator = iterator
-
-    def of_samples(self) -> Iterator[Batch]:
-        return iter(self.raw)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[Batch]:
-        yield from self._batches(self)
-
-
-class AndThen(Dataset[Batch]):
-    """The batches of a dataset, each as `then` leaves it."""
-
-    def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
-        self.dataset, self.then = dataset, then
-
-    def __getitem__(self, key: Key) -> Batch:
-        return self.then(self.dataset[key])
 
 
 def _as_is(batch: Any) -> Any:

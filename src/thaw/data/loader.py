@@ -1,0 +1,58 @@
+"""Where the batches of an epoch come from."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from thaw.data.batch import Batch
+from thaw.data.sampler import EpochBatches, Key
+
+
+class Loader:
+    """The batches of a split. Where they come from is decided anew each epoch, when the first one is asked for."""
+
+    def __init__(
+        self,
+        sampler: EpochBatches,
+        raw: Callable[[], DataLoader[Any]],
+        batches: Callable[["Loader"], Iterator[Batch]],
+    ):
+        self._raw, self._batches = raw, batches
+        # Lightning tells the sampler the epoch, and asks for both.
+        self.sampler, self.batch_sampler = sampler, None
+
+    @cached_property
+    def raw(self) -> DataLoader[Any]:
+        """Of samples as they are. Made when it is first needed, and then kept with its processes."""
+        return self._raw()
+
+    @property
+    def _iterator(self) -> Any:
+        """Of the processes, which Lightning ends by it when training is over."""
+        return vars(self)["raw"]._iterator if "raw" in vars(self) else None
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        if "raw" in vars(self):
+            self.raw._iterator = iterator
+
+    def of_samples(self) -> Iterator[Batch]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self._batches(self)
+
+
+class AndThen(Dataset[Batch]):
+    """The batches of a dataset, each as `then` leaves it."""
+
+    def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
+        self.dataset, self.then = dataset, then
+
+    def __getitem__(self, key: Key) -> Batch:
+        return self.then(self.dataset[key])
