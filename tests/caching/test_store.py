@@ -113,7 +113,8 @@ def _hang(store: Store, begun: "multiprocessing.synchronize.Event") -> None:
 
 def test_two_processes_make_it_once(store: Store, tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_make_and_note, args=(store, tmp_path / "made")) for _ in range(3)]
+    at_once = spawn.Barrier(3)
+    writers = [spawn.Process(target=_make_and_note, args=(store, tmp_path / "made", at_once)) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -122,12 +123,13 @@ def test_two_processes_make_it_once(store: Store, tmp_path: Path) -> None:
     assert (tmp_path / "made").read_text() == "once\n"
 
 
-def _make_and_note(store: Store, notes: Path) -> None:
+def _make_and_note(store: Store, notes: Path, at_once: "multiprocessing.synchronize.Barrier") -> None:
     def noted(write: Writer) -> None:
         with notes.open("a") as file:
             file.write("once\n")
         fill(write)
 
+    at_once.wait()
     kept = store.get(KEY, {}, LAYOUT, noted)
     assert kept is not None
     assert torch.equal(kept.arrays["rows"], ROWS)
