@@ -28,6 +28,16 @@ class Loader:
         """Of samples as they are. Made when it is first needed, and then kept with its processes."""
         return self._raw()
 
+    @property
+    def _iterator(self) -> Any:
+        """Of the processes, which Lightning ends by it when training is over."""
+        return vars(self)["raw"]._iterator if "raw" in vars(self) else None
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        if "raw" in vars(self):
+            self.raw._iterator = iterator
+
     def of_samples(self) -> Iterator[Batch]:
         return iter(self.raw)
 
