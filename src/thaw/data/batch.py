@@ -14,3 +14,5 @@ class Batch(NamedTuple):
     """(B,) identity of each sample in its source."""
     start: int = 0
     """The stage that `inputs` enter: above 0 where they are activations computed before."""
+    view: int | None = None
+    """Which augmented version of the samples this is; None: the evaluation's."""
