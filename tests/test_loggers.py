@@ -38,10 +38,15 @@ def test_csv_and_tensorboard_hold_every_metric_once_an_epoch_also_after_a_resume
         assert steps == first[name]
 
 
-def tensorboard_steps(run: Path) -> dict[str, list[int]]:
+def tensorboard_values(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """By name, step and value."""
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    return {name: [event.step for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def tensorboard_steps(run: Path) -> dict[str, list[int]]:
+    return {name: [step for step, _ in values] for name, values in tensorboard_values(run).items()}
 
 
 def test_the_configuration_goes_to_tensorboard(config: Config, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from tests.conftest import TINY, network_for
 from tests.photos import photos
 from thaw import build
 from thaw.backbones.weights import read_checkpoint
+from thaw.checkpointing.run_checkpoint import RunCheckpoint
 from thaw.confusion import read_confusion
 from thaw.data.images import default_workers
 from thaw.evaluate import evaluate
-from thaw.run_checkpoint import RunCheckpoint
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -56,6 +56,8 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
         "class_names.json",
         best["best_checkpoint"],
         "checkpoints/last.ckpt",
+        "checkpoints/manifest.json",
+        ".lock",
         "metrics.csv",
         "metrics.json",
         "confusion_test.csv",

@@ -21,18 +21,21 @@ from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.caching.prefix import FrozenPrefix
 from thaw.caching.store import Store
+from thaw.checkpointing.durable import DurableCheckpointIO
 from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
 from thaw.loggers import MetricsCSV
 from thaw.network import Network, new_head
+from thaw.order import SampleOrder
 from thaw.run_folder import RunFolder, weights_file
 from thaw.task import SingleLabel
 
 NOT_OF_THE_TRAINER = {
     "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
     "overfit_batches": "type debug=overfit",
+    "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
     "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
     "logger": "type logger=...",
     "default_root_dir": "type run_folder=...",
@@ -133,7 +136,7 @@ def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
             "take callbacks=ema"
         )
     # First of all, so that the others see each epoch as the plan wants it.
-    return [Freezing(plan), *chosen]
+    return [Freezing(plan), SampleOrder(), *chosen]
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
@@ -157,6 +160,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
         callbacks=callbacks(cfg, plan),
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
+        plugins=DurableCheckpointIO(),
         use_distributed_sampler=False,  # our sampler knows the rank
     )
 
@@ -214,7 +218,7 @@ def _quieten() -> None:
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
         r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
-        r"It is recommended to use `self.log\('plan/",  # equal on all ranks
+        r"It is recommended to use `self.log\('(plan|order)/",  # equal on all ranks
         r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
         r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15

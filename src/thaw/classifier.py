@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from thaw.data.batch import Batch
@@ -45,6 +45,7 @@ class Classifier(LightningModule):
         self.test_confusion = task.confusion()
         self.confusion: Tensor | None = None
         """Of the last test: counts (C, C), true class by predicted class."""
+        self._epoch_metrics: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
@@ -98,6 +99,16 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = self.class_names
         checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        # Each rank counts its own samples, and one of them writes.
+        checkpoint["epoch_metrics"] = _of_every_rank(self.train_metrics.saved())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._epoch_metrics = checkpoint["epoch_metrics"][self.global_rank]
+
+    def on_train_start(self) -> None:
+        if self._epoch_metrics is not None:  # here all is on the device
+            self.train_metrics.restore(self._epoch_metrics, self.device)
+            self._epoch_metrics = None
 
     def _step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         logits = self(batch)
@@ -131,3 +142,11 @@ class Classifier(LightningModule):
             f"the loss is {loss.item()} in epoch {epoch}, {split} batch {batch_idx} ({phase}, samples {samples} ...): "
             f"stopped. Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or trainer.precision=32-true."
         )
+
+
+def _of_every_rank(value: Any) -> list[Any]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    found = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, value)
+    return found

@@ -1,7 +1,7 @@
 """Where a run's values go. Each function takes the run's facts (folder, id, first step) and what `conf/logger/` says.
 
 `first_step` is where a resumed run goes on. CSV and TensorBoard take back what was logged from there on, as it is
-written anew; W&B and MLflow cannot, and keep both.
+written anew; W&B cannot, and is not given again what it has; MLflow keeps both.
 """
 
 import csv
@@ -14,6 +14,8 @@ from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from thaw.wandb_rows import ContinuedWandb
 
 
 class MetricsCSV(CSVLogger):
@@ -40,23 +42,39 @@ class _ContinuedWriter(ExperimentWriter):
             with open(self.metrics_file_path, newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
 
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Whole or not at all: Lightning writes over what there is."""
+        _write_rows(Path(self.metrics_file_path), fieldnames, read_rows(Path(self.metrics_file_path)))
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Without the last one where it was cut off; none where there is no file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        lines = opened.read().split("\n")[:-1]
+    return list(csv.DictReader(lines))
+
+
+def _write_rows(file: Path, names: list[str], rows: Iterable[dict[str, str]]) -> None:
+    temporary = file.with_suffix(".partial")
+    with temporary.open("w", newline="") as new:
+        writer = csv.DictWriter(new, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, file)
+
 
 def _keep_rows_before(file: Path, first_step: int) -> None:
     if not file.exists():
         return
-    with file.open(newline="") as old:
-        rows = list(csv.DictReader(old))
-    temporary = file.with_suffix(".partial")
-    with temporary.open("w", newline="") as new:
-        writer = csv.DictWriter(new, fieldnames=list(rows[0]) if rows else ["step"])
-        writer.writeheader()
-        writer.writerows(row for row in rows if int(row["step"]) < first_step)
-    os.replace(temporary, file)
+    rows = read_rows(file)
+    kept = [row for row in rows if int(row["step"]) < first_step]
+    _write_rows(file, list(rows[0]) if rows else ["step"], kept)
 
 
 def tensorboard(folder: Path, run_id: str, first_step: int) -> Logger:
-    purge_step = first_step or None
-    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
+    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
 def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: bool | None) -> Logger:
@@ -65,7 +83,8 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
         offline = not _has_wandb_key()
     if offline:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine unasked
-    return WandbLogger(name=folder.name, id=run_id, project=project, save_dir=folder, offline=offline, resume="allow")
+    rows = read_rows(folder / ExperimentWriter.NAME_METRICS_FILE)  # the run's, as far as it goes on with them
+    return ContinuedWandb(rows, name=folder.name, id=run_id, project=project, save_dir=folder, offline=offline)
 
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:

@@ -1,8 +1,10 @@
 """Metrics over an epoch, named category/split: the category is the chart, so that the splits share one."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from rich.table import Table
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
@@ -64,6 +66,19 @@ class EpochMetrics(nn.Module):
         values = self.metrics.compute()
         self.metrics.reset()
         return values
+
+    def saved(self) -> dict[str, Any]:
+        """What a run that goes on inside the epoch needs. Waiting batches stay so: sums round by the order in which
+        they are added up."""
+        counted = {name: dict(metric.metric_state) for name, metric in self.metrics.items(keep_base=True)}
+        return {"waiting": list(self._waiting), "counted": counted}
+
+    def restore(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        saved = apply_to_collection(dict(saved), Tensor, Tensor.to, device)
+        self._waiting = [tuple(batch) for batch in saved["waiting"]]
+        for name, metric in self.metrics.items(keep_base=True):
+            for state, value in saved["counted"][name].items():
+                setattr(metric, state, value)
 
     def _count(self) -> None:
         if not self._waiting:

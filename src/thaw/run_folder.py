@@ -5,7 +5,8 @@ data.txt                         samples of each class and split, what was left 
 samples.csv                      the label and the split of every sample
 input_spec.json  backbone.json   how the network wants its inputs; what else it takes to build it, if anything
 class_names.json                 in the order of the network's outputs
-checkpoints/best-*.ckpt last.ckpt
+checkpoints/best-*.ckpt last.ckpt manifest.json
+                                 the best ones, the last; their checksums. While it runs also previous.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
 confusion_test.csv               samples by true class (row) and predicted class (column), where there is a test split
 weights.safetensors              the best checkpoint's weights, by stage
@@ -24,6 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Trainer
@@ -34,10 +36,13 @@ from safetensors.torch import save_file
 
 from thaw.backbones.backbone import ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import read_checkpoint, require_network
+from thaw.checkpointing.durable import LAST, PREVIOUS, is_whole, newest_whole
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
+from thaw.freezing.phase import Phase, Plan
 from thaw.loggers import close
 from thaw.metrics import split_table
+from thaw.order import order_of
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 
 if TYPE_CHECKING:
@@ -47,7 +52,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LAST_CHECKPOINT = "checkpoints/last.ckpt"
+CHECKPOINTS = "checkpoints"
+AUTO = "auto"
+LOCK_FILE = ".lock"
 CONFIG_FILE, DATA_FILE, SAMPLES_FILE, LOG_FILE = "config.yaml", "data.txt", "samples.csv", "train.log"
 # What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
 RESUME_MAY_CHANGE = (
@@ -66,6 +73,7 @@ class RunFolder:
     def __init__(self, path: str | Path, checkpoint: Path | None = None):
         self.path, self.checkpoint = Path(path).resolve(), checkpoint
         self.started = time.monotonic()
+        self._lock = FileLock(self.path / LOCK_FILE)
 
     @property
     def weights(self) -> Path:
@@ -120,6 +128,20 @@ class RunFolder:
             raise ValueError(f"{self.checkpoint} is no checkpoint of a run. To start from its weights: init_from=...")
         return content
 
+    def require_same_past(self, plan: Plan, before: Plan) -> None:
+        """`before`: the plan so far. A run may go on with other phases to come, not with others behind it: ValueError
+        where a phase that had begun differs."""
+        if self.checkpoint is None:
+            return
+        begun = before.index(self._continued()["epoch"]) + 1
+        was, now = ([_described(p, phase) for phase in p.phases[:begun]] for p in (before, plan))
+        if was != now:
+            past = ", ".join(f"{{epochs: {n}, train: [{', '.join(train)}], lr_scale: {s}}}" for n, train, s in was)
+            raise ValueError(
+                f"the first {begun} phases of {self.path} have begun, and this plan has others. Type freezing=phases "
+                f'"freezing.phases=[{past}, ...]" with further phases in place of ...'
+            )
+
     def require_same_network(self, network: "Network") -> None:
         """Before Lightning loads the checkpoint: ValueError where it is unsafe, broken or of another network."""
         if self.checkpoint is not None:
@@ -160,7 +182,7 @@ class RunFolder:
                 logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
             yield
         except FloatingPointError as error:
-            last = self.path / LAST_CHECKPOINT
+            last = self.path / CHECKPOINTS / LAST
             kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
             log.error("%s %s", error, kept)
             raise FloatingPointError(f"{error} {kept}") from None
@@ -168,6 +190,7 @@ class RunFolder:
             close(loggers)
             thaws.removeHandler(file)
             file.close()
+            self._lock.release()
 
     def save(self, classifier: "Classifier", trainer: Trainer, monitor: DictConfig) -> dict[str, float]:
         """Weights, class names, final metrics and confusion. Called after the test of the best checkpoint's weights."""
@@ -180,6 +203,7 @@ class RunFolder:
             "best": metrics.get(monitor.metric),
             "epoch": trained.get("epoch"),
             "best_checkpoint": str(best.relative_to(self.path)) if best else None,
+            "order": order_of(trainer),
             "seconds": round(time.monotonic() - self.started, 2),
             "metrics": metrics,
         }
@@ -192,11 +216,13 @@ class RunFolder:
             confusion = Confusion(classifier.class_names, classifier.confusion.tolist())
             self._write(CONFUSION_FILE, confusion_csv(confusion))
         self._write(METRICS_FILE, json.dumps(results, indent=2))
+        (self.path / CHECKPOINTS / PREVIOUS).unlink(missing_ok=True)  # nothing will be written over the last one
         return metrics
 
     def begin(self, cfg: DictConfig, data: "Source", backbone_settings: Mapping[str, Any] | None = None) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._hold()
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         self._write(DATA_FILE, data.report())
@@ -207,6 +233,23 @@ class RunFolder:
             self._write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
         if self.checkpoint is None:
             self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
+
+    def _hold(self) -> None:
+        """As long as the process lives. Raises ValueError where another one has the run."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"{self.path} is in use: another process trains there. run_folder=... names another"
+            ) from None
+
+    @property
+    def in_use(self) -> bool:
+        try:
+            with self._lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def report(self) -> str:
         """Where the run ended, for people."""
@@ -231,10 +274,24 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     Raises ValueError where the folder to continue does not fit, or the new one is in use; OSError where it cannot be
     written.
     """
-    if cfg.resume is not None:
-        return _continued(cfg)
+    if cfg.resume is None and not _queued_again():
+        return _new(cfg)
+    if cfg.resume not in (None, AUTO):
+        return _continued(cfg, Path(cfg.resume), typed_overrides())
+    found = _newest_alike(cfg)
+    if found is None:
+        return _new(cfg)
+    if newest_whole(found / CHECKPOINTS) is None:  # it ended before there was anything to go on from
+        with open_dict(cfg):
+            cfg.run_folder, cfg.run_id = str(found), RunFolder(found).config().run_id
+        return _new(cfg)
+    log.info("resume=auto: %s", found)
+    return _continued(cfg, found, [])
+
+
+def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(_new_path(cfg))
-    if any(run.path.glob("checkpoints/*.ckpt")):
+    if any(run.path.glob(f"{CHECKPOINTS}/*.ckpt")):
         raise ValueError(
             f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another"
         )
@@ -243,6 +300,38 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
         _with_whole_paths(cfg)
     return cfg, run
+
+
+def _queued_again() -> bool:
+    """Whether this is a SLURM job that had been taken off its machine."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def _newest_alike(cfg: DictConfig) -> Path | None:
+    """The folder of the newest run of this configuration that no process has: the one that is named, where one is, or
+    one beside it."""
+    named, wanted = _new_path(cfg), _without_place(cfg)
+    is_chosen = _is_multirun() or any(override.startswith("run_folder=") for override in typed_overrides())
+    files = [named / CONFIG_FILE] if is_chosen else sorted(named.parent.glob(f"*/{CONFIG_FILE}"), key=_changed)[::-1]
+    for file in files:
+        run = RunFolder(file.parent)
+        if file.is_file() and not run.in_use and _without_place(run.config()) == wanted:
+            return run.path
+    return None
+
+
+def _without_place(cfg: DictConfig) -> DictConfig:
+    """What makes two runs the same."""
+    same = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
+    assert isinstance(same, DictConfig)
+    _with_whole_paths(same)
+    for key in ("run_folder", "run_id", "resume"):
+        same.pop(key, None)
+    return same
+
+
+def _changed(file: Path) -> float:
+    return file.stat().st_mtime
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:
@@ -274,9 +363,11 @@ def _with_whole_paths(cfg: DictConfig) -> None:
 
 
 def _new_path(cfg: DictConfig) -> Path:
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return Path(HydraConfig.get().runtime.output_dir)
-    return Path(cfg.run_folder)
+    return Path(HydraConfig.get().runtime.output_dir) if _is_multirun() else Path(cfg.run_folder)
+
+
+def _is_multirun() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def typed_overrides() -> list[str]:
@@ -284,27 +375,44 @@ def typed_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def _continued(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    overrides = typed_overrides()
-    others = [o for o in overrides if o.split("=", 1)[0].lstrip("+") not in ("resume", *RESUME_MAY_CHANGE)]
+def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
+    """`named`: a run folder, or one of its checkpoints. `overrides`: what is to change."""
+    keys = [override.lstrip("+").split("=", 1)[0] for override in overrides]
+    others = [
+        o
+        for o, key in zip(overrides, keys, strict=True)
+        if key not in ("resume", *RESUME_MAY_CHANGE) and not _of_the_plan(key)
+    ]
     if others:
         raise ValueError(
-            f"resume={cfg.resume} continues a run as it was configured; not with "
-            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved). "
-            f"To start a new run from its weights: init_from={cfg.resume}"
+            f"resume={named} continues a run as it was configured; not with "
+            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), and "
+            f"by freezing=... the phases that have not begun. To start a new run from its weights: init_from={named}"
         )
-    named = Path(cfg.resume)
-    folder, checkpoint = (named.parent.parent, named) if named.is_file() else (named, named / LAST_CHECKPOINT)
-    run = RunFolder(folder, checkpoint)
-    saved = run.config()
-    if not checkpoint.is_file():
+    folder = named.parent.parent if named.is_file() else named
+    saved = RunFolder(folder).config()
+    if named.is_file() and not is_whole(named):
+        raise ValueError(f"{named} is not as it was written: its checksum differs. Type resume={folder}")
+    checkpoint = named if named.is_file() else newest_whole(folder / CHECKPOINTS)
+    if checkpoint is None:
         raise ValueError(
-            f"{folder} has no checkpoint to continue from: its run ended before the first epoch was over. "
+            f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
             f"Start it again: run_folder={folder}"
         )
-    for key in (override.lstrip("+").split("=", 1)[0] for override in overrides):
-        if key != "resume":
+    run = RunFolder(folder, checkpoint)
+    for key in keys:
+        if key != "resume" and not _of_the_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    if any(map(_of_the_plan, keys)):
+        saved.freezing = cfg.freezing
     saved.run_folder = str(run.path)
     _with_whole_paths(saved)
     return saved, run
+
+
+def _of_the_plan(key: str) -> bool:
+    return key.split(".")[0] == "freezing"
+
+
+def _described(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:
+    return phase.epochs, [stage for stage in plan.stages if phase.trains(stage)], phase.lr_scale

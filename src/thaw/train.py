@@ -38,6 +38,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if fresh and cfg.init_from is not None:
         build.start_from(cfg, network, data)
     plan = build.plan(cfg, network)
+    if not fresh:
+        run.require_same_past(plan, build.plan(run.config(), network))
     classifier = build.classifier(cfg, data, network, plan)
     data.prefix = build.frozen_prefix(cfg, data, classifier)
     run.require_same_network(network)

@@ -18,8 +18,10 @@ class Loader:
         sampler: EpochBatches,
         raw: Callable[[], DataLoader[Any]],
         batches: Callable[["Loader"], Iterator[Batch]],
+        done: Callable[[], int] = lambda: 0,
     ):
-        self._raw, self._batches = raw, batches
+        """`done`: how many batches of the epoch a resumed run has behind it."""
+        self._raw, self._batches, self._done = raw, batches, done
         # Lightning tells the sampler the epoch, and asks for both.
         self.sampler, self.batch_sampler = sampler, None
 
@@ -45,7 +47,15 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        self.sampler.first_batch = self._done()
         yield from self._batches(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: Lightning knows how far the epoch is. That there is one tells it that the loader can go on there."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing, see above."""
 
 
 class AndThen(Dataset[Batch]):

@@ -50,6 +50,8 @@ class EpochBatches(Sampler[Key]):
         self.view, self.balance_targets, self.lengths = view, balance_targets, lengths
         self.num_batches = -(-len(indices) // (batch_size * world_size))
         self.epoch = 0
+        self.first_batch = 0
+        """Where a run that stopped inside this epoch goes on."""
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -69,7 +71,7 @@ class EpochBatches(Sampler[Key]):
         else:
             batches = of_similar_length(order, self.lengths, self.num_batches, generator if self.shuffle else None)
         view = None if self.view is None else self.view(self.epoch)
-        for batch in batches:
+        for batch in batches[self.first_batch :]:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()
             yield Key(share, view)
 

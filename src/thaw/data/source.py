@@ -298,7 +298,12 @@ class Source(LightningDataModule):
             balance_targets=self.targets if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
-        return Loader(sampler, partial(self.raw_loader, split, sampler, persistent=True), self._batches(split))
+        raw = partial(self.raw_loader, split, sampler, persistent=True)
+        return Loader(sampler, raw, self._batches(split), self._batches_done if training else lambda: 0)
+
+    def _batches_done(self) -> int:
+        """Of this epoch of training: none, unless the run goes on inside it. Asked for when the epoch begins."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1
 
     def _batches(self, split: str) -> Callable[[Loader], Iterator[Batch]]:
         return Loader.of_samples if self.prefix is None else partial(self.prefix.batches, split)

@@ -30,7 +30,9 @@ class Freezing(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._apply(trainer, pl_module)
-        # Not to be synced: equal on all ranks, and asked for first by the progress bar, which only rank 0 has.
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Not at its start, which a run that resumes inside it does not see. Equal on all ranks."""
         pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0)
         trainable = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         pl_module.log("plan/trainable_parameters", float(trainable))
