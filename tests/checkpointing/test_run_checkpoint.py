@@ -12,14 +12,13 @@ from omegaconf import DictConfig
 
 from tests.conftest import TINY
 from tests.killing import killed
-from tests.test_loggers import tensorboard_values
 from tests.test_train import THREE_PHASES, assert_same
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
 OFTEN = "callbacks.checkpoint.every_minutes=0"
-RUN = (*TINY, *THREE_PHASES, OFTEN, "logger=tensorboard", "trainer.log_every_n_steps=1")
+RUN = (*TINY, *THREE_PHASES, OFTEN, "trainer.log_every_n_steps=1")
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "order", "global_step", "epoch")
 
 
@@ -32,16 +31,8 @@ def ended(run: Path) -> dict[str, Any]:
         **found,
         "callbacks": last["callbacks"],
         "rows": list(csv.reader((run / "metrics.csv").read_text().splitlines())),
-        "tensorboard": tensorboard_values(run),
         "results": {**results, "seconds": 0},
     }
-
-
-def set_apart(run: Path) -> None:
-    """TensorBoard reads its files by name, and theirs hold the second: here two begin in one."""
-    folder = run / "tensorboard"
-    (new,) = (file for file in folder.glob("events*") if not file.name.startswith("events.out.tfevents.n"))
-    new.rename(folder / f"events.out.tfevents.n{len(list(folder.glob('events*')))}")
 
 
 @pytest.mark.parametrize(
@@ -61,9 +52,7 @@ def test_a_run_killed_anywhere_ends_as_if_nothing_had_happened(
         run = tmp_path / f"{point[0]}_{point[1]}"
         with killed(*point):
             train(config(*choices, *RUN, f"run_folder={run}"))
-        set_apart(run)
         train(config(*choices, *RUN, f"run_folder={run}") if point == (0, 0) else config(f"resume={run}"))
-        set_apart(run)
         assert_same(ended(run), ended(tmp_path / "whole"))
 
 
@@ -73,10 +62,7 @@ def test_a_run_may_be_killed_twice_in_one_epoch(config: Config, tmp_path: Path) 
     with killed(3, 1):
         train(config(*RUN))
     for batch in (2, 3):
-        set_apart(run)
         with killed(3, batch):
             train(config(f"resume={run}"))
-    set_apart(run)
     train(config(f"resume={run}"))
-    set_apart(run)
     assert_same(ended(run), ended(tmp_path / "whole"))
