@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import DictConfig
@@ -27,6 +28,19 @@ TINY = (
 """A run of about a second: the digits, few of them, and a tiny network."""
 NOISE = ("data._target_=tests.tiny.Noise", "data.labels_per_class=null")
 """After TINY, where it does not matter what is learnt: data that take no time."""
+
+
+# Tests that make up their cases: the same ones each time, or many new ones with `--hypothesis-profile=long`.
+settings.register_profile(
+    "quick",
+    max_examples=200,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=3000, derandomize=False)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
