@@ -3,8 +3,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, settings
 from lightning import Callback
 from omegaconf import DictConfig
 
