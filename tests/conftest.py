@@ -39,7 +39,7 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("long", settings.get_profile("quick"), max_examples=3000, derandomize=False)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=5000, derandomize=False)
 settings.load_profile("quick")
 
 

@@ -27,6 +27,28 @@ def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(dropout))
 
 
+def made_up(kinds: list[str], weights: None = None) -> Backbone:
+    """A stage for each of `kinds`, which says what it is made of: any of "conv norm statistics dropout pool"."""
+    stages, channels = {}, 1
+    for number, kind in enumerate(kinds):
+        parts: list[nn.Module] = []
+        for part in kind.split():
+            if part == "conv":
+                parts += [nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh()]
+                channels = 4
+            elif part == "norm":
+                parts += [nn.BatchNorm2d(channels), nn.Tanh()]  # another norm right behind it would undo it
+            elif part == "statistics":
+                parts.append(nn.BatchNorm2d(channels, affine=False))
+            elif part == "dropout":
+                parts.append(nn.Dropout(0.2))
+            else:
+                assert part == "pool"
+                parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+        stages[f"stage{number}"] = nn.Sequential(*parts)
+    return Backbone(stages, num_features=channels * 4, input_spec=ImageSpec(8, 1, (0.0,), (1.0,)))
+
+
 class Noise(Source):
     """60 images of 8 x 8 random pixels in three classes: 42 to train on, 9 for each of the other splits."""
 
