@@ -51,6 +51,8 @@ class Case:
     """Batches before which the run is ended, and then resumed."""
     elsewhere: bool
     """Whether what was kept of frozen stages is gone when the run is resumed."""
+    stray: bool
+    """Whether something calls `.train()`, which would wake frozen BatchNorm and dropout."""
 
     def trained(self, epoch: int) -> frozenset[str]:
         return [phase.train for phase in self.phases for _ in range(phase.epochs)][epoch]
@@ -86,6 +88,7 @@ def cases(draw: st.DrawFn) -> Case:
         ],
         sorted(draw(st.sets(boundaries, max_size=2))),
         draw(st.booleans()),
+        draw(st.booleans()),
     )
 
 
@@ -105,6 +108,8 @@ class Watch(Callback):
         if self.shown:
             assert_same(now, self.before)  # nothing changes between batches
         self.before, self.steps = now, trainer.global_step
+        if self.case.stray:
+            pl_module.train()
         self.shown[Point(trainer.current_epoch, batch_idx)] = batch.index.tolist()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
@@ -128,7 +133,8 @@ class Watch(Callback):
         for name, value in now.items():
             assert name.split(".")[0] in trained or torch.equal(value, self.before[name]), f"{name} is frozen"
         for stage, module in pl_module.network.stages.items():
-            assert all(part.training == (stage in trained) for part in module.modules()), stage
+            idle = self.case.stray and not [*module.parameters()]  # a stray call puts it to sleep until the next epoch
+            assert all(part.training == (stage in trained and not idle) for part in module.modules()), stage
         if trainer.global_step > self.steps:
             for name in self.moving:
                 assert not torch.equal(now[name], self.before[name]), f"{name} is trained"
