@@ -97,7 +97,9 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = self.class_names
-        checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        # Without the rates: they are of a step, of an earlier epoch perhaps, that a resumed run has not seen.
+        metrics = self.trainer.callback_metrics.items()
+        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
 
     def _step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         logits = self(batch)
