@@ -1,8 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, settings
+from lightning import Callback
 from omegaconf import DictConfig
 
 from thaw import build
@@ -23,6 +26,21 @@ TINY = (
     "+trainer.enable_model_summary=false",
 )
 """A run of about a second: the digits, few of them, and a tiny network."""
+NOISE = ("data._target_=tests.tiny.Noise", "data.labels_per_class=null")
+"""After TINY, where it does not matter what is learnt: data that take no time."""
+
+
+# Tests that make up their cases: the same ones each time, or many new ones with `--hypothesis-profile=long`.
+settings.register_profile(
+    "quick",
+    max_examples=200,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=5000, derandomize=False)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +68,12 @@ def network_for(cfg: DictConfig, data: Source) -> Network:
     backbone = build.backbone(cfg, data.training_texts)
     data.use_input_spec(backbone.input_spec)
     return build.network(cfg, backbone, data.num_classes)
+
+
+@contextmanager
+def watched(*watchers: Callback) -> Iterator[None]:
+    """What trains meanwhile has these callbacks, too, after thaw's own."""
+    make = build.callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "callbacks", lambda cfg, plan: [*make(cfg, plan), *watchers])
+        yield

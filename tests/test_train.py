@@ -74,6 +74,8 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
     assert checkpoint["epoch"] == best["epoch"]
     assert checkpoint["class_names"] == [str(digit) for digit in range(10)]
     assert {"loss/train", "loss/val", "accuracy/train", "accuracy/val"} <= checkpoint["metrics"].keys()
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert not [name for name in last["metrics"] if "lr" in name]  # of step 9, and not of the epoch
     weights = load_file(run / "weights.safetensors")
     for name, value in weights.items():
         assert torch.equal(value, checkpoint["state_dict"][f"network.stages.{name}"])

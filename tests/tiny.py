@@ -1,8 +1,17 @@
-"""A network so small that a whole run takes a second; with BatchNorm and dropout, which are easy to get wrong."""
+"""A network so small that a whole run takes a second; with BatchNorm and dropout, which are easy to get wrong. And data
+that are at hand at once."""
 
+from typing import Any
+
+import numpy as np
+import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from thaw.backbones.backbone import Backbone, ImageSpec
+from thaw.data.batch import Batch
+from thaw.data.digits import ImagesInMemory
+from thaw.data.source import Source
 
 
 def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> Backbone:
@@ -16,3 +25,36 @@ def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> B
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(dropout))
+
+
+def made_up(kinds: list[str], weights: None = None) -> Backbone:
+    """A stage for each of `kinds`, which says what it is made of: any of "conv norm statistics dropout pool"."""
+    stages, channels = {}, 1
+    for number, kind in enumerate(kinds):
+        parts: list[nn.Module] = []
+        for part in kind.split():
+            if part == "conv":
+                parts += [nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh()]
+                channels = 4
+            elif part == "norm":
+                parts += [nn.BatchNorm2d(channels), nn.Tanh()]  # another norm right behind it would undo it
+            elif part == "statistics":
+                parts.append(nn.BatchNorm2d(channels, affine=False))
+            elif part == "dropout":
+                parts.append(nn.Dropout(0.2))
+            else:
+                assert part == "pool"
+                parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+        stages[f"stage{number}"] = nn.Sequential(*parts)
+    return Backbone(stages, num_features=channels * 4, input_spec=ImageSpec(8, 1, (0.0,), (1.0,)))
+
+
+class Noise(Source):
+    """60 images of 8 x 8 random pixels in three classes: 42 to train on, 9 for each of the other splits."""
+
+    def __init__(self, **choices: Any):
+        super().__init__(np.arange(60) % 3, ["a", "b", "c"], **choices)
+        self.images = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def dataset(self) -> Dataset[Batch]:
+        return ImagesInMemory(self.images, torch.from_numpy(self.targets))

@@ -98,7 +98,9 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = self.class_names
-        checkpoint["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        # Without the rates: they are of a step, of an earlier epoch perhaps, that a resumed run has not seen.
+        metrics = self.trainer.callback_metrics.items()
+        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
         # Each rank counts its own samples, and one of them writes.
         checkpoint["epoch_metrics"] = _of_every_rank(self.train_metrics.saved())
 

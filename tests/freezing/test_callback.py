@@ -18,7 +18,6 @@ from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
-from thaw.optim.schedules import lr_factor
 from thaw.run_folder import open_run
 
 Config = Callable[..., DictConfig]
@@ -122,30 +121,6 @@ def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
     _, classifier, _, plan = built(config(*TINY, *CHAIN))
     with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
         Freezing(plan).setup(SimpleNamespace(strategy=FSDPStrategy()), classifier, "fit")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("schedule", ["warmup_cosine", "one_cycle", "constant"])
-@pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_every_rate_is_its_closed_form_at_every_optimizer_step(config: Config, schedule: str, accumulate: int) -> None:
-    class Rates(Callback):
-        """What the optimizer is about to use."""
-
-        def __init__(self) -> None:
-            self.seen: list[list[float]] = []
-
-        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-            self.seen.append([group["lr"] for group in optimizer.param_groups])
-
-    rates = Rates()
-    choices = (f"schedule={schedule}", f"trainer.accumulate_grad_batches={accumulate}")
-    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, *choices), rates)
-    trainer.fit(classifier, data)
-    steps_per_epoch = -(-4 // accumulate)
-    assert len(rates.seen) == 5 * steps_per_epoch
-    base = [group["lr"] for group in classifier.make_optimizer(classifier.network.stages).param_groups]
-    for step, seen in enumerate(rates.seen):
-        factor = lr_factor(step, plan, classifier.schedule, steps_per_epoch)
-        assert seen == pytest.approx([rate * factor for rate in base])
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thaw.freezing.phase import Phase, Plan
 from thaw.freezing.plans import chain_thaw, explicit, full, gradual, head_only, probe_then_full, surgical
@@ -61,3 +63,67 @@ def test_every_fault_is_named_with_the_stages_to_choose_from() -> None:
     assert "stem, layer1, layer2, head" in message
     with pytest.raises(ValueError, match="at least one phase"):
         Plan([], STAGES)
+
+
+NAMES = st.text("ab1_", min_size=1, max_size=4)
+PATTERNS = st.one_of(st.just("*"), NAMES, NAMES.map(lambda start: f"{start}*"))
+
+
+def named(stages: list[str], patterns: tuple[str, ...]) -> set[str]:
+    """Stages that patterns of the three kinds above name."""
+    return {
+        stage
+        for stage in stages
+        for pattern in patterns
+        if stage == pattern or (pattern.endswith("*") and stage.startswith(pattern[:-1]))
+    }
+
+
+@given(
+    stages=st.lists(NAMES, min_size=1, max_size=6, unique=True),
+    phases=st.lists(
+        st.builds(Phase, st.integers(1, 4), st.lists(PATTERNS, max_size=3).map(tuple), st.floats(0.1, 2)), max_size=5
+    ),
+    data=st.data(),
+)
+def test_any_plan_is_what_going_through_its_epochs_one_by_one_says(
+    stages: list[str], phases: list[Phase], data: st.DataObject
+) -> None:
+    idle = data.draw(st.sets(st.sampled_from(stages)))
+    stray = [p for phase in phases for p in phase.train if not named(stages, (p,))]
+    if not phases or stray or any(named(stages, phase.train) <= idle for phase in phases):
+        with pytest.raises(ValueError, match=r"trains nothing|no stage matches|at least one phase"):
+            Plan(phases, stages, idle)
+        return
+    plan = Plan(phases, stages, idle)
+    timeline = [number for number, phase in enumerate(phases) for _ in range(phase.epochs)]
+    assert plan.total_epochs == len(timeline)
+    ever: set[str] = set()
+    for epoch in range(len(timeline) + 2):
+        number = timeline[min(epoch, len(timeline) - 1)]
+        trained = named(stages, phases[number].train)
+        ever |= trained
+        assert (plan.index(epoch), plan.start(epoch)) == (number, timeline.index(number))
+        assert plan.at(epoch) == phases[number]
+        assert plan.in_last_phase(epoch) == (number == len(phases) - 1)
+        assert plan.trained(epoch) == trained
+        assert plan.frozen_prefix(epoch) == min(stages.index(stage) for stage in trained)
+        assert plan.never_trained(epoch) == min(stages.index(stage) for stage in ever)
+    assert plan.never_trained() == min(stages.index(stage) for stage in ever)
+
+
+@given(stages=st.lists(NAMES, min_size=1, max_size=6, unique=True), epochs=st.integers(1, 3), rounds=st.integers(1, 2))
+def test_every_plan_of_any_network_trains_every_stage_or_the_head_alone(
+    stages: list[str], epochs: int, rounds: int
+) -> None:
+    for phases in (
+        full(stages, epochs),
+        probe_then_full(stages, 1, epochs),
+        gradual(stages, epochs),
+        chain_thaw(stages, epochs, rounds),
+    ):
+        plan = Plan(phases, stages)
+        assert plan.never_trained() == 0
+        assert set().union(*(plan.trained(epoch) for epoch in range(plan.total_epochs))) == set(stages)
+        assert plan.trained(plan.total_epochs - 1) == set(stages)
+    assert Plan(head_only(stages, epochs), stages).never_trained() == len(stages) - 1

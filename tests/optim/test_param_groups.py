@@ -1,7 +1,10 @@
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from tests.tiny import backbone
@@ -41,3 +44,64 @@ def test_sgd_takes_the_same_groups() -> None:
     stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
     optimizer = stage_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+class Tied(nn.Module):
+    """One matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there, self.back = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+        self.back.weight = self.there.weight
+
+
+FILLED: list[Callable[[], nn.Module]] = [
+    lambda: nn.Linear(2, 3),
+    lambda: nn.Linear(2, 3, bias=False),
+    lambda: nn.Conv2d(1, 2, 3),
+    lambda: nn.BatchNorm2d(2),
+    lambda: nn.Embedding(3, 2),
+    lambda: nn.MultiheadAttention(2, 1),
+    lambda: nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Sequential(nn.ReLU(), nn.Linear(2, 2))),
+    Tied,
+]
+EMPTY: list[Callable[[], nn.Module]] = [nn.Identity, nn.Dropout, lambda: nn.BatchNorm2d(2, affine=False)]
+
+
+@given(
+    backbone=st.lists(st.sampled_from([*FILLED, *EMPTY]), max_size=6),
+    head=st.sampled_from(FILLED),
+    lr=st.floats(1e-6, 1),
+    scale=st.floats(0.01, 1),
+    lr_decay=st.floats(0.1, 1),
+    weight_decay=st.floats(1e-6, 1),
+)
+def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_depth(
+    backbone: list[Callable[[], nn.Module]],
+    head: Callable[[], nn.Module],
+    lr: float,
+    scale: float,
+    lr_decay: float,
+    weight_decay: float,
+) -> None:
+    stages = nn.ModuleDict({f"stage{n}": make() for n, make in enumerate([*backbone, head])})
+    groups = param_groups(stages, lr, scale, lr_decay, weight_decay)
+    owner = {parameter: stage for stage, module in stages.items() for parameter in module.parameters()}
+    members = [parameter for group in groups for parameter in group["params"]]
+    assert len(members) == len(set(members)) == len(owner)
+    assert set(members) == set(owner)
+
+    expected, rate = {}, lr * scale
+    for stage in reversed(list(stages)):
+        if stage in owner.values():
+            expected[stage] = rate if expected else lr
+            rate *= lr_decay
+    for group in groups:
+        stage, kind = group["name"].split("/")
+        assert {owner[parameter] for parameter in group["params"]} == {stage}
+        assert group["lr"] == pytest.approx(expected[stage], rel=1e-9)
+        assert group["weight_decay"] == {"decay": weight_decay, "no_decay": 0.0}[kind]
+        assert {parameter.ndim >= 2 for parameter in group["params"]} == {kind == "decay"}
+    rates = [group["lr"] for group in groups]
+    assert rates == sorted(rates), "from the input to the head they rise"
+    assert len({group["name"] for group in groups}) == len(groups)

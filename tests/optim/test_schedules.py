@@ -1,7 +1,10 @@
 from functools import partial
+from math import isfinite
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -53,6 +56,44 @@ def test_every_phase_starts_the_schedule_again_at_its_own_scale(schedule: Schedu
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_phases_of_a_few_steps_work(schedule: Schedule, steps: int) -> None:
     assert all(0 <= schedule(step, steps) <= 1 for step in range(steps + 1))
+
+
+FRACTIONS, FINALS = st.floats(0, 0.99), st.floats(0, 1)
+
+
+@given(
+    schedule=st.one_of(
+        st.just(constant),
+        st.builds(partial, st.just(warmup_cosine), warmup_fraction=FRACTIONS, final_factor=FINALS),
+        st.builds(
+            partial,
+            st.just(one_cycle),
+            warmup_fraction=FRACTIONS,
+            start_factor=st.floats(0.001, 1),
+            final_factor=FINALS,
+        ),
+    ),
+    phases=st.lists(
+        st.builds(Phase, st.integers(1, 4), st.just(("head",)), st.floats(0.01, 2)), min_size=1, max_size=4
+    ),
+    steps_per_epoch=st.integers(1, 12),
+)
+def test_any_schedule_starts_again_with_each_phase_as_if_there_were_no_other(
+    schedule: Schedule, phases: list[Phase], steps_per_epoch: int
+) -> None:
+    plan = Plan(phases, ("body", "head"))
+    found = iter([lr_factor(s, plan, schedule, steps_per_epoch) for s in range(plan.total_epochs * steps_per_epoch)])
+    final = getattr(schedule, "keywords", {}).get("final_factor", 1.0)
+    for phase in phases:
+        alone = Plan([phase], ("head",))
+        for step in range(phase.epochs * steps_per_epoch):
+            factor = next(found)
+            assert factor == lr_factor(step, alone, schedule, steps_per_epoch)
+            assert 0 <= factor <= phase.lr_scale * (1 + 1e-9)
+            assert factor > 0 or final == 0
+    beyond = lr_factor(plan.total_epochs * steps_per_epoch, plan, schedule, steps_per_epoch)
+    assert isfinite(beyond)
+    assert beyond == pytest.approx(phases[-1].lr_scale * final, abs=1e-9)  # torch asks for it after the last step
 
 
 def test_a_warmup_longer_than_the_phase_is_refused() -> None:

@@ -1,0 +1,223 @@
+"""Runs that are made up, through `train` and a few interruptions: what holds for all of them."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import Phase as Looking
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from torch import Tensor
+
+from tests.conftest import NOISE, TINY, watched
+from tests.test_train import assert_same
+from thaw.caching.store import FOLDER_VARIABLE
+from thaw.data.batch import Batch
+from thaw.data.sampler import Key
+from thaw.train import train
+
+FILLED = ("conv", "conv norm", "conv dropout", "conv norm dropout", "norm", "dropout conv statistics conv")
+IDLE = ("dropout", "statistics", "")
+
+
+class Point(NamedTuple):
+    """A batch of a run."""
+
+    epoch: int
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Without patterns."""
+
+    epochs: int
+    train: frozenset[str]
+    lr_scale: float
+
+
+@dataclass(frozen=True)
+class Case:
+    kinds: list[str]
+    """Of the stages of the backbone, see tests.tiny.made_up."""
+    phases: list[Phase]
+    overrides: list[str]
+    interruptions: list[Point]
+    """Batches before which the run is ended, and then resumed."""
+    elsewhere: bool
+    """Whether what was kept of frozen stages is gone when the run is resumed."""
+    stray: bool
+    """Whether something calls `.train()`, which would wake frozen BatchNorm and dropout."""
+
+    def trained(self, epoch: int) -> frozenset[str]:
+        return [phase.train for phase in self.phases for _ in range(phase.epochs)][epoch]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    kinds = draw(st.lists(st.sampled_from([*FILLED, *IDLE]), min_size=1, max_size=4))
+    kinds = draw(st.sampled_from([[*kinds, "pool"], [*kinds[:-1], f"{kinds[-1]} pool"]]))
+    stages = [*(f"stage{number}" for number in range(len(kinds))), "head"]
+    filled = [stage for stage, kind in zip(stages, [*kinds, "conv"], strict=True) if {"conv", "norm"} & {*kind.split()}]
+    trained = st.sets(st.sampled_from(filled), min_size=1).flatmap(
+        lambda some: st.sets(st.sampled_from(stages)).map(lambda others: frozenset(some | others))
+    )
+    phases = draw(
+        st.lists(st.builds(Phase, st.integers(1, 2), trained, st.sampled_from([1.0, 0.5])), min_size=1, max_size=2)
+    )
+    phases += draw(st.sampled_from([[], phases[:1]]))  # once more
+    boundaries = st.builds(Point, st.integers(1, sum(phase.epochs for phase in phases)), st.just(0))
+    return Case(
+        kinds,
+        phases,
+        [
+            f"callbacks={draw(st.sampled_from(['default', 'ema']))}",
+            f"optimizer={draw(st.sampled_from(['adamw', 'sgd']))}",
+            f"schedule={draw(st.sampled_from(['constant', 'warmup_cosine', 'one_cycle']))}",
+            f"mixing={draw(st.sampled_from(['none', 'mixup']))}",
+            f"caching={draw(st.sampled_from(['on', 'off']))}",
+            f"head.dropout={draw(st.sampled_from([0.0, 0.2]))}",
+            f"data.batch_size={draw(st.sampled_from([9, 16, 42]))}",
+            f"trainer.accumulate_grad_batches={draw(st.integers(1, 3))}",
+            f"trainer.gradient_clip_val={draw(st.sampled_from(['null', '0.5']))}",
+            f"seed={draw(st.integers(0, 99))}",
+        ],
+        sorted(draw(st.sets(boundaries, max_size=2))),
+        draw(st.booleans()),
+        draw(st.booleans()),
+    )
+
+
+class Watch(Callback):
+    """Looks at every batch of a run; ends it before the batch `until`."""
+
+    def __init__(self, case: Case, until: Point | None = None):
+        self.case, self.until = case, until
+        self.before: dict[str, Tensor] = {}
+        self.shown: dict[Point, list[int]] = {}
+        self.steps, self.moving = 0, set[str]()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.until:
+            raise InterruptedError
+        now = state(pl_module)
+        if self.shown:
+            assert_same(now, self.before)  # nothing changes between batches
+        self.before, self.steps = now, trainer.global_step
+        if batch.start:  # a phase may begin behind the same stages as an earlier one, that have changed since
+            x = trainer.datamodule.dataset()[Key(batch.index.tolist(), batch.view)].inputs
+            with torch.no_grad():
+                for stage in list(pl_module.network.stages.values())[: batch.start]:
+                    x = stage(x)
+            assert torch.allclose(batch.inputs, x, atol=1e-5)
+        if self.case.stray:
+            pl_module.train()
+        self.shown[Point(trainer.current_epoch, batch_idx)] = batch.index.tolist()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self.moving = set()
+        rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        for stage, name, parameter in parameters(pl_module):
+            if stage in self.case.trained(trainer.current_epoch):
+                assert parameter.requires_grad, name
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+                assert parameter.grad.any(), name
+                if rates[parameter] * parameter.grad.abs().max() > 1e-6:  # below that, floats may not show it
+                    self.moving.add(name)
+            else:
+                assert not parameter.requires_grad, name
+                assert parameter.grad is None, name
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        now, (optimizer,) = state(pl_module), trainer.optimizers
+        trained = self.case.trained(trainer.current_epoch)
+        for name, value in now.items():
+            assert name.split(".")[0] in trained or torch.equal(value, self.before[name]), f"{name} is frozen"
+        for stage, module in pl_module.network.stages.items():
+            idle = self.case.stray and not [*module.parameters()]  # a stray call puts it to sleep until the next epoch
+            assert all(part.training == (stage in trained and not idle) for part in module.modules()), stage
+        if trainer.global_step > self.steps:
+            for name in self.moving:
+                assert not torch.equal(now[name], self.before[name]), f"{name} is trained"
+            so_far = frozenset().union(*(self.case.trained(epoch) for epoch in range(trainer.current_epoch + 1)))
+            assert {*optimizer.state} == {p for stage, _, p in parameters(pl_module) if stage in so_far}
+        self.before = now
+
+
+def state(module: LightningModule) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.network.stages.state_dict().items()}
+
+
+def parameters(module: LightningModule) -> list[tuple[str, str, torch.nn.Parameter]]:
+    """(stage, name, parameter)."""
+    return [(name.split(".")[0], name, p) for name, p in module.network.stages.named_parameters()]
+
+
+def written(run: Path) -> tuple[dict[str, Any], list[str]]:
+    """The last checkpoint, and all that was logged."""
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    for kept in checkpoint["callbacks"].values():
+        kept.pop("current_score", None)  # of the last file written: Lightning forgets it, and makes nothing of it
+    return checkpoint, sorted((run / "metrics.csv").read_text().splitlines())
+
+
+@given(case=cases())
+@settings(max_examples=settings().max_examples // 10, phases=(Looking.generate,))  # to shrink one takes minutes
+def test_any_run_leaves_what_is_frozen_trains_the_rest_and_ends_the_same_after_interruptions(
+    case: Case, config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
+    for folder in (whole, interrupted, tmp_path / "elsewhere"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def choices(run: Path) -> DictConfig:
+        cfg = config(
+            *case.overrides[:1],
+            *TINY,
+            *NOISE,
+            *case.overrides[1:],
+            "backbone._target_=tests.tiny.made_up",
+            "+backbone.kinds=[" + ",".join(f"'{kind}'" for kind in case.kinds) + "]",
+            "freezing=phases",
+            "callbacks.early_stopping=null",
+            "callbacks.checkpoint.last_every_seconds=0",
+            f"run_folder={run}",
+        )
+        cfg.freezing.phases = [
+            {"epochs": phase.epochs, "train": sorted(phase.train), "lr_scale": phase.lr_scale} for phase in case.phases
+        ]
+        return cfg
+
+    watch = Watch(case)
+    with watched(watch):
+        metrics = train(choices(whole))
+    total = sum(phase.epochs for phase in case.phases)
+    for epoch in range(total):
+        shown = [index for point, indices in watch.shown.items() if point.epoch == epoch for index in indices]
+        assert len(shown) == len({*shown}) == 42
+
+    shown_again: dict[Point, list[int]] = {}
+    cfg = choices(interrupted)
+    for until in [*case.interruptions, None]:
+        if until is not None and until.epoch == total:  # it came to its end, and is resumed all the same
+            until = None
+        watch = Watch(case, until)
+        with watched(watch), monkeypatch.context() as patch:
+            if case.elsewhere and shown_again:
+                patch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
+            if until is None:
+                assert train(cfg) == metrics
+            else:
+                with pytest.raises(InterruptedError):
+                    train(cfg)
+        shown_again |= watch.shown
+        cfg = config(f"resume={interrupted}")
+    for one, other in zip(written(whole), written(interrupted), strict=True):
+        assert_same(other, one)
