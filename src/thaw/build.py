@@ -169,7 +169,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
     return make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
-        callbacks=[*callbacks(cfg, plan), CrashKit(run.path)],
+        callbacks=[CrashKit(run.path), *callbacks(cfg, plan)],  # at the end of a step, it is the first to know
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
         use_distributed_sampler=False,  # our sampler knows the rank

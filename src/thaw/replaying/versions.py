@@ -10,13 +10,14 @@ import torch
 
 import thaw
 
-LIBRARIES = ("torch", "lightning", "torchvision", "timm", "transformers", "numpy")
+LIBRARIES = ("lightning", "torchvision", "timm", "transformers", "numpy")
 
 
 def versions(device: torch.device, precision: str) -> dict[str, str]:
     """Of the libraries, of thaw's code and of the machine."""
     return {
         "python": platform.python_version(),
+        "torch": torch.__version__,  # with what it was built for
         **{name: installed for name in LIBRARIES if (installed := _version(name)) is not None},
         "thaw": _commit(Path(thaw.__file__).parent) or _version("thaw") or "of no repository",
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
