@@ -17,6 +17,7 @@ from thaw.classifier import Classifier
 from thaw.data.batch import Batch
 from thaw.data.digits import ImagesInMemory
 from thaw.data.sampler import Key
+from thaw.optim.ema import EMA
 from thaw.replay import replay
 from thaw.train import train
 
@@ -38,14 +39,16 @@ def again(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
-    """From the batch with this number on, steps of a split end in an error that has all digits of the loss."""
+    """From the batch with this number on, steps of a split end in an error that has all digits of the loss, and what
+    else may decide them."""
     step, done = Classifier._step, []
 
     def failing(self: Classifier, batch: Batch, batch_idx: int, of: str) -> Tensor:
         if of == split:
             done.append(batch)
             if len(done) > number:
-                raise ArithmeticError(repr(self.task.loss(self(batch), batch.target).item()))
+                loss = self.task.loss(self(batch), batch.target).item()
+                raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
         return step(self, batch, batch_idx, of)
 
     monkeypatch.setattr(Classifier, "_step", failing)
@@ -70,6 +73,13 @@ def test_a_loss_that_is_not_finite_is_met_again(
     printed = again()
     assert "met again: FloatingPointError" in printed
     assert "largest weight" in printed
+
+
+def test_a_later_epoch_is_told_by_the_message(config: Config, again: Callable[..., str]) -> None:
+    phases = "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]"
+    with pytest.raises(FloatingPointError, match=r"in epoch [12], .*phase 2 of 2"):
+        train(config(*TINY, "freezing=phases", phases))
+    assert "met again: FloatingPointError" in again()
 
 
 def test_a_loss_that_is_not_finite_in_validation_only(
@@ -172,6 +182,31 @@ def test_what_is_drawn_is_drawn_again(
         again()
 
 
+def test_the_step_is_of_as_many_threads(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str]
+) -> None:
+    fail_at(monkeypatch, "train", 4)
+    with pytest.raises(ArithmeticError):
+        train(config(*TINY, "freezing=full"))
+    here = torch.get_num_threads()
+    change(tmp_path / "run/crash/crash.json", f'"num_threads": {here}', '"num_threads": 3')
+    with pytest.raises(ValueError, match=r"now it is ArithmeticError: \d\.\d+ 3 False"):
+        again()
+    assert torch.get_num_threads() == here
+
+
+@pytest.mark.filterwarnings("ignore:Error detected in MulBackward0")
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_a_backward_pass_that_fails_is_met_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch, again: Callable[..., str]
+) -> None:
+    monkeypatch.setattr(nn.Flatten, "forward", lambda _, x: x.flatten(1) + (x.flatten(1) * 0).sqrt())
+    with pytest.raises(RuntimeError, match="MulBackward0"):
+        train(config(*TINY, "freezing=full", "+trainer.detect_anomaly=true"))
+    assert "met again: RuntimeError" in again()
+    assert not torch.is_anomaly_enabled()
+
+
 def test_a_stage_that_fails_is_named(
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
@@ -205,7 +240,7 @@ def test_what_fails_after_the_backward_pass_comes_with_the_same_loss(
 
     monkeypatch.setattr(Classifier, "configure_gradient_clipping", failing)
     with pytest.raises(RuntimeError, match="no clipping"):
-        train(config(*TINY, "freezing=full", "mixing=mixup"))
+        train(config(*TINY, "freezing=full", "mixing=mixup", "trainer.accumulate_grad_batches=3"))
     with pytest.raises(
         ValueError, match=r"runs through with the same loss, .*what failed came after the backward pass"
     ):
@@ -247,9 +282,17 @@ def test_an_interrupt_leaves_no_kit(config: Config, monkeypatch: pytest.MonkeyPa
     assert not list((tmp_path / "run").glob("crash*"))
 
 
-def test_nor_does_what_is_no_step(config: Config, tmp_path: Path) -> None:
+def test_nor_does_what_is_no_step(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="accuracy/validation"):
         train(config(*TINY, "freezing=full", "monitor.metric=accuracy/validation"))
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise ArithmeticError("no average")
+
+    monkeypatch.setattr(EMA, "on_train_batch_end", failing)  # the weights are no longer those of the step
+    with pytest.raises(ArithmeticError, match="no average"):
+        train(config("callbacks=ema", *TINY, f"run_folder={tmp_path}/two"))
+    assert not list((tmp_path / "two").glob("crash*"))
     assert not list((tmp_path / "run").glob("crash*"))
 
 

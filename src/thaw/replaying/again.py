@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,8 +62,10 @@ def step_again(classifier: Classifier, trainer: Trainer, at_work: CrashKit, kit:
                     assert isinstance(loss, torch.Tensor)
                     strategy.backward(loss / trainer.accumulate_grad_batches, None)
             else:
-                step = strategy.test_step if crash.split == "test" else strategy.validation_step
-                with torch.inference_mode() if trainer.validate_loop.inference_mode else nullcontext(), torch.no_grad():
+                testing = crash.split == "test"
+                step = strategy.test_step if testing else strategy.validation_step
+                loop = trainer.test_loop if testing else trainer.fit_loop.epoch_loop.val_loop
+                with torch.inference_mode() if loop.inference_mode else torch.no_grad():
                     step(batch, crash.batch_idx)
         except Exception as failure:
             error = failure
