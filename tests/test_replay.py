@@ -1,6 +1,7 @@
 """Runs that fail, and their steps again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ def test_hidden_states_of_texts_are_met_again(
     assert kept["start"] > 0
     assert set(kept["inputs"]) == {"hidden"}
     Path(table).unlink()
+    shutil.rmtree(bert)
     assert "met again: ArithmeticError" in again()
 
 
