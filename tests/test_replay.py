@@ -269,6 +269,8 @@ def test_a_sample_that_cannot_be_loaded_is_named(
     assert "met again: LookupError" in printed
     assert f"loading {broken}" in printed or "loading 10 samples together" in printed
     assert not torch.load(tmp_path / "run/crash/tensors.pt", weights_only=True)["tensors"]
+    samples = json.loads((tmp_path / "run/crash/crash.json").read_text())["samples"]
+    assert (broken in samples) == ("caching=off" in choices), "what frozen stages ask for is in another order"
     monkeypatch.undo()
     with pytest.raises(ValueError, match="not met again: now they load"):
         again()
