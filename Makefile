@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate check predict export cache sweep test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export cache sweep test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ cache: install  ## what frozen stages computed and is kept; ARGS="budget_gb=2" m
 
 evaluate: install  ## measure a finished run again; ARGS="run=runs/..."
 	$(BIN)/python -m thaw.evaluate $(ARGS)
+
+replay: install  ## run the step again that a run failed in; ARGS="run=runs/..."
+	$(BIN)/python -m thaw.replay $(ARGS)
 
 sweep: install  ## every combination, with a table at the end; ARGS="optimizer.lr=1e-3,3e-3 seed=1,2"
 	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)

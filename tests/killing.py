@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
 
-from thaw import build
-from thaw.freezing.phase import Plan
+from tests.conftest import watched
 
 
 class Killed(BaseException):
@@ -34,11 +32,5 @@ class KillAt(Callback):
 @contextmanager
 def killed(epoch: int, batch: int | None) -> Iterator[None]:
     """What trains inside is killed there."""
-    callbacks = build.callbacks
-
-    def with_killer(cfg: DictConfig, plan: Plan) -> list[Callback]:
-        return [*callbacks(cfg, plan), KillAt(epoch, batch)]
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(build, "callbacks", with_killer)
+    with watched(KillAt(epoch, batch)), pytest.raises(Killed):
         yield

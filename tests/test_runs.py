@@ -127,6 +127,23 @@ def test_two_processes_compute_what_is_frozen_together(tmp_path: Path) -> None:
     assert {file.name for file in kept} <= {file.name for file in (tmp_path / "cache").glob("*.thaw")}
 
 
+def test_the_step_that_a_run_failed_in_is_run_again(tmp_path: Path) -> None:
+    short = ("data.labels_per_class=20", "logger=none", "run_folder=run", "trainer.accelerator=cpu")
+    ranks = ("trainer.devices=2", "+trainer.strategy=ddp")
+    failed = typed(tmp_path, "-m", "thaw.train", *short, *ranks, "mixing=mixup", "optimizer.lr=1e38", code=1)
+    assert "error: the loss is" in failed
+    (tmp_path / "run").rename(tmp_path / "moved")
+    for rank in ((), ("rank=1",)):
+        printed = typed(tmp_path, "-m", "thaw.replay", "run=moved", *rank)
+        assert "met again: FloatingPointError" in printed
+        assert "largest weight" in printed
+    tensors = torch.load(tmp_path / "moved/crash/tensors.pt", weights_only=True)
+    tensors["tensors"] = {name: torch.zeros_like(tensor) for name, tensor in tensors["tensors"].items()}
+    torch.save(tensors, tmp_path / "moved/crash/tensors.pt")
+    assert "error: not met again: " in typed(tmp_path, "-m", "thaw.replay", "run=moved", code=1)
+    assert "has no repro kit of rank 2" in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=2", code=1)
+
+
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_say_what_they_take(script: Path, tmp_path: Path) -> None:
     if "argparse" in script.read_text():

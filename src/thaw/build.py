@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchvision.transforms.v2 import MixUp
 
-from thaw.backbones.backbone import Backbone, ImageSpec, TokenSpec
+from thaw.backbones.backbone import Backbone, ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import load_tensors, read_class_names, read_weights
 from thaw.caching.prefix import FrozenPrefix
 from thaw.caching.store import Store
@@ -29,6 +30,7 @@ from thaw.freezing.phase import Plan
 from thaw.loggers import MetricsCSV
 from thaw.network import Network, new_head
 from thaw.order import SampleOrder
+from thaw.replaying.callback import CrashKit
 from thaw.run_folder import RunFolder, weights_file
 from thaw.task import SingleLabel
 
@@ -83,7 +85,20 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
     return Plan(phases, network.stage_names, idle)
 
 
-def classifier(cfg: DictConfig, data: Source, network: Network, plan: Plan) -> Classifier:
+@dataclass(frozen=True)
+class Labels:
+    """What a classifier has to know of data; a `Source` knows it, too."""
+
+    class_names: list[str]
+    takes: type[InputSpec]
+    class_weights: list[float] | None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def classifier(cfg: DictConfig, data: Source | Labels, network: Network, plan: Plan) -> Classifier:
     chosen = make(cfg.schedule)
     schedule = partial(chosen.func, **chosen.keywords)  # Hydra's own partial looks at its target in every step: 0.2 ms
     weighed = task(cfg, data.num_classes, **_class_weights(cfg, data))
@@ -102,7 +117,7 @@ def task(cfg: DictConfig, num_classes: int, **facts: Any) -> SingleLabel:
     return make(cfg.task, num_classes=num_classes, **facts)
 
 
-def _class_weights(cfg: DictConfig, data: Source) -> dict[str, Any]:
+def _class_weights(cfg: DictConfig, data: Source | Labels) -> dict[str, Any]:
     if data.class_weights is None:
         return {}
     if cfg.task.class_weights is not None:
@@ -157,7 +172,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
     return make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
-        callbacks=callbacks(cfg, plan),
+        callbacks=[CrashKit(run.path), *callbacks(cfg, plan)],  # at the end of a step, it is the first to know
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
         plugins=DurableCheckpointIO(),
@@ -178,7 +193,25 @@ def evaluation_trainer(cfg: DictConfig) -> Trainer:
     )
 
 
-def mixing(cfg: DictConfig, data: Source) -> Callable[..., Any] | None:
+def replaying_trainer(cfg: DictConfig, at_work: Callback) -> Trainer:
+    """As the run's, to the same precision, in one process; it writes nothing."""
+    _quieten()
+    return make(
+        cfg.trainer,
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+        sync_batchnorm=False,
+        callbacks=[at_work],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=cfg.run_folder,
+    )
+
+
+def mixing(cfg: DictConfig, data: Source | Labels) -> Callable[..., Any] | None:
     if cfg.mixing and data.takes is not ImageSpec:
         raise ValueError(f"mixing mixes images, and the data are {data.takes.things}: type mixing=none")
     return make(cfg.mixing, num_classes=data.num_classes) if cfg.mixing else None

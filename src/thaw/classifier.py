@@ -17,7 +17,7 @@ from thaw.freezing.phase import Plan
 from thaw.metrics import EpochMetrics
 from thaw.network import Network
 from thaw.optim.schedules import PhaseSchedule, Schedule, lr_factor
-from thaw.seeds import seed_of
+from thaw.seeds import seed_of, seed_torch
 from thaw.task import SingleLabel
 
 
@@ -59,11 +59,10 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout and mixing are functions of the step: Lightning restores no random state, and a resumed run must draw
         # the same.
-        seed = seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # what follows would take 0.5 ms to note the seed for GPUs, too
-        else:
-            torch.manual_seed(seed)
+        seed_torch(self.step_seed(batch_idx), self.device.type)
+
+    def step_seed(self, batch_idx: int) -> int:
+        return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch if self.mixing is None else self._mixed(batch), batch_idx, "train")

@@ -34,18 +34,23 @@ class Trained:
     network: "Network"
 
 
-def trained(run: RunFolder) -> Trained:
-    """The network of a finished run, from the folder alone: its data need not be there."""
+def unfilled(run: RunFolder, cfg: DictConfig, num_classes: int) -> "tuple[Backbone, Network]":
+    """As the run built them, with whatever weights."""
     from thaw import build
 
+    backbone = build.backbone(cfg, pretrained=False, recorded=run.backbone_facts())
+    backbone = replace(backbone, input_spec=run.input_spec())
+    return backbone, build.network(cfg, backbone, num_classes)
+
+
+def trained(run: RunFolder) -> Trained:
+    """The network of a finished run, from the folder alone: its data need not be there."""
     cfg = run.config()
     if not run.weights.is_file():
         raise ValueError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
     class_names = read_class_names(run.weights)
     assert class_names is not None, f"{run.weights} names no classes"
-    backbone = build.backbone(cfg, pretrained=False, recorded=run.backbone_facts())
-    backbone = replace(backbone, input_spec=run.input_spec())
-    network = build.network(cfg, backbone, len(class_names))
+    backbone, network = unfilled(run, cfg, len(class_names))
     require_network(network.stages, run.weights)
     load_weights(network.stages, run.weights)
     return Trained(cfg, class_names, backbone, network.eval())

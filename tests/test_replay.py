@@ -1,0 +1,363 @@
+"""Runs that fail, and their steps again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from tests.conftest import TINY
+from tests.language import pretrained, texts
+from thaw import build
+from thaw.classifier import Classifier
+from thaw.data.batch import Batch
+from thaw.data.digits import ImagesInMemory
+from thaw.data.sampler import Key
+from thaw.optim.ema import EMA
+from thaw.replay import replay
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+EXPLODE = ("freezing=full", "optimizer.lr=1e20")
+
+
+@pytest.fixture
+def again(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Replay the run; gives what is printed."""
+
+    def run(*overrides: str) -> str:
+        capsys.readouterr()
+        replay(config(f"run={tmp_path / 'run'}", *overrides, name="replay"))
+        return capsys.readouterr().out
+
+    return run
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
+    """From the batch with this number on, steps of a split end in an error that has all digits of the loss, and what
+    else may decide them."""
+    step, done = Classifier._step, []
+
+    def failing(self: Classifier, batch: Batch, batch_idx: int, of: str) -> Tensor:
+        if of == split:
+            done.append(batch)
+            if len(done) > number:
+                loss = self.task.loss(self(batch), batch.target).item()
+                raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
+        return step(self, batch, batch_idx, of)
+
+    monkeypatch.setattr(Classifier, "_step", failing)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        (),
+        ("mixing=mixup", "trainer.accumulate_grad_batches=2"),
+        ("data.balance=loss", "callbacks=ema"),
+        ("freezing=head_only",),
+        ("trainer.precision=bf16-mixed",),
+        ("trainer.precision=bf16-true", "data.balance=loss"),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_met_again(
+    config: Config, tmp_path: Path, again: Callable[..., str], choices: tuple[str, ...]
+) -> None:
+    with pytest.raises(FloatingPointError):
+        train(config(*TINY, *EXPLODE, *choices, "optimizer.lr=1e38"))
+    printed = again()
+    assert "met again: FloatingPointError" in printed
+    assert "largest weight" in printed
+
+
+def test_a_later_epoch_is_told_by_the_message(config: Config, again: Callable[..., str]) -> None:
+    phases = "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]"
+    with pytest.raises(FloatingPointError, match=r"in epoch [12], .*phase 2 of 2"):
+        train(config(*TINY, "freezing=phases", phases))
+    assert "met again: FloatingPointError" in again()
+
+
+def test_a_loss_that_is_not_finite_in_validation_only(
+    config: Config, tmp_path: Path, again: Callable[..., str]
+) -> None:
+    with pytest.raises(FloatingPointError, match="val batch 0"):  # of the first epoch: one step of training, on a batch
+        train(config(*TINY, *EXPLODE, "data.labels_per_class=2"))
+    printed = again()
+    assert "val batch 0" in printed
+    assert "the first stage whose output is not finite: " in printed
+
+
+@pytest.mark.parametrize(
+    ("split", "number", "choices"),
+    [
+        ("train", 0, ("freezing=full",)),
+        ("train", 6, ("freezing=full", "mixing=mixup", "head.dropout=0.3")),
+        ("train", 6, ("freezing=full", "mixing=cutmix", "trainer.accumulate_grad_batches=3")),
+        ("train", 6, ("freezing=full", "data.balance=loss", "task.label_smoothing=0.1")),
+        ("train", 6, ("freezing=full", "task.class_weights=[1,2,3,4,5,6,7,8,9,10]", "trainer.precision=bf16-mixed")),
+        ("train", 6, ("mixing=mixup",)),
+        ("train", 6, ("caching=off",)),
+        ("train", 15, ("callbacks=ema", "trainer.precision=32-true")),
+        ("train", 6, ("freezing=full", "channels_last=false", "data.num_workers=1")),
+        ("val", 0, ()),  # before training
+        ("val", 25, ("callbacks=ema",)),
+        ("val", 25, ("caching=off", "data.balance=loss")),
+        ("test", 2, ("callbacks=ema",)),
+    ],
+)
+def test_a_step_is_met_again_to_the_last_bit(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    again: Callable[..., str],
+    split: str,
+    number: int,
+    choices: tuple[str, ...],
+) -> None:
+    fail_at(monkeypatch, split, number)
+    short = ("data.batch_size=40", "freezing.full_epochs=2") if "freezing=full" not in choices else ()
+    with pytest.raises(ArithmeticError):
+        train(config(*TINY, *choices, *short))
+    assert "met again: ArithmeticError" in again()
+    change_tensors(tmp_path / "run/crash", torch.zeros_like)
+    with pytest.raises(ValueError, match=r"not met again: now it is ArithmeticError: \d\..*\(traceback of the run: "):
+        again()
+
+
+def test_features_behind_frozen_stages_are_what_is_met_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str]
+) -> None:
+    fail_at(monkeypatch, "train", 4)
+    with pytest.raises(ArithmeticError):
+        train(config(*TINY, "freezing=head_only", "caching=on"))
+    kept = torch.load(tmp_path / "run/crash/tensors.pt", weights_only=True)
+    assert kept["batch"]["start"] == 3
+    assert kept["batch"]["inputs"].shape[1:] == (16,)
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    assert "met again: ArithmeticError" in again()
+
+
+def test_hidden_states_of_texts_are_met_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str]
+) -> None:
+    pytest.importorskip("transformers")
+    fail_at(monkeypatch, "train", 2)
+    table, bert = texts(tmp_path), pretrained(tmp_path / "bert")
+    choices = [choice for choice in TINY if "backbone" not in choice and "labels_per_class" not in choice]
+    plan = ("freezing=phases", "freezing.phases=[{epochs: 2, train: ['*1', head]}]", "data.batch_size=8")
+    with pytest.raises(ArithmeticError):
+        train(
+            config(
+                "data=text_table",
+                f"data.table={table}",
+                "backbone=huggingface",
+                f"backbone.name={bert}",
+                *choices,
+                *plan,
+            )
+        )
+    kept = torch.load(tmp_path / "run/crash/tensors.pt", weights_only=True)["batch"]
+    assert kept["start"] > 0
+    assert set(kept["inputs"]) == {"hidden"}
+    Path(table).unlink()
+    shutil.rmtree(bert)
+    assert "met again: ArithmeticError" in again()
+
+
+@pytest.mark.parametrize("choices", [("head.dropout=0.5",), ("mixing=mixup", "+backbone.dropout=0")])
+def test_what_is_drawn_is_drawn_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str], choices: tuple[str, ...]
+) -> None:
+    fail_at(monkeypatch, "train", 4)
+    with pytest.raises(ArithmeticError):
+        train(config(*TINY, "freezing=full", *choices))
+    again()
+    seed = json.loads((tmp_path / "run/crash/crash.json").read_text())["seed"]
+    change(tmp_path / "run/crash/crash.json", f'"seed": {seed}', '"seed": 1')
+    with pytest.raises(ValueError, match="not met again: now it is ArithmeticError"):
+        again()
+
+
+def test_the_step_is_of_as_many_threads(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str]
+) -> None:
+    fail_at(monkeypatch, "train", 4)
+    with pytest.raises(ArithmeticError):
+        train(config(*TINY, "freezing=full"))
+    here = torch.get_num_threads()
+    change(tmp_path / "run/crash/crash.json", f'"num_threads": {here}', '"num_threads": 3')
+    with pytest.raises(ValueError, match=r"now it is ArithmeticError: \d\.\d+ 3 False"):
+        again()
+    assert torch.get_num_threads() == here
+
+
+@pytest.mark.filterwarnings("ignore:Error detected in MulBackward0")
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_a_backward_pass_that_fails_is_met_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch, again: Callable[..., str]
+) -> None:
+    monkeypatch.setattr(nn.Flatten, "forward", lambda _, x: x.flatten(1) + (x.flatten(1) * 0).sqrt())
+    with pytest.raises(RuntimeError, match="MulBackward0"):
+        train(config(*TINY, "freezing=full", "+trainer.detect_anomaly=true"))
+    assert "met again: RuntimeError" in again()
+    assert not torch.is_anomaly_enabled()
+
+
+def test_a_stage_that_fails_is_named(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    again: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    def failing(*_: Any) -> Tensor:
+        raise RuntimeError(f"no pooling of {object()}")
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(nn.AdaptiveAvgPool2d, "forward", failing)
+    with pytest.raises(RuntimeError, match="no pooling"):
+        train(config(*TINY, "freezing=full"))
+    assert f"are kept in {tmp_path}/run/crash. Again: python -m thaw.replay run={tmp_path}/run" in caplog.text
+    text = (tmp_path / "run/crash/crash.txt").read_text()
+    assert 'raise RuntimeError(f"no pooling' in text
+    assert "train.log ended with\n" in text
+    assert "layer1" in text.rpartition("train.log ended with")[2]
+    assert "the stage that failed: layer2" in again()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="not met again: now the step runs through; its loss is finite"):
+        again()
+
+
+def test_what_fails_after_the_backward_pass_comes_with_the_same_loss(
+    config: Config, monkeypatch: pytest.MonkeyPatch, again: Callable[..., str]
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no clipping")
+
+    monkeypatch.setattr(Classifier, "configure_gradient_clipping", failing)
+    with pytest.raises(RuntimeError, match="no clipping"):
+        train(config(*TINY, "freezing=full", "mixing=mixup", "trainer.accumulate_grad_batches=3"))
+    with pytest.raises(
+        ValueError, match=r"runs through with the same loss, .*what failed came after the backward pass"
+    ):
+        again()
+
+
+@pytest.mark.parametrize("choices", [("caching=off",), ("caching=on",), ("caching=off", "data.num_workers=1")])
+def test_a_sample_that_cannot_be_loaded_is_named(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str], choices: tuple[str, ...]
+) -> None:
+    cfg = config(*TINY, "data.batch_size=10", *choices)
+    broken = build.data(cfg).train_indices[70]
+    load = ImagesInMemory.__getitem__
+
+    def failing(self: ImagesInMemory, key: Key) -> Batch:
+        if broken in key.indices:
+            raise LookupError("a broken sample")
+        return load(self, key)
+
+    monkeypatch.setattr(ImagesInMemory, "__getitem__", failing)
+    with pytest.raises(LookupError, match="a broken sample"):
+        train(cfg)
+    printed = again()
+    assert "met again: LookupError" in printed
+    assert f"loading {broken}" in printed or "loading 10 samples together" in printed
+    assert not torch.load(tmp_path / "run/crash/tensors.pt", weights_only=True)["tensors"]
+    samples = json.loads((tmp_path / "run/crash/crash.json").read_text())["samples"]
+    assert (broken in samples) == ("caching=off" in choices), "what frozen stages ask for is in another order"
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="not met again: now they load"):
+        again()
+
+
+def test_an_interrupt_leaves_no_kit(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "_step", interrupted)
+    with pytest.raises(SystemExit):
+        train(config(*TINY, "freezing=full"))
+    assert not list((tmp_path / "run").glob("crash*"))
+
+
+def test_nor_does_what_is_no_step(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="accuracy/validation"):
+        train(config(*TINY, "freezing=full", "monitor.metric=accuracy/validation"))
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise ArithmeticError("no average")
+
+    monkeypatch.setattr(EMA, "on_train_batch_end", failing)  # the weights are no longer those of the step
+    with pytest.raises(ArithmeticError, match="no average"):
+        train(config("callbacks=ema", *TINY, f"run_folder={tmp_path}/two"))
+    assert not list((tmp_path / "two").glob("crash*"))
+    assert not list((tmp_path / "run").glob("crash*"))
+
+
+def test_a_kit_that_cannot_be_written_does_not_hide_the_error(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FloatingPointError):
+        train(config(*TINY, *EXPLODE))
+    assert "no repro kit was left: OSError: no space left" in caplog.text
+    assert not list((tmp_path / "run").glob("crash*"))
+
+
+def test_what_cannot_be_replayed_says_why(config: Config, tmp_path: Path, again: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match="is no run folder"):
+        again()
+    with pytest.raises(FloatingPointError):
+        train(config(*TINY, *EXPLODE))
+    with pytest.raises(ValueError, match=r"has no repro kit of rank 3: .* There is one for rank=0"):
+        again("rank=3")
+    kit = tmp_path / "run/crash"
+    tensors = (kit / "tensors.pt").read_bytes()
+    change(kit / "config.yaml", "tests.tiny.backbone", "tests.tiny.renamed")
+    with pytest.raises(ValueError, match=r"does not build what the run had: take the code of the run, .*renamed"):
+        again()
+    change(kit / "config.yaml", "tests.tiny.renamed", "tests.tiny.backbone\n  channels: 3")
+    with pytest.raises(
+        ValueError, match=r"are of another network than this code builds \(network.stages.stem.0.weight\)"
+    ):
+        again()
+    (kit / "tensors.pt").write_bytes(tensors[: len(tensors) // 2])
+    with pytest.raises(ValueError, match=r"crash is damaged, or of another version of thaw"):
+        again()
+    for file in kit.iterdir():
+        file.unlink()
+    kit.rmdir()
+    with pytest.raises(ValueError, match=r"has no repro kit: a run leaves one .* and this one did not fail so"):
+        again()
+
+
+def test_other_versions_are_named(config: Config, tmp_path: Path, again: Callable[..., str]) -> None:
+    with pytest.raises(FloatingPointError):
+        train(config(*TINY, *EXPLODE))
+    change(tmp_path / "run/crash/crash.json", f'"torch": "{torch.__version__}"', '"torch": "1.0"')
+    assert f"differs from the run: torch 1.0, now {torch.__version__}" in again()
+    change_tensors(tmp_path / "run/crash", torch.zeros_like)
+    with pytest.raises(ValueError, match=r"now the step runs through; its loss is .* differs from the run: torch 1.0"):
+        again()
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def change_tensors(kit: Path, how: Callable[[Tensor], Tensor]) -> None:
+    content = torch.load(kit / "tensors.pt", weights_only=True)
+    torch.save(
+        {**content, "tensors": {name: how(tensor) for name, tensor in content["tensors"].items()}}, kit / "tensors.pt"
+    )
