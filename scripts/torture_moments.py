@@ -59,7 +59,7 @@ class InBatch:
                 kill()
 
         killer = type("Killer", (Callback,), {self.hook: hook})
-        build.callbacks = lambda cfg, plan: [*callbacks(cfg, plan), killer()]  # type: ignore[assignment]
+        build.callbacks = lambda cfg, plan: [*callbacks(cfg, plan), killer()]
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,7 @@ def _quieten() -> None:
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
         r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
         r"It is recommended to use `self.log\('(plan|order)/",  # equal on all ranks
+        r"The `srun` command is available",  # a machine of a cluster, and a run of one process
         r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
         r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15

@@ -115,10 +115,11 @@ def _write(checkpoint: dict[str, Any], file: Path) -> str:
             torch.save(checkpoint, cast(BinaryIO, digested))
             opened.flush()
             os.fsync(opened.fileno())
-        except RuntimeError as error:  # torch's, whatever the reason
-            if digested.error is None:
+        except (RuntimeError, OSError) as error:  # often torch's own, whatever the reason
+            reason = digested.error or error
+            if not isinstance(reason, OSError):
                 raise
-            raise OSError(digested.error.errno, digested.error.strerror, str(file)) from error
+            raise OSError(reason.errno, reason.strerror, str(file)) from error
     return digested.sha256.hexdigest()
 
 

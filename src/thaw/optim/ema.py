@@ -21,4 +21,4 @@ class EMA(WeightAveraging):
 def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int, decay: float) -> Tensor:
     if not current.is_floating_point():
         return current
-    return torch.lerp(averaged, current, 1 - decay)
+    return torch.lerp(averaged, current.to(averaged.dtype), 1 - decay)  # which differ in bf16-true
