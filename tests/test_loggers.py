@@ -2,8 +2,7 @@
 
 import csv
 import json
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,10 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import TINY
-from thaw.loggers import MetricsCSV
+from tests.killing import killed
+from thaw.loggers import MetricsCSV, read_rows
 from thaw.train import train
+from thaw.wandb_rows import records
 
 Config = Callable[..., DictConfig]
 
@@ -68,7 +69,7 @@ def test_wandb_writes_its_offline_file_without_a_key(
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-abc123.wandb")
     logged: set[str] = set()
     configuration: dict[str, str] = {}
-    for record in wandb_records(file):
+    for record in records(file):
         logged |= {item.key or "/".join(item.nested_key) for item in record.history.item}
         for update in (record.run.config.update, record.config.update):
             configuration |= {item.key or "/".join(item.nested_key): item.value_json for item in update}
@@ -76,22 +77,35 @@ def test_wandb_writes_its_offline_file_without_a_key(
     assert json.loads(configuration["optimizer"])["lr"] == pytest.approx(3e-3)
 
 
-def wandb_records(file: Path) -> Iterator["wandb_internal_pb2.Record"]:  # type: ignore[name-defined] # noqa: F821
-    """Framed like a LevelDB log: blocks of 32 KiB, chunks of (checksum, length, type); the file begins with 7 bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
+def test_wandb_has_every_row_once_after_a_kill(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
 
-    content, position, record = file.read_bytes(), 7, b""
-    while position + 7 <= len(content):
-        left_in_block = 32768 - position % 32768
-        if left_in_block < 7:
-            position += left_in_block
-            continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
-        record += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield Record.FromString(record)
-            record = b""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no netrc
+    run, often = tmp_path / "run", "callbacks.checkpoint.every_minutes=0"
+    with killed(1, 2):
+        train(config(*TINY, *SHORT, often, "logger=wandb", "run_id=abc123"))
+    wandb.teardown()
+    (first,) = (run / "wandb").glob("offline-run-*/run-abc123.wandb")
+    # W&B's own process may be killed, too, and then lacks the last rows.
+    first.write_bytes(first.read_bytes()[: -len(first.read_bytes()) // 4])
+    train(config(f"resume={run}"))
+    wandb.teardown()
+    sent = [
+        (
+            record.history.step.num,
+            {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item},
+        )
+        for file in sorted((run / "wandb").glob("offline-run-*/run-abc123.wandb"), key=lambda file: file != first)
+        for record in records(file)
+        if record.HasField("history")
+    ]
+    rows = read_rows(run / "metrics.csv")
+    assert [number for number, _ in sent] == list(range(len(rows)))
+    for row, (_, values) in zip(rows, sent, strict=True):
+        assert int(row.pop("step")) == int(values["trainer/global_step"])
+        for name, value in row.items():
+            assert not value or float(value) == pytest.approx(float(values[name]))
 
 
 def test_mlflow_gets_the_metrics_and_a_resumed_run_stays_one_run(config: Config, tmp_path: Path) -> None:

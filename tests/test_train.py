@@ -181,7 +181,7 @@ def assert_same(one: object, other: object) -> None:
         assert one.keys() == other.keys()  # type: ignore[attr-defined]
         for key in one:
             assert_same(one[key], other[key])  # type: ignore[index]
-    elif isinstance(one, list):
+    elif isinstance(one, (list, tuple)):
         assert len(one) == len(other)  # type: ignore[arg-type]
         for a, b in zip(one, other, strict=True):  # type: ignore[call-overload]
             assert_same(a, b)

@@ -38,6 +38,12 @@ class PhaseSchedule(LRScheduler):
         """Checkpoints hold plain values."""
         return {name: value for name, value in super().state_dict().items() if name != "factor"}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rates that come next follow the plan of now: what was saved at the end of a run knew of no next phase."""
+        super().load_state_dict(state_dict)
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+
 
 def constant(step: int, steps: int) -> float:
     return 1.0
