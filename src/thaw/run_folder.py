@@ -36,6 +36,7 @@ from thaw.backbones.backbone import ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import read_checkpoint, require_network
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
+from thaw.distributed.ranks import ranks
 from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
@@ -153,7 +154,8 @@ class RunFolder:
         If the loss ceases to be finite, the error names the checkpoint to go on from.
         """
         thaws = logging.getLogger("thaw")
-        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
+        first = ranks().is_first
+        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8") if first else logging.NullHandler()
         thaws.addHandler(file)
         try:
             for logger in loggers:
@@ -163,7 +165,7 @@ class RunFolder:
             last = self.path / LAST_CHECKPOINT
             kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
             log.error("%s %s", error, kept)
-            raise FloatingPointError(f"{error} {kept}") from None
+            raise type(error)(f"{error} {kept}") from None
         finally:
             close(loggers)
             thaws.removeHandler(file)
@@ -174,6 +176,8 @@ class RunFolder:
         best = best_checkpoint(trainer)
         trained = read_checkpoint(best) if best else {}
         metrics = {**trained.get("metrics", {}), **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        if not ranks().is_first:
+            return metrics
         results = {
             "monitor": monitor.metric,
             "mode": monitor.mode,
@@ -196,6 +200,8 @@ class RunFolder:
 
     def begin(self, cfg: DictConfig, data: "Source", backbone_settings: Mapping[str, Any] | None = None) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
+        if not ranks().is_first:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self._write(CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
@@ -206,7 +212,9 @@ class RunFolder:
         if backbone_settings is not None:
             self._write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
         if self.checkpoint is None:
-            self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
+            # Without the place: each trial of a sweep that runs in processes of its own is told one.
+            typed = [override for override in typed_overrides() if not override.startswith("run_folder=")]
+            self._write(OVERRIDES_FILE, json.dumps(typed))
 
     def report(self) -> str:
         """Where the run ended, for people."""
@@ -243,6 +251,22 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
         _with_whole_paths(cfg)
     return cfg, run
+
+
+def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
+    """`open_run`, as the first of the run's processes finds it: the same folder, id and configuration on all."""
+    opened: list[tuple[DictConfig, RunFolder]] = []
+
+    def as_first() -> list[Any]:
+        cfg_of_run, run = open_run(cfg)
+        opened.append((cfg_of_run, run))
+        plain = OmegaConf.to_container(cfg_of_run, resolve=True)
+        return [plain, str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
+
+    plain, path, checkpoint = ranks().as_first(as_first)
+    if opened:
+        return opened[0]
+    return OmegaConf.create(plain), RunFolder(path, None if checkpoint is None else Path(checkpoint))
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:
