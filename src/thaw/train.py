@@ -8,7 +8,7 @@ from functools import cache
 from omegaconf import DictConfig
 
 from thaw.command import command
-from thaw.distributed.launch import count_devices, run_in_processes, starts_processes
+from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
@@ -16,7 +16,7 @@ log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under p
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
-    metrics = run_in_processes(cfg) if starts_processes(cfg.trainer) else train(cfg)
+    metrics = run_in_processes(cfg) if starts_processes(cfg) else train(cfg)
     return metrics.get(cfg.monitor.metric)
 
 
@@ -29,7 +29,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from thaw.freezing.table import stage_table
 
     spare_libraries()
-    together = join(count_devices(cfg.trainer), cfg.trainer.get("num_nodes", 1))
+    together = join(cfg)
     cfg, run = run_folder.open_together(cfg)
     seed_everything(cfg.seed, verbose=False)
     data = build.data(cfg)

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, place
+from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, asked_trainer, count_devices, place
 from thaw.sweeping.trials import METRICS_FILE
 
 GRACE_SECONDS = 5
@@ -38,8 +38,9 @@ class ProcessesFailedError(Exception):
         self.told = told
 
 
-def starts_processes(trainer: Mapping[str, Any]) -> bool:
-    """Whether this command is to start the processes that `trainer` asks for. Raises ValueError where it cannot."""
+def starts_processes(cfg: DictConfig) -> bool:
+    """Whether this command is to start the processes that its trainer asks for. Raises ValueError where it cannot."""
+    trainer = asked_trainer(cfg)
     strategy = trainer.get("strategy", "auto")
     word = strategy if isinstance(strategy, str) else str(strategy.get("start_method"))
     if any(way in word for way in ("spawn", "fork", "notebook")):  # Lightning copies this process
@@ -59,20 +60,6 @@ def starts_processes(trainer: Mapping[str, Any]) -> bool:
     return count_devices(trainer) * nodes > 1
 
 
-def count_devices(trainer: Mapping[str, Any]) -> int:
-    """Of this machine, as Lightning reads `trainer.devices`: a number, a list, "0,1", -1 or auto."""
-    devices = trainer.get("devices", "auto")
-    if str(devices) in ("auto", "-1"):
-        if trainer.get("accelerator", "auto") not in ("auto", "gpu", "cuda"):
-            return 1
-        import torch  # here: --help must not wait for it
-
-        return max(torch.cuda.device_count(), 1)
-    if isinstance(devices, str) and "," in devices:
-        devices = [device for device in devices.split(",") if device.strip()]
-    return int(devices) if isinstance(devices, (int, str)) else len(devices)
-
-
 def run_in_processes(cfg: DictConfig) -> dict[str, float]:
     """The run of this command line, or of this trial of a sweep; gives a trial's metrics.
 
@@ -81,7 +68,8 @@ def run_in_processes(cfg: DictConfig) -> dict[str, float]:
     hydra_config = HydraConfig.get()
     trial = Path(hydra_config.runtime.output_dir) if hydra_config.mode == RunMode.MULTIRUN else None
     words = sys.argv[1:] if trial is None else _words_of_trial(hydra_config, trial)
-    here, nodes = count_devices(cfg.trainer), cfg.trainer.get("num_nodes", 1)
+    trainer = asked_trainer(cfg)
+    here, nodes = count_devices(trainer), trainer.get("num_nodes", 1)
     with tempfile.TemporaryDirectory() as folder:
         failure = Path(folder) / "failure.json"
         common = {

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, place
+from omegaconf import DictConfig
+
+from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, asked_trainer, count_devices, place
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -117,9 +119,11 @@ def ranks() -> Ranks:
     return _ranks
 
 
-def join(devices: int, num_nodes: int) -> Ranks:
+def join(cfg: DictConfig) -> Ranks:
     """Meet the other processes of this run. Raises ValueError where there are others than the trainer asks for."""
     global _ranks
+    trainer = asked_trainer(cfg)
+    devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
     if _ranks.store is not None or (found := place()) is None:
         return _ranks
     rank, world_size = found
