@@ -37,6 +37,7 @@ from thaw.backbones.weights import read_checkpoint, require_network
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import is_sharded
 from thaw.loggers import close
 from thaw.metrics import split_table
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
@@ -187,7 +188,10 @@ class RunFolder:
             "seconds": round(time.monotonic() - self.started, 2),
             "metrics": metrics,
         }
-        tensors = {name: value.contiguous() for name, value in classifier.network.stages.state_dict().items()}
+        stages = classifier.network.stages.state_dict()
+        if is_sharded(trainer.strategy):  # here are pieces; checkpoints have the whole
+            stages = {name: trained["state_dict"][f"network.stages.{name}"] for name in stages}
+        tensors = {name: value.contiguous() for name, value in stages.items()}
         temporary = self.weights.with_suffix(".partial")
         save_file(tensors, temporary, metadata={"class_names": json.dumps(classifier.class_names)})
         os.replace(temporary, self.weights)
@@ -270,8 +274,9 @@ def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:
-    """Put the best checkpoint's weights into the classifier; the last ones stay where nothing is kept."""
-    if best := best_checkpoint(trainer):
+    """Put the best checkpoint's weights into the classifier; the last ones stay where nothing is kept, or where each
+    process has pieces of them."""
+    if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
         classifier.load_state_dict(read_checkpoint(best)["state_dict"])
 
 

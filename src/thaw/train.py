@@ -26,6 +26,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from lightning import seed_everything
 
     from thaw import build, run_folder
+    from thaw.distributed.sharded import is_sharded
     from thaw.freezing.table import stage_table
 
     spare_libraries()
@@ -54,7 +55,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         log.info(stage_table(network.stages, plan, groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
         run_folder.load_best(trainer, classifier)
-        if len(data.splits.test):
+        if len(data.splits.test) and not is_sharded(trainer.strategy):
             trainer.test(classifier, data, verbose=False)
         metrics = run.save(classifier, trainer, cfg.monitor)
         log.info(run.report())

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -87,7 +86,7 @@ def test_other_numbers_of_processes_than_the_trainer_s_are_refused(tmp_path: Pat
     [
         ("raise", "error: a sample cannot be read\n"),
         ("build", "error: it cannot be built here\n"),
-        ("infinite", "of 2: the loss is nan in epoch 0, train batch 2"),
+        ("infinite", "of 2: the loss is nan in epoch 1, train batch 0"),
         ("die", ""),
     ],
 )
