@@ -31,8 +31,8 @@ def require_on_all(trainer: Trainer, finite: bool, message: Callable[[], str]) -
 class EqualBuffers(Callback):
     """Gives all processes the buffers of the first before they are validated and kept.
 
-    Each has BatchNorm statistics of its own share of the last step: DDP hands those of the first round in the next one.
-    Averages of weights have gathered them over all steps.
+    Each has BatchNorm statistics of its own share of the last step: DDP hands those of the first round before the next
+    one. Averages of weights have gathered them over all steps.
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
