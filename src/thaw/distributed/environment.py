@@ -33,6 +33,13 @@ def asked_trainer(cfg: DictConfig) -> Mapping[str, Any]:
     return cfg.trainer
 
 
+def copies_process(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning makes the others from this process: nothing is to be started."""
+    strategy = trainer.get("strategy", "auto")
+    word = strategy if isinstance(strategy, str) else str(strategy.get("start_method"))
+    return any(way in word for way in ("spawn", "fork", "notebook"))
+
+
 def count_devices(trainer: Mapping[str, Any]) -> int:
     """Of this machine, as Lightning reads `trainer.devices`: a number, a list, "0,1", -1 or auto."""
     devices = trainer.get("devices", "auto")

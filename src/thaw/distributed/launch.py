@@ -21,7 +21,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, asked_trainer, count_devices, place
+from thaw.distributed.environment import (
+    FAILURE_VARIABLE,
+    PARENT_VARIABLE,
+    asked_trainer,
+    copies_process,
+    count_devices,
+    place,
+)
 from thaw.sweeping.trials import METRICS_FILE
 
 GRACE_SECONDS = 5
@@ -41,9 +48,7 @@ class ProcessesFailedError(Exception):
 def starts_processes(cfg: DictConfig) -> bool:
     """Whether this command is to start the processes that its trainer asks for. Raises ValueError where it cannot."""
     trainer = asked_trainer(cfg)
-    strategy = trainer.get("strategy", "auto")
-    word = strategy if isinstance(strategy, str) else str(strategy.get("start_method"))
-    if any(way in word for way in ("spawn", "fork", "notebook")):  # Lightning copies this process
+    if copies_process(trainer):
         return False
     if place() is not None:
         if HydraConfig.get().mode == RunMode.MULTIRUN and place() != (0, 1):

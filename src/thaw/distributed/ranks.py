@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from thaw.distributed.environment import FAILURE_VARIABLE, PARENT_VARIABLE, asked_trainer, count_devices, place
+from thaw.distributed.environment import (
+    FAILURE_VARIABLE,
+    PARENT_VARIABLE,
+    asked_trainer,
+    copies_process,
+    count_devices,
+    place,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -122,9 +129,17 @@ def ranks() -> Ranks:
 def join(cfg: DictConfig) -> Ranks:
     """Meet the other processes of this run. Raises ValueError where there are others than the trainer asks for."""
     global _ranks
+    if _ranks.store is not None:
+        return _ranks
     trainer = asked_trainer(cfg)
     devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
-    if _ranks.store is not None or (found := place()) is None:
+    found = place()
+    if found is None:
+        if devices * num_nodes > 1 and not copies_process(trainer):
+            raise ValueError(
+                f"trainer.devices={devices} from Python: Lightning would start this program again. Type python -m "
+                f"thaw.train ..., or take trainer.strategy=ddp_spawn"
+            )
         return _ranks
     rank, world_size = found
     if devices * num_nodes != world_size:
