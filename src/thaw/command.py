@@ -77,7 +77,9 @@ def _logging_to_console() -> Iterator[None]:
 
 def _leave(error: Exception) -> NoReturn:
     if isinstance(error, ProcessesFailedError):
-        sys.exit(1 if error.told else f"error: {error}")
+        if not error.told:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
     if not reports(error):  # another process of this run does
         sys.exit(1)
     # Lightning's own error for wrong settings goes by its name: importing it would make --help wait.

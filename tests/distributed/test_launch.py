@@ -91,5 +91,6 @@ def test_where_one_fails_the_others_are_ended(
     file = tmp_path / "failure.json"
     wait = "import os, time\nif os.environ['N'] == '1': time.sleep(600)\n"
     variables = [{"N": str(number), "F": str(file)} for number in range(2)]
-    with pytest.raises(ProcessesFailedError, match=message):
+    with pytest.raises(ProcessesFailedError, match=message) as failed:
         launch._run_together([launch.sys.executable, "-c", wait + script], variables, file)
+    assert failed.value.code == (3 if "code 3" in message else 1)

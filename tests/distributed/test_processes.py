@@ -33,7 +33,7 @@ def tests_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def processes_of(folder: Path) -> list[str]:
     """That still run, of those that were started for it."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if f"run_folder={folder}" in line]
 
 
@@ -101,6 +101,25 @@ def test_an_error_of_one_process_ends_all_with_one_message(tmp_path: Path, how: 
     assert time.monotonic() - started < 100
     if how == "infinite":
         assert "the loss is nan" in (folder / "train.log").read_text()
+
+
+def test_nobody_outlives_the_command(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = (*SHORT, *TWO, "freezing.epochs=100000", "callbacks.early_stopping=null", f"run_folder={folder}")
+    with subprocess.Popen(
+        [sys.executable, "-m", "thaw.train", *words], cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as command:
+        try:
+            while not (folder / "checkpoints/last.ckpt").exists():
+                time.sleep(0.2)
+                assert command.poll() is None
+            assert len(processes_of(folder)) == 3
+        finally:
+            command.kill()
+    deadline = time.monotonic() + 30
+    while processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not processes_of(folder)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:

@@ -33,16 +33,17 @@ from thaw.sweeping.trials import METRICS_FILE
 
 GRACE_SECONDS = 5
 """After one process failed the others may say their last words."""
-SIGNALS = ("SIGTERM", "SIGUSR1", "SIGHUP")
-"""Handed on to the processes of the run."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+"""Handed on to the processes of the run, which end by themselves."""
 
 
 class ProcessesFailedError(Exception):
-    """What the first of them to fail said. `told`: it has printed a traceback, and nothing is to be added."""
+    """What the first of them to fail said. `told`: it has printed a traceback, and nothing is to be added. `code`: to
+    leave with."""
 
-    def __init__(self, message: str, told: bool = False):
+    def __init__(self, message: str, told: bool = False, code: int = 1):
         super().__init__(message)
-        self.told = told
+        self.told, self.code = told, code
 
 
 def starts_processes(cfg: DictConfig) -> bool:
@@ -110,7 +111,7 @@ def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]]
         raise ProcessesFailedError(said["message"], said["told"])
     number, code = next((number, code) for number, code in enumerate(codes) if code)
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    raise ProcessesFailedError(f"process {number + 1} of the {len(codes)} on this machine {ended}")
+    raise ProcessesFailedError(f"process {number + 1} of the {len(codes)} on this machine {ended}", code=max(code, 1))
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
@@ -132,6 +133,8 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 @contextmanager
 def _signals_for(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     def hand_on(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
+            return  # from the keyboard all have got it
         for process in processes:
             process.send_signal(number)
 
