@@ -21,6 +21,8 @@ EXPERIMENTS = [path.stem for path in OPTIONS if path.parent.name == "experiment"
 NEEDED = {
     "freezing/surgical": ["freezing.train=[head]"],
     "trainer/gpu": ["trainer.accelerator=cpu"],
+    "trainer/ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
+    "trainer/fsdp": ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto"],  # it wants a GPU
     "data/image_folder": ["data.root={photos}"],
     "data/image_table": ["data.table={photos}/labels.csv"],
     "data/torchvision_dataset": ["data.name=FakeData", "data.options={{size: 40, num_classes: 2}}"],

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 from torchvision.transforms.v2 import MixUp
 
@@ -25,6 +25,8 @@ from thaw.caching.store import Store
 from thaw.checkpointing.durable import DurableCheckpointIO
 from thaw.classifier import Classifier
 from thaw.data.source import Source
+from thaw.distributed.agree import EqualBuffers
+from thaw.distributed.ranks import ranks
 from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
 from thaw.loggers import MetricsCSV
@@ -150,11 +152,13 @@ def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
             "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
             "take callbacks=ema"
         )
-    # First of all, so that the others see each epoch as the plan wants it.
-    return [Freezing(plan), SampleOrder(), *chosen]
+    # First of all, so that the others see each epoch as the plan wants it, and the same on all processes.
+    return [Freezing(plan), EqualBuffers(), SampleOrder(), *chosen]
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
+    if not ranks().is_first:
+        return [CSVLogger(run.path, name="", version="")]  # Lightning lets only the first process write
     first_step = run.first_step()
     # Lightning puts the checkpoints beside the files of the first logger: into the run folder.
     chosen: list[Logger] = [MetricsCSV(run.path, first_step)]
@@ -247,6 +251,8 @@ def _quieten() -> None:
     """Silence what Lightning says of things that are meant to be as they are."""
     # Its tips and devices (train.py says where it runs); what a profiler reports goes another way.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for place in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.{place}").setLevel(logging.WARNING)
     for message in (
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same

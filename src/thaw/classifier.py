@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from thaw.data.batch import Batch
+from thaw.distributed.agree import require_on_all
 from thaw.freezing.apply import keep_frozen_in_eval
 from thaw.freezing.phase import Plan
 from thaw.metrics import EpochMetrics
 from thaw.network import Network
+from thaw.optim.param_groups import decayed_names
 from thaw.optim.schedules import PhaseSchedule, Schedule, lr_factor
 from thaw.seeds import seed_of, seed_torch
 from thaw.task import SingleLabel
@@ -30,7 +32,7 @@ class Classifier(LightningModule):
         task: SingleLabel,
         class_names: list[str],
         plan: Plan,
-        optimizer: Callable[[nn.ModuleDict], Optimizer],
+        optimizer: Callable[..., Optimizer],
         schedule: Schedule,
         mixing: Callable[..., tuple[Tensor, Tensor]] | None,
         seed: int,
@@ -39,6 +41,7 @@ class Classifier(LightningModule):
         self.network, self.task, self.plan = network, task, plan
         self.class_names, self.seed = list(class_names), seed
         self.make_optimizer, self.schedule, self.mixing = optimizer, schedule, mixing
+        self.decayed = decayed_names(network.stages)
         self.train_metrics, self.val_metrics, self.test_metrics = (
             EpochMetrics(task.metrics().clone(postfix=f"/{split}")) for split in ("train", "val", "test")
         )
@@ -65,7 +68,11 @@ class Classifier(LightningModule):
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._step(batch if self.mixing is None else self._mixed(batch), batch_idx, "train")
+        loss = self._step(batch if self.mixing is None else self._mixed(batch), batch_idx, "train")
+        if batch.total is None or self.trainer.world_size == 1:
+            return loss
+        # DDP takes the mean over processes, as if each had as many samples: up to one is missing.
+        return loss * (self.trainer.world_size * len(batch.target) / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, batch_idx, "val")
@@ -85,7 +92,7 @@ class Classifier(LightningModule):
         self.test_confusion.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.make_optimizer(self.network.stages)
+        optimizer = self.make_optimizer(self.network.stages, world_size=self.trainer.world_size, decayed=self.decayed)
         # Asked first because it makes Lightning set the loaders up: only then is the number of batches known.
         assert self.trainer.estimated_stepping_batches > 0
         steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -114,8 +121,10 @@ class Classifier(LightningModule):
     def _step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         logits = self(batch)
         loss = self.task.loss(logits, batch.target)
-        if not torch.isfinite(loss):  # in validation, too: it comes before the checkpoint of its epoch is written
-            raise FloatingPointError(self._not_finite(loss, batch, batch_idx, split))
+        # In validation, too: it comes before the checkpoint of its epoch is written.
+        require_on_all(
+            self.trainer, bool(torch.isfinite(loss)), lambda: self._not_finite(loss, batch, batch_idx, split)
+        )
         probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(batch.target)
         getattr(self, f"{split}_metrics").update(probabilities, target, loss.detach())
         if split == "test":

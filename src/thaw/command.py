@@ -16,6 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from thaw.distributed.environment import place
+from thaw.distributed.launch import ProcessesFailedError
+from thaw.distributed.ranks import is_lost, report_to_parent, reports
 from thaw.sweeping.trials import record_failure
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -61,7 +64,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 @contextmanager
 def _logging_to_console() -> Iterator[None]:
-    log, console = logging.getLogger("thaw"), logging.StreamHandler(sys.stdout)
+    first = (place() or (0, 1))[0] == 0  # of several processes only one speaks
+    log = logging.getLogger("thaw")
+    console: logging.Handler = logging.StreamHandler(sys.stdout) if first else logging.NullHandler()
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:
@@ -71,11 +76,19 @@ def _logging_to_console() -> Iterator[None]:
 
 
 def _leave(error: Exception) -> NoReturn:
+    if isinstance(error, ProcessesFailedError):
+        if not error.told:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    if not reports(error):  # another process of this run does
+        sys.exit(1)
     # Lightning's own error for wrong settings goes by its name: importing it would make --help wait.
-    users = isinstance(error, USER_ERRORS) or type(error).__name__ == "MisconfigurationException"
-    if os.environ.get("THAW_TRACEBACK") or not users:
+    users = isinstance(error, USER_ERRORS) or type(error).__name__ == "MisconfigurationException" or is_lost(error)
+    told = bool(os.environ.get("THAW_TRACEBACK")) or not users
+    waited_for = report_to_parent(_message(error), told)
+    if told:
         raise error
-    sys.exit(f"error: {_message(error)}")
+    sys.exit(1 if waited_for else f"error: {_message(error)}")
 
 
 def _message(error: BaseException) -> str:
@@ -86,4 +99,6 @@ def _message(error: BaseException) -> str:
         return f"Hydra does not understand {error.override}: put the value into quotes of its own, \"{key}='{value}'\""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if is_lost(error):
+        return "another process of this run ended without a word: killed, or out of memory?"
     return str(error) or type(error).__name__

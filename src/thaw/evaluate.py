@@ -29,7 +29,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         )
     if not len(data.parts["train"]):  # other data than the run's: its counts are no weights for the loss
         data.balance = "none"
-    was.cfg.trainer.merge_with(cfg.trainer)
+    if several := {"devices", "num_nodes", "strategy"}.intersection(cfg.trainer):
+        raise ValueError(f"trainer.{', trainer.'.join(sorted(several))}: it is measured in one process, leave it out")
+    was.cfg.trainer.merge_with(cfg.trainer, {"devices": 1, "num_nodes": 1, "strategy": "auto"})
     classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
     data.prefix = build.frozen_prefix(was.cfg, data, classifier)
     trainer = build.evaluation_trainer(was.cfg)

@@ -40,6 +40,8 @@ from thaw.backbones.weights import read_checkpoint, require_network
 from thaw.checkpointing.durable import LAST, PREVIOUS, is_whole, newest_whole
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
+from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import is_sharded
 from thaw.freezing.phase import Phase, Plan
 from thaw.loggers import close
 from thaw.metrics import split_table
@@ -176,7 +178,8 @@ class RunFolder:
         If the loss ceases to be finite, the error names the checkpoint to go on from.
         """
         thaws = logging.getLogger("thaw")
-        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
+        first = ranks().is_first
+        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8") if first else logging.NullHandler()
         thaws.addHandler(file)
         try:
             for logger in loggers:
@@ -186,7 +189,7 @@ class RunFolder:
             last = self.path / CHECKPOINTS / LAST
             kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
             log.error("%s %s", error, kept)
-            raise FloatingPointError(f"{error} {kept}") from None
+            raise type(error)(f"{error} {kept}") from None
         finally:
             close(loggers)
             thaws.removeHandler(file)
@@ -198,6 +201,8 @@ class RunFolder:
         best = best_checkpoint(trainer)
         trained = read_checkpoint(best) if best else {}
         metrics = {**trained.get("metrics", {}), **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        if not ranks().is_first:
+            return metrics
         results = {
             "monitor": monitor.metric,
             "mode": monitor.mode,
@@ -208,7 +213,10 @@ class RunFolder:
             "seconds": round(time.monotonic() - self.started, 2),
             "metrics": metrics,
         }
-        tensors = {name: value.contiguous() for name, value in classifier.network.stages.state_dict().items()}
+        stages = classifier.network.stages.state_dict()
+        if is_sharded(trainer.strategy):  # here are pieces; checkpoints have the whole
+            stages = {name: trained["state_dict"][f"network.stages.{name}"] for name in stages}
+        tensors = {name: value.contiguous() for name, value in stages.items()}
         temporary = self.weights.with_suffix(".partial")
         save_file(tensors, temporary, metadata={"class_names": json.dumps(classifier.class_names)})
         os.replace(temporary, self.weights)
@@ -222,6 +230,8 @@ class RunFolder:
 
     def begin(self, cfg: DictConfig, data: "Source", backbone_settings: Mapping[str, Any] | None = None) -> None:
         """Make the folder and write what the run is. Called when all that a user may get wrong has been built."""
+        if not ranks().is_first:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         self._hold()
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
@@ -233,7 +243,9 @@ class RunFolder:
         if backbone_settings is not None:
             self._write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
         if self.checkpoint is None:
-            self._write(OVERRIDES_FILE, json.dumps(typed_overrides()))
+            # Without the place: each trial of a sweep that runs in processes of its own is told one.
+            typed = [override for override in typed_overrides() if not override.startswith("run_folder=")]
+            self._write(OVERRIDES_FILE, json.dumps(typed))
 
     def _hold(self) -> None:
         """As long as the process lives. Raises ValueError where another one has the run."""
@@ -335,9 +347,26 @@ def _changed(file: Path) -> float:
     return file.stat().st_mtime
 
 
+def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
+    """`open_run`, as the first of the run's processes finds it: the same folder, id and configuration on all."""
+    opened: list[tuple[DictConfig, RunFolder]] = []
+
+    def as_first() -> list[Any]:
+        cfg_of_run, run = open_run(cfg)
+        opened.append((cfg_of_run, run))
+        plain = OmegaConf.to_container(cfg_of_run, resolve=True)
+        return [plain, str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
+
+    plain, path, checkpoint = ranks().as_first(as_first)
+    if opened:
+        return opened[0]
+    return OmegaConf.create(plain), RunFolder(path, None if checkpoint is None else Path(checkpoint))
+
+
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:
-    """Put the best checkpoint's weights into the classifier; the last ones stay where nothing is kept."""
-    if best := best_checkpoint(trainer):
+    """Put the best checkpoint's weights into the classifier; the last ones stay where nothing is kept, or where each
+    process has pieces of them."""
+    if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
         classifier.load_state_dict(read_checkpoint(best)["state_dict"])
 
 

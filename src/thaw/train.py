@@ -8,13 +8,15 @@ from functools import cache
 from omegaconf import DictConfig
 
 from thaw.command import command
+from thaw.distributed.launch import run_in_processes, starts_processes
+from thaw.distributed.ranks import join
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
 
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
-    metrics = train(cfg)
+    metrics = run_in_processes(cfg) if starts_processes(cfg) else train(cfg)
     return metrics.get(cfg.monitor.metric)
 
 
@@ -24,13 +26,16 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from lightning import seed_everything
 
     from thaw import build, run_folder
+    from thaw.distributed.sharded import is_sharded
     from thaw.freezing.table import stage_table
 
     spare_libraries()
-    cfg, run = run_folder.open_run(cfg)
+    together = join(cfg)
+    cfg, run = run_folder.open_together(cfg)
     seed_everything(cfg.seed, verbose=False)
     data = build.data(cfg)
     run.align(data)
+    data.require_shares(together.world_size)
     fresh = run.checkpoint is None
     backbone = build.backbone(cfg, data.training_texts, fresh and cfg.init_from is None, run.recorded_backbone(cfg))
     data.use_input_spec(backbone.input_spec)
@@ -48,13 +53,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with run.recording(cfg, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
-        log.info(stage_table(network.stages, plan, classifier.make_optimizer(network.stages).param_groups))
+        groups = classifier.make_optimizer(network.stages, world_size=trainer.world_size).param_groups
+        log.info(stage_table(network.stages, plan, groups))
         trainer.fit(classifier, data, ckpt_path=run.checkpoint, weights_only=True)
         run_folder.load_best(trainer, classifier)
-        if len(data.splits.test):
+        if len(data.splits.test) and not is_sharded(trainer.strategy):
             trainer.test(classifier, data, verbose=False)
         metrics = run.save(classifier, trainer, cfg.monitor)
         log.info(run.report())
+    together.leave()
     return metrics
 
 

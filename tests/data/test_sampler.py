@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.data.sampler import EpochBatches, balanced
+from thaw.data.sampler import EpochBatches, balanced, process_batch_size, require_shares
 
 
 def batches(epoch: int = 0, **choices: int) -> list[list[int]]:
@@ -92,3 +92,40 @@ def test_balanced_shows_every_class_equally_often_and_no_sample_neglects_another
     first, second = (list(sampler) for _ in range(2))
     assert first == second
     assert min(len({*targets[key.indices]}) for key in first) > 1, "shuffled"
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_global_batch_has_the_same_samples_at_the_same_step_on_any_number_of_ranks(shuffle: bool) -> None:
+    def steps(world_size: int) -> list[list[int]]:
+        size = process_batch_size(8, 12, world_size)
+        ranks = [list(_sampler(size, shuffle, rank, world_size)) for rank in range(world_size)]
+        assert all(key.total == sum(len(k.indices) for k in step) for step in zip(*ranks, strict=True) for key in step)
+        return [list(chain(*(key.indices for key in step))) for step in zip(*ranks, strict=True)]
+
+    assert steps(1) == steps(2) == steps(4)
+
+
+def _sampler(size: int, shuffle: bool, rank: int, world_size: int) -> EpochBatches:
+    sampler = EpochBatches(np.arange(100, 133), size, seed=0, shuffle=shuffle, rank=rank, world_size=world_size)
+    sampler.set_epoch(2)
+    return sampler
+
+
+def test_a_global_batch_that_cannot_be_shared_out_is_met_with_what_can() -> None:
+    assert process_batch_size(32, None, 3) == 32
+    with pytest.raises(
+        ValueError, match=r"=64 cannot be .* 3 processes: type data.global_batch_size=63 or 66, or take 1,"
+    ):
+        process_batch_size(32, 64, 3)
+    with pytest.raises(ValueError, match=r"data.global_batch_size=4, or take 1, 2 processes"):
+        process_batch_size(32, 2, 4)
+
+
+def test_no_rank_has_an_empty_share_and_splits_that_are_too_small_are_refused() -> None:
+    for samples, size, world_size in ((5, 1, 4), (4, 1, 4), (7, 1, 3), (133, 8, 4)):
+        shares = [list(EpochBatches(np.arange(samples), size, 0, True, rank, world_size)) for rank in range(world_size)]
+        assert all(key.indices for keys in shares for key in keys)
+        assert sorted(i for keys in shares for key in keys for i in key.indices) == list(range(samples))
+    require_shares({"train": np.arange(3), "test": np.arange(0)}, 3)
+    with pytest.raises(ValueError, match=r"the val split has 3 samples for 4 processes.* trainer.devices=3 or fewer"):
+        require_shares({"train": np.arange(9), "val": np.arange(3)}, 4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig
 
 from tests.conftest import TINY, network_for
@@ -18,6 +18,7 @@ from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
+from thaw.optim.ema import EMA
 from thaw.run_folder import open_run
 
 Config = Callable[..., DictConfig]
@@ -121,6 +122,23 @@ def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
     _, classifier, _, plan = built(config(*TINY, *CHAIN))
     with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
         Freezing(plan).setup(SimpleNamespace(strategy=FSDPStrategy()), classifier, "fit")  # type: ignore[arg-type]
+    one_phase = Plan([plan.phases[-1]], plan.stages)
+    asked: dict[str, Any] = {
+        "gradient_clip_val": None,
+        "callbacks": [],
+        "fast_dev_run": False,
+        "checkpoint_callback": 1,
+    }
+    for choice, message in (
+        ({"strategy": ModelParallelStrategy()}, "take trainer=ddp or trainer=fsdp"),
+        ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val=null"),
+        ({"callbacks": [EMA(0.9)]}, "callbacks=ema"),
+        ({"checkpoint_callback": None}, "this run keeps none"),
+    ):
+        trainer = SimpleNamespace(**{"strategy": FSDPStrategy(), **asked, **choice})
+        with pytest.raises(ValueError, match=message):
+            Freezing(one_phase).setup(trainer, classifier, "fit")  # type: ignore[arg-type]
+    Freezing(one_phase).setup(SimpleNamespace(strategy=FSDPStrategy(), **asked), classifier, "fit")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])

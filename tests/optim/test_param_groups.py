@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.tiny import backbone
-from thaw.optim.param_groups import param_groups, stage_optimizer
+from thaw.optim.param_groups import decayed_names, param_groups, stage_optimizer
 
 
 def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
@@ -105,3 +105,29 @@ def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_dep
     rates = [group["lr"] for group in groups]
     assert rates == sorted(rates), "from the input to the head they rise"
     assert len({group["name"] for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_all_rates_follow_the_number_of_processes_by_the_rule(rule: str, factor: float) -> None:
+    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    choices = {"lr": 0.1, "backbone_lr_scale": 0.5, "lr_decay": 1.0, "weight_decay": 0.0, "lr_by_processes": rule}
+    groups = stage_optimizer(stages, torch.optim.SGD, world_size=4, **choices).param_groups  # type: ignore[arg-type]
+    assert [group["lr"] for group in groups] == pytest.approx([0.05 * factor] * 2 + [0.1 * factor] * 2)
+
+
+def test_another_rule_is_met_with_those_there_are() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
+        stage_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, 0.0, lr_by_processes="cubic")
+
+
+def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dimension() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 3)})
+    decayed = decayed_names(stages)
+    for parameter in stages.parameters():  # as FSDP does
+        parameter.data = parameter.data.flatten()[:2]
+    groups = param_groups(stages, 0.1, 1.0, 1.0, 0.5, decayed)
+    assert {group["name"]: group["params"] for group in groups} == {
+        "head/decay": [stages["head"].weight],
+        "head/no_decay": [stages["head"].bias],
+    }

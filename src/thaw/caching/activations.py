@@ -75,7 +75,7 @@ class Activations:
             index = torch.tensor(key.indices)
             places = self.place[index]
             inputs = self._images(places) if self.lengths is None else self._texts(places.numpy())
-            yield Batch(inputs, self.targets[index], index, self.start, key.view)
+            yield Batch(inputs, self.targets[index], index, self.start, key.view, key.total)
 
     def _images(self, places: Tensor) -> Tensor:
         rows = self.rows.index_select(0, places).to(self.computed)

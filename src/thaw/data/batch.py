@@ -16,3 +16,5 @@ class Batch(NamedTuple):
     """The stage that `inputs` enter: above 0 where they are activations computed before."""
     view: int | None = None
     """Which augmented version of the samples this is; None: the evaluation's."""
+    total: int | None = None
+    """Samples of the batch over all processes; None: these are all."""

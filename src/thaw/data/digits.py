@@ -44,4 +44,4 @@ class ImagesInMemory(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         index = torch.tensor(key.indices)
-        return Batch(self.inputs[index], self.targets[index], index, view=key.view)
+        return Batch(self.inputs[index], self.targets[index], index, view=key.view, total=key.total)

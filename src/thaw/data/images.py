@@ -150,7 +150,7 @@ class ImageDataset(Dataset[Batch]):
     def __getitem__(self, key: Key) -> Batch:
         index = torch.tensor(key.indices)
         images = [self._transformed(i, key.view) for i in key.indices]
-        return Batch(torch.stack(images), self.targets[index], index, view=key.view)
+        return Batch(torch.stack(images), self.targets[index], index, view=key.view, total=key.total)
 
     def _transformed(self, index: int, view: int | None) -> Tensor:
         image = self.decoded(index, view is None) if self.decoded is not None else self.read(index)

@@ -1,6 +1,6 @@
 """Which samples make up which batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -21,16 +21,18 @@ class Key(NamedTuple):
     """Of the samples."""
     view: int | None
     """Which augmented version of them; None: the evaluation's."""
+    total: int | None = None
+    """Samples of the batch over all processes; None: these are all."""
 
 
 class EpochBatches(Sampler[Key]):
     """Batches of sample indices. Their order is a function of (seed, epoch) alone; Lightning calls `set_epoch`.
 
-    A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`. Every sample comes once an
-    epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to one sample smaller. With
-    `balance_targets` (the class of every sample) an epoch is as long but shows every class equally often. With
-    `lengths` (of every sample) those of similar length share a batch. `view`: which one an epoch shows; None: always
-    the evaluation's.
+    A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`, up to `batch_size` samples.
+    Every sample comes once an epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to
+    one sample smaller. With `balance_targets` (the class of every sample) an epoch is as long but shows every class
+    equally often. With `lengths` (of every sample) those of similar length share a batch. `view`: which one an epoch
+    shows; None: always the evaluation's.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class EpochBatches(Sampler[Key]):
         self.indices, self.seed, self.shuffle = indices, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.view, self.balance_targets, self.lengths = view, balance_targets, lengths
-        self.num_batches = -(-len(indices) // (batch_size * world_size))
+        self.num_batches = num_batches(len(indices), batch_size, world_size)
         self.epoch = 0
         self.first_batch = 0
         """Where a run that stopped inside this epoch goes on."""
@@ -73,7 +75,39 @@ class EpochBatches(Sampler[Key]):
         view = None if self.view is None else self.view(self.epoch)
         for batch in batches[self.first_batch :]:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()
-            yield Key(share, view)
+            yield Key(share, view, len(batch))
+
+
+def num_batches(samples: int, batch_size: int, world_size: int) -> int:
+    """As few as there may be, none with more than `batch_size` samples for each process. But where a process would have
+    none in a batch, batches are larger by a few."""
+    fewest = -(-samples // (batch_size * world_size))
+    return min(fewest, max(samples // world_size, 1))
+
+
+def process_batch_size(batch_size: int, global_batch_size: int | None, world_size: int) -> int:
+    """Samples of a batch for each process. Raises ValueError where `global_batch_size` cannot be shared out evenly."""
+    if global_batch_size is None:
+        return batch_size
+    if global_batch_size % world_size == 0 and global_batch_size > 0:
+        return global_batch_size // world_size
+    can = [number for number in range(1, global_batch_size + 1) if global_batch_size % number == 0]
+    below = global_batch_size // world_size * world_size
+    near = " or ".join(str(size) for size in (below, below + world_size) if size > 0)
+    raise ValueError(
+        f"data.global_batch_size={global_batch_size} cannot be shared out evenly among {world_size} processes: type "
+        f"data.global_batch_size={near}" + (f", or take {', '.join(map(str, can))} processes" if can else "")
+    )
+
+
+def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
+    """Raises ValueError where a split has fewer samples than there are processes."""
+    for name, samples in parts.items():
+        if 0 < len(samples) < world_size:
+            raise ValueError(
+                f"the {name} split has {len(samples)} samples for {world_size} processes, and each needs one: take "
+                f"trainer.devices={len(samples)} or fewer, or a larger {name} split"
+            )
 
 
 def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:

@@ -20,7 +20,7 @@ from thaw.caching.store import Store
 from thaw.data.batch import Batch
 from thaw.data.loader import AndThen, Loader
 from thaw.data.report import counts_table, listed
-from thaw.data.sampler import EpochBatches, Key
+from thaw.data.sampler import EpochBatches, Key, process_batch_size, require_shares
 from thaw.data.samples import UNUSED, Recorded, Sample
 from thaw.data.splits import (
     SPLITS,
@@ -65,16 +65,19 @@ class Source(LightningDataModule):
         labels_per_class: int | None,
         fold: int | None,
         folds: int,
+        global_batch_size: int | None = None,
     ):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size}, but a batch has at least 1 sample")
+        if not (global_batch_size is None or (isinstance(global_batch_size, int) and global_batch_size > 0)):
+            raise ValueError(f"data.global_batch_size is null or a whole number from 1 on, not {global_batch_size}")
         if balance not in BALANCES:
             raise ValueError(f"data.balance is {', '.join(BALANCES)}, not '{balance}'")
         self.targets, self.class_names = targets, class_names
         self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
         self.seed, self.batch_size, self.num_workers, self.shuffle = seed, batch_size, num_workers, shuffle
-        self.balance = balance
+        self.balance, self.global_batch_size = balance, global_batch_size
         self.val_fraction, self.test_fraction, self.labels_per_class = val_fraction, test_fraction, labels_per_class
         self.fold, self.folds = fold, folds
         self.input_spec: Any = None
@@ -245,6 +248,11 @@ class Source(LightningDataModule):
         """Told once: where what was computed is kept; None: nothing is. Raises ValueError where something must be."""
         self.store = store
 
+    def require_shares(self, world_size: int) -> None:
+        """Raises ValueError where batches or splits cannot be shared out among so many processes."""
+        process_batch_size(self.batch_size, self.global_batch_size, world_size)
+        require_shares(self.parts, world_size)
+
     @abstractmethod
     def dataset(self) -> Dataset[Batch]:
         """All samples; `dataset[key]` is the batch of the key's samples, a pure function of the key."""
@@ -289,7 +297,7 @@ class Source(LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochBatches(
             self.parts[split],
-            self.batch_size,
+            process_batch_size(self.batch_size, self.global_batch_size, world_size),
             self.seed,
             training and self.shuffle,
             rank,

@@ -131,7 +131,7 @@ class TextDataset(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         index = torch.tensor(key.indices)
-        return Batch(self.tokens.batch(key.indices), self.targets[index], index, view=key.view)
+        return Batch(self.tokens.batch(key.indices), self.targets[index], index, view=key.view, total=key.total)
 
 
 def short(text: str, most: int = 60) -> str:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy
 
+from thaw.distributed.sharded import require_fitting
 from thaw.freezing.apply import freeze_all_but
 from thaw.freezing.phase import Plan
 
@@ -22,7 +23,7 @@ class Freezing(Callback):
     # run; `on_train_start` knows it; `on_train_epoch_start` is skipped when a run resumes inside an epoch.
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._require_fitting_strategy(trainer)
+            require_fitting(trainer, self.plan)
             _freeze(pl_module, self.plan.trained(0))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,14 +37,6 @@ class Freezing(Callback):
         pl_module.log("plan/phase", self.plan.index(trainer.current_epoch) + 1.0)
         trainable = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         pl_module.log("plan/trainable_parameters", float(trainable))
-
-    def _require_fitting_strategy(self, trainer: Trainer) -> None:
-        sharded = isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy))
-        if sharded and len(self.plan.phases) > 1:
-            raise ValueError(
-                f"{type(trainer.strategy).__name__} shards parameters when it wraps, and is not known to follow a plan "
-                f"of {len(self.plan.phases)} phases: take trainer.strategy=ddp, or a plan of one phase"
-            )
 
     def _apply(self, trainer: Trainer, module: LightningModule) -> None:
         changed = _freeze(module, self.plan.trained(trainer.current_epoch))
