@@ -28,6 +28,8 @@ class SampleOrder(Callback):
     def __init__(self) -> None:
         self._sum = 0
         self._source: Any = None
+        self.latest: str | None = None
+        """Over all ranks, where training ended or was loaded: 16 hexadecimal digits."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._source = trainer.datamodule  # type: ignore[attr-defined]
@@ -47,14 +49,14 @@ class SampleOrder(Callback):
         here = torch.tensor((self._sum + 2**63) % 2**64 - 2**63, device=trainer.strategy.root_device)  # as int64
         return int(trainer.strategy.reduce(here, reduce_op="sum")) % 2**64
 
-    def total_text(self, trainer: Trainer) -> str:
-        """16 hexadecimal digits."""
-        return f"{self.total(trainer):016x}"
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.latest = f"{self.total(trainer):016x}"
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["order"] = self.total_text(trainer)
+        checkpoint["order"] = f"{self.total(trainer):016x}"
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.latest = checkpoint["order"]
         self._sum = int(checkpoint["order"], 16) if trainer.is_global_zero else 0
 
     @cached_property
@@ -63,9 +65,9 @@ class SampleOrder(Callback):
 
 
 def order_of(trainer: Trainer) -> str | None:
-    """16 hexadecimal digits; None where nothing counts. To be asked for on all ranks."""
+    """The number at the end of training; None where nothing counts."""
     counts = [callback for callback in vars(trainer)["callbacks"] if isinstance(callback, SampleOrder)]
-    return counts[0].total_text(trainer) if counts else None
+    return counts[0].latest if counts else None
 
 
 def sample_hash(sample: Sample) -> int:

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from lightning import Trainer
 
+from thaw.distributed.ranks import ranks
+
 log = logging.getLogger(__name__)
 
 
@@ -45,11 +47,13 @@ class StopSignals:
         """Raises Stopped, on all ranks."""
         number = trainer.strategy.broadcast(self._received) or signal.SIGTERM
         if not trainer.is_global_zero:
+            ranks().leave()
             raise Stopped(0)  # one process says how it ended
         name, folder = signal.Signals(number).name, trainer.default_root_dir
         log.info("%s: saved in epoch %d, stopped. To go on: resume=%s", name, trainer.current_epoch, folder)
         if number != signal.SIGTERM and (job := os.environ.get("SLURM_JOB_ID")):
             _requeue(job)
+        ranks().leave()
         raise Stopped(128 + number)
 
     def _note(self, number: int, frame: Any) -> None:

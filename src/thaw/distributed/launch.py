@@ -96,7 +96,7 @@ def run_in_processes(cfg: DictConfig) -> dict[str, float]:
 def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]], failure: Path) -> None:
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        with _signals_for(processes):
+        with _signals_for(processes) as received:
             for own in variables:
                 processes.append(subprocess.Popen(command, env={**os.environ, **own}))
             codes = _wait(processes)
@@ -106,6 +106,8 @@ def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]]
             process.wait()
     if not any(codes):
         return
+    if received and 128 + received[-1] in codes:
+        sys.exit(128 + received[-1])  # they have saved, and said so
     if failure.exists():
         said = json.loads(failure.read_text())
         raise ProcessesFailedError(said["message"], said["told"])
@@ -131,8 +133,12 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 
 
 @contextmanager
-def _signals_for(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _signals_for(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Gives those that came."""
+    received: list[int] = []
+
     def hand_on(number: int, frame: Any) -> None:
+        received.append(number)
         if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
             return  # from the keyboard all have got it
         for process in processes:
@@ -141,7 +147,7 @@ def _signals_for(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
