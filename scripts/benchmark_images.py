@@ -96,7 +96,8 @@ def thaw(choices: argparse.Namespace) -> Outcome:
 
     from thaw import build
     from thaw.command import CONF
-    from thaw.run_folder import load_best, open_run
+    from thaw.opening import open_run
+    from thaw.run_folder import load_best
     from thaw.train import spare_libraries
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)

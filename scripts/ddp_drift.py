@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from thaw import build
 from thaw.backbones.backbone import Backbone, ImageSpec
 from thaw.command import CONF
-from thaw.run_folder import open_run
+from thaw.opening import open_run
 
 EPOCHS = 5
 """One for each phase of chain_thaw: the head, each of three stages alone, then everything."""

@@ -144,6 +144,14 @@ def test_the_step_that_a_run_failed_in_is_run_again(tmp_path: Path) -> None:
     assert "has no repro kit of rank 2" in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=2", code=1)
 
 
+def test_runs_killed_at_awkward_moments_end_as_if_left_alone(tmp_path: Path) -> None:
+    torture = str(REPOSITORY / "scripts/torture.py")
+    assert "| all | " in (printed := typed(tmp_path, torture, "--runs", "3", "--writes", "6"))
+    assert printed.count("3 of 3") == 1
+    assert printed.count("2 of 2 |") >= 3
+    typed(tmp_path, torture, "--runs", "3", "--mutate", code=1)
+
+
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_say_what_they_take(script: Path, tmp_path: Path) -> None:
     if "argparse" in script.read_text():

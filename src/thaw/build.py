@@ -173,7 +173,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
         if key in cfg.trainer:
             raise ValueError(f"trainer.{key} would be ignored: {instead}")
     _quieten()
-    return make(
+    made = make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
         callbacks=[CrashKit(run.path), *callbacks(cfg, plan)],  # at the end of a step, it is the first to know
@@ -182,6 +182,10 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
         plugins=DurableCheckpointIO(),
         use_distributed_sampler=False,  # our sampler knows the rank
     )
+    # Signals are checkpointing/stopping.py's: Lightning leaves without saving, with exit code 0, or saves beside the
+    # run what its next test would load.
+    made._signal_connector.register_signal_handlers = lambda: None
+    return made
 
 
 def evaluation_trainer(cfg: DictConfig) -> Trainer:

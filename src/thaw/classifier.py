@@ -111,7 +111,13 @@ class Classifier(LightningModule):
         checkpoint["epoch_metrics"] = _of_every_rank(self.train_metrics.saved())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._epoch_metrics = checkpoint["epoch_metrics"][self.global_rank]
+        counted = checkpoint["epoch_metrics"]
+        if len(counted) != self.trainer.world_size:
+            raise ValueError(
+                f"the run had {len(counted)} processes, and has {self.trainer.world_size} now: its batches would be "
+                f"others. Go on with {len(counted)}, or start a new run from its weights: init_from=..."
+            )
+        self._epoch_metrics = counted[self.global_rank]
 
     def on_train_start(self) -> None:
         if self._epoch_metrics is not None:  # here all is on the device
@@ -155,8 +161,9 @@ class Classifier(LightningModule):
 
 
 def _of_every_rank(value: Any) -> list[Any]:
+    """On the first rank, which writes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     found = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, value)
+    distributed.gather_object(value, found if distributed.get_rank() == 0 else None)
     return found

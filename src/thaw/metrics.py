@@ -71,7 +71,8 @@ class EpochMetrics(nn.Module):
         """What a run that goes on inside the epoch needs. Waiting batches stay so: sums round by the order in which
         they are added up."""
         counted = {name: dict(metric.metric_state) for name, metric in self.metrics.items(keep_base=True)}
-        return {"waiting": list(self._waiting), "counted": counted}
+        # Other ranks' tensors must not come to this one's GPU.
+        return apply_to_collection({"waiting": list(self._waiting), "counted": counted}, Tensor, Tensor.cpu)
 
     def restore(self, saved: Mapping[str, Any], device: torch.device) -> None:
         saved = apply_to_collection(dict(saved), Tensor, Tensor.to, device)

@@ -28,16 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
 from thaw.backbones.backbone import ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import read_checkpoint, require_network
-from thaw.checkpointing.durable import LAST, PREVIOUS, is_whole, newest_whole
+from thaw.checkpointing.durable import LAST, PREVIOUS
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.distributed.ranks import ranks
@@ -56,16 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-AUTO = "auto"
 LOCK_FILE = ".lock"
 CONFIG_FILE, DATA_FILE, SAMPLES_FILE, LOG_FILE = "config.yaml", "data.txt", "samples.csv", "train.log"
-# What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
-RESUME_MAY_CHANGE = (
-    *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
-    *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
-)
-PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
-"""Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
 INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
 CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
 
@@ -127,7 +118,10 @@ class RunFolder:
     def _continued(self) -> dict[str, Any]:
         assert self.checkpoint is not None
         content = read_checkpoint(self.checkpoint)
-        if not {"global_step", "class_names", "state_dict"} <= content.keys():
+        if (
+            not {"global_step", "class_names", "state_dict", "optimizer_states", "epoch_metrics", "order"}
+            <= content.keys()
+        ):
             raise ValueError(f"{self.checkpoint} is no checkpoint of a run. To start from its weights: init_from=...")
         return content
 
@@ -248,13 +242,16 @@ class RunFolder:
             self._write(OVERRIDES_FILE, json.dumps(typed))
 
     def _hold(self) -> None:
-        """As long as the process lives. Raises ValueError where another one has the run."""
+        """While it trains. Raises ValueError where another process has the run."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=5)  # another one may only be looking whether it is free
         except Timeout:
             raise ValueError(
-                f"{self.path} is in use: another process trains there. run_folder=... names another"
+                f"{self.path} is in use: another process trains there, and holds its {LOCK_FILE}. run_folder=... "
+                f"names another"
             ) from None
+        except (OSError, NotImplementedError) as error:  # some file systems have no locks
+            log.warning("%s cannot be locked (%s): do not train there twice at once", self.path, error)
 
     @property
     def in_use(self) -> bool:
@@ -263,6 +260,8 @@ class RunFolder:
                 return False
         except Timeout:
             return True
+        except (OSError, NotImplementedError):
+            return False
 
     def report(self) -> str:
         """Where the run ended, for people."""
@@ -279,88 +278,6 @@ class RunFolder:
         # Names of files may be of no encoding at all.
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
         os.replace(temporary, self.path / name)
-
-
-def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """The run that a composed configuration asks for: a new one, or the one that `resume` names, as it was configured.
-
-    Raises ValueError where the folder to continue does not fit, or the new one is in use; OSError where it cannot be
-    written.
-    """
-    if cfg.resume is None and not _queued_again():
-        return _new(cfg)
-    if cfg.resume not in (None, AUTO):
-        return _continued(cfg, Path(cfg.resume), typed_overrides())
-    found = _newest_alike(cfg)
-    if found is None:
-        return _new(cfg)
-    if newest_whole(found / CHECKPOINTS) is None:  # it ended before there was anything to go on from
-        with open_dict(cfg):
-            cfg.run_folder, cfg.run_id = str(found), RunFolder(found).config().run_id
-        return _new(cfg)
-    log.info("resume=auto: %s", found)
-    return _continued(cfg, found, [])
-
-
-def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    run = RunFolder(_new_path(cfg))
-    if any(run.path.glob(f"{CHECKPOINTS}/*.ckpt")):
-        raise ValueError(
-            f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another"
-        )
-    with open_dict(cfg):
-        cfg.run_folder = str(run.path)
-        cfg.run_id = cfg.run_id or os.urandom(4).hex()
-        _with_whole_paths(cfg)
-    return cfg, run
-
-
-def _queued_again() -> bool:
-    """Whether this is a SLURM job that had been taken off its machine."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-
-
-def _newest_alike(cfg: DictConfig) -> Path | None:
-    """The folder of the newest run of this configuration that no process has: the one that is named, where one is, or
-    one beside it."""
-    named, wanted = _new_path(cfg), _without_place(cfg)
-    is_chosen = _is_multirun() or any(override.startswith("run_folder=") for override in typed_overrides())
-    files = [named / CONFIG_FILE] if is_chosen else sorted(named.parent.glob(f"*/{CONFIG_FILE}"), key=_changed)[::-1]
-    for file in files:
-        run = RunFolder(file.parent)
-        if file.is_file() and not run.in_use and _without_place(run.config()) == wanted:
-            return run.path
-    return None
-
-
-def _without_place(cfg: DictConfig) -> DictConfig:
-    """What makes two runs the same."""
-    same = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
-    assert isinstance(same, DictConfig)
-    _with_whole_paths(same)
-    for key in ("run_folder", "run_id", "resume"):
-        same.pop(key, None)
-    return same
-
-
-def _changed(file: Path) -> float:
-    return file.stat().st_mtime
-
-
-def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """`open_run`, as the first of the run's processes finds it: the same folder, id and configuration on all."""
-    opened: list[tuple[DictConfig, RunFolder]] = []
-
-    def as_first() -> list[Any]:
-        cfg_of_run, run = open_run(cfg)
-        opened.append((cfg_of_run, run))
-        plain = OmegaConf.to_container(cfg_of_run, resolve=True)
-        return [plain, str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
-
-    plain, path, checkpoint = ranks().as_first(as_first)
-    if opened:
-        return opened[0]
-    return OmegaConf.create(plain), RunFolder(path, None if checkpoint is None else Path(checkpoint))
 
 
 def load_best(trainer: Trainer, classifier: "Classifier") -> None:
@@ -383,65 +300,9 @@ def weights_file(path: str | Path) -> Path:
     return path / WEIGHTS_FILE if path.is_dir() else path
 
 
-def _with_whole_paths(cfg: DictConfig) -> None:
-    for key in PATHS:
-        value = OmegaConf.select(cfg, key)
-        if isinstance(value, str):
-            path = Path(value).expanduser().absolute()
-            if key != "backbone.weights" or path.is_file():  # they may also be called `default`
-                OmegaConf.update(cfg, key, str(path))
-
-
-def _new_path(cfg: DictConfig) -> Path:
-    return Path(HydraConfig.get().runtime.output_dir) if _is_multirun() else Path(cfg.run_folder)
-
-
-def _is_multirun() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
 def typed_overrides() -> list[str]:
     """What was typed after the command, `key=value`; nothing where it runs from Python."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
-def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
-    """`named`: a run folder, or one of its checkpoints. `overrides`: what is to change."""
-    keys = [override.lstrip("+").split("=", 1)[0] for override in overrides]
-    others = [
-        o
-        for o, key in zip(overrides, keys, strict=True)
-        if key not in ("resume", *RESUME_MAY_CHANGE) and not _of_the_plan(key)
-    ]
-    if others:
-        raise ValueError(
-            f"resume={named} continues a run as it was configured; not with "
-            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), and "
-            f"by freezing=... the phases that have not begun. To start a new run from its weights: init_from={named}"
-        )
-    folder = named.parent.parent if named.is_file() else named
-    saved = RunFolder(folder).config()
-    if named.is_file() and not is_whole(named):
-        raise ValueError(f"{named} is not as it was written: its checksum differs. Type resume={folder}")
-    checkpoint = named if named.is_file() else newest_whole(folder / CHECKPOINTS)
-    if checkpoint is None:
-        raise ValueError(
-            f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
-            f"Start it again: run_folder={folder}"
-        )
-    run = RunFolder(folder, checkpoint)
-    for key in keys:
-        if key != "resume" and not _of_the_plan(key):
-            OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    if any(map(_of_the_plan, keys)):
-        saved.freezing = cfg.freezing
-    saved.run_folder = str(run.path)
-    _with_whole_paths(saved)
-    return saved, run
-
-
-def _of_the_plan(key: str) -> bool:
-    return key.split(".")[0] == "freezing"
 
 
 def _described(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:

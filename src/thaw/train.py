@@ -7,6 +7,7 @@ from functools import cache
 
 from omegaconf import DictConfig
 
+from thaw.checkpointing.stopping import signals
 from thaw.command import command
 from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
@@ -20,18 +21,19 @@ def main(cfg: DictConfig) -> float | None:
     return metrics.get(cfg.monitor.metric)
 
 
+@signals
 def train(cfg: DictConfig) -> dict[str, float]:
     """One run, from its configuration to a run folder; gives the final metrics by name."""
     # Here, and not at the top: `--help` must not wait for torch.
     from lightning import seed_everything
 
-    from thaw import build, run_folder
+    from thaw import build, opening, run_folder
     from thaw.distributed.sharded import is_sharded
     from thaw.freezing.table import stage_table
 
     spare_libraries()
     together = join(cfg)
-    cfg, run = run_folder.open_together(cfg)
+    cfg, run = opening.open_together(cfg)
     seed_everything(cfg.seed, verbose=False)
     data = build.data(cfg)
     run.align(data)

@@ -186,7 +186,7 @@ def _training_epochs(cfg: DictConfig, epochs: int) -> Iterator[torch.Tensor]:
         return step(batch, batch_idx)
 
     classifier.training_step = noted  # type: ignore[method-assign]
-    from thaw.run_folder import open_run
+    from thaw.opening import open_run
 
     build.trainer(cfg, plan, open_run(cfg)[1]).fit(classifier, data)
     for batches in seen:

@@ -61,7 +61,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     with watched(Signal(number, epoch, batch)), pytest.raises(Stopped) as stopped:
         train(config(*RUN))
     assert stopped.value.code == code
-    assert f"saved in epoch {epoch}, stopped. To go on: resume={run}" in caplog.text
+    assert f"stopped in epoch {epoch + (batch is not None and batch > 3)}. To go on: resume={run}" in caplog.text
     assert {each: signal.getsignal(each) for each in before} == before
     train(config(f"resume={run}"))
     assert_same(ended(run), ended(tmp_path / "whole"))

@@ -18,8 +18,8 @@ from thaw.classifier import Classifier
 from thaw.data.source import Source
 from thaw.freezing.callback import Freezing
 from thaw.freezing.phase import Plan
+from thaw.opening import open_run
 from thaw.optim.ema import EMA
-from thaw.run_folder import open_run
 
 Config = Callable[..., DictConfig]
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -69,6 +70,20 @@ def publish(unfinished: Path, file: Path, digests: Sequence[str]) -> None:
     _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: before} if keeps else {})})
 
 
+def second_name(file: Path, name: Path) -> None:
+    """Give a checkpoint another name; where the file system knows no second names, a copy."""
+    unfinished = unfinished_name(name)
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.link(file, unfinished)
+    except OSError:
+        with file.open("rb") as source, unfinished.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+    publish(unfinished, name, read_manifest(file.parent).get(file.name) or [digest_of(file)])
+
+
 def newest_whole(folder: Path) -> Path | None:
     """The checkpoint to go on from: the last one, or the next best that is as it was written; the others are named in
     warnings. None where there is none."""
@@ -82,9 +97,12 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a file is as it was written; True for one that is not listed, as it came from elsewhere."""
+    """Whether a file is as it was written; of one that came from elsewhere, and is not listed, whether it is read."""
     digests = read_manifest(file.parent).get(file.name)
-    return not digests or digest_of(file) in digests
+    try:
+        return digest_of(file) in (digests or [digest_of(file)])
+    except OSError:
+        return False
 
 
 def digest_of(file: Path) -> str:
@@ -101,7 +119,7 @@ def read_manifest(folder: Path) -> Digests:
         return json.loads(file.read_text())
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (OSError, ValueError):
         log.warning("%s is damaged: the checkpoints beside it are taken as they are", file)
         return {}
 

@@ -1,7 +1,5 @@
 """Checkpoints of a run: the best ones, and the last, also inside an epoch."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from math import inf
@@ -11,8 +9,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from thaw.checkpointing.durable import LAST, digest_of, publish, read_manifest, unfinished_name
-from thaw.checkpointing.stopping import StopSignals
+from thaw.checkpointing.durable import LAST, second_name
+from thaw.checkpointing.stopping import signals
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
@@ -35,29 +33,31 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_every_seconds, self.every_minutes = last_every_seconds, every_minutes
         self._began_at = self._last_saved_at = -inf
         self._inside_epoch = self._validated = False
-        self._signals = StopSignals()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._began_at = time.monotonic()
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._signals.watch(trainer)
+        signals.defers = not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Here all that came before is over and logged, validation too, and no gradient waits for the next batch."""
-        if trainer.fast_dev_run or batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
+            return
+        if batch_idx == 0:  # the epoch before has been saved
+            if signals.received_by_any(trainer):
+                signals.leave(trainer)
             return
         passed = time.monotonic() - max(self._began_at, self._last_saved_at)
         due = self.every_minutes is not None and passed >= 60 * self.every_minutes
         # Clocks and signals differ from rank to rank, and all of them write together.
-        if not trainer.strategy.reduce_boolean_decision(due or self._signals.received, all=False):
+        if not trainer.strategy.reduce_boolean_decision(due or signals.received, all=False):
             return
-        stops = self._signals.received_by_any(trainer)
+        stops = signals.received_by_any(trainer)
         self._inside_epoch = True
         self._save_last(trainer, None)
         self._inside_epoch = False
         if stops:
-            self._signals.leave(trainer)
+            signals.leave(trainer)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         super().on_train_batch_end(*args, **kwargs)
@@ -74,11 +74,17 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         same = self._last_checkpoint_saved != before and not self.save_weights_only
-        stops = self._signals.received_by_any(trainer)
+        stops = signals.received_by_any(trainer)
         if same or stops or self._is_time(trainer):
             self._save_last(trainer, Path(self._last_checkpoint_saved) if same else None)
         if stops:
-            self._signals.leave(trainer)
+            signals.leave(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if signals.received_by_any(trainer):
+            signals.leave(trainer)
+        signals.defers = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._inside_epoch:
@@ -87,7 +93,8 @@ class RunCheckpoint(ModelCheckpoint):
             for counts in (batches["total"], batches["current"]):
                 counts["ready"] -= 1
             batches["is_last_batch"] = False
-            if self._validated:  # Lightning will see that it was, and count a step for it
+            # Its training_epoch_loop.advance will find that validation is behind it, skip the rest, and count a step.
+            if self._validated:
                 checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def _is_time(self, trainer: Trainer) -> bool:
@@ -104,7 +111,7 @@ class RunCheckpoint(ModelCheckpoint):
         if same is None:
             trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
-            _second_name(same, last)
+            second_name(same, last)
         self._last_saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,13 +140,3 @@ def _log_epoch(trainer: Trainer) -> None:
     loop._batches_that_stepped -= 1  # as Lightning does: an epoch's values belong to its last step
     trainer._logger_connector.update_train_epoch_metrics()
     loop._batches_that_stepped += 1
-
-
-def _second_name(file: Path, name: Path) -> None:
-    unfinished = unfinished_name(name)
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(file, unfinished)
-    except OSError:  # not on every file system
-        shutil.copyfile(file, unfinished)
-    publish(unfinished, name, read_manifest(file.parent).get(file.name) or [digest_of(file)])

@@ -11,7 +11,8 @@ from thaw.distributed.ranks import RaisedByAllError
 
 
 class NotFiniteAnywhereError(FloatingPointError, RaisedByAllError):
-    pass
+    own: str | None = None
+    """Of this process; None where its loss is finite."""
 
 
 def require_on_all(trainer: Trainer, finite: bool, message: Callable[[], str]) -> None:
@@ -25,7 +26,9 @@ def require_on_all(trainer: Trainer, finite: bool, message: Callable[[], str]) -
     said: list[str | None] = [None] * trainer.world_size
     distributed.all_gather_object(said, None if finite else message())
     rank, first = next((rank, text) for rank, text in enumerate(said) if text is not None)
-    raise NotFiniteAnywhereError(f"process {rank + 1} of {trainer.world_size}: {first}")
+    error = NotFiniteAnywhereError(f"process {rank + 1} of {trainer.world_size}: {first}")
+    error.own = said[trainer.global_rank]
+    raise error
 
 
 class EqualBuffers(Callback):

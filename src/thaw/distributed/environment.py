@@ -15,12 +15,17 @@ def place() -> tuple[int, int] | None:
     """(rank, number of processes) where torchrun, srun or thaw started them, as Lightning finds it; else None."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        return int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
     if PARENT_VARIABLE in os.environ:
         # Lightning takes WORLD_SIZE away when a trainer is done.
         return int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", 0))
+    if is_slurm():
+        return int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
     return None
+
+
+def is_slurm() -> bool:
+    """Whether this process is a task of a SLURM job, as Lightning finds it."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def asked_trainer(cfg: DictConfig) -> Mapping[str, Any]:

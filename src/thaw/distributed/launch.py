@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from thaw.distributed.environment import (
     asked_trainer,
     copies_process,
     count_devices,
+    is_slurm,
     place,
 )
 from thaw.sweeping.trials import METRICS_FILE
@@ -51,13 +53,13 @@ def starts_processes(cfg: DictConfig) -> bool:
     trainer = asked_trainer(cfg)
     if copies_process(trainer):
         return False
-    if place() is not None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN and place() != (0, 1):
+    nodes, found = trainer.get("num_nodes", 1), place()
+    if found is not None and not (found == (0, 1) and nodes == 1 and is_slurm()):  # a job of one task may start its own
+        if HydraConfig.get().mode == RunMode.MULTIRUN and found != (0, 1):
             raise ValueError(
                 "-m starts the processes of each trial itself: type python -m thaw.train -m ..., no torchrun"
             )
         return False
-    nodes = trainer.get("num_nodes", 1)
     if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys():
         raise ValueError(
             f"trainer.num_nodes={nodes}: start the processes of all nodes by srun or torchrun (docs/distributed.md), "
@@ -80,7 +82,11 @@ def run_in_processes(cfg: DictConfig) -> dict[str, float]:
         failure = Path(folder) / "failure.json"
         common = {
             "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
-            "MASTER_PORT": os.environ.get("MASTER_PORT") or str(_free_port()),
+            # What a shell or another run left there is of use on several machines only.
+            "MASTER_PORT": os.environ["MASTER_PORT"] if nodes > 1 else str(_free_port()),
+            **(
+                {"SLURM_JOB_NAME": "interactive"} if is_slurm() else {}
+            ),  # to Lightning: it is not SLURM that starts them
             "NODE_RANK": os.environ.get("NODE_RANK", "0"),
             "WORLD_SIZE": str(here * nodes),
             "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ stack of who lost whom
@@ -98,7 +104,8 @@ def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]]
     try:
         with _signals_for(processes) as received:
             for own in variables:
-                processes.append(subprocess.Popen(command, env={**os.environ, **own}))
+                # A session of its own: Ctrl-C comes to this process, and from here to them once.
+                processes.append(subprocess.Popen(command, env={**os.environ, **own}, start_new_session=True))
             codes = _wait(processes)
     finally:
         for process in processes:
@@ -106,8 +113,8 @@ def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]]
             process.wait()
     if not any(codes):
         return
-    if received and 128 + received[-1] in codes:
-        sys.exit(128 + received[-1])  # they have saved, and said so
+    if received:  # they have saved, and said so, if there was anything to save
+        sys.exit(next((128 + number for number in received if 128 + number in codes), 128 + received[-1]))
     if failure.exists():
         said = json.loads(failure.read_text())
         raise ProcessesFailedError(said["message"], said["told"])
@@ -139,12 +146,13 @@ def _signals_for(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[
 
     def hand_on(number: int, frame: Any) -> None:
         received.append(number)
-        if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
-            return  # from the keyboard all have got it
         for process in processes:
             process.send_signal(number)
 
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup, and jobs behind &
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
         yield received

@@ -48,6 +48,11 @@ class Ranks:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, on this process."""
+        return self._over
+
     def as_first(self, decide: Callable[[], Any]) -> Any:
         """What `decide` gives on the first process, plain values."""
         if self.store is None:
@@ -100,8 +105,9 @@ class Ranks:
         threading.Thread(target=self._watch, daemon=True, name="thaw-ranks").start()
 
     def _watch(self) -> None:
-        parent = os.environ.get(PARENT_VARIABLE)
-        while parent is None or os.getppid() == int(parent):
+        # srun is no parent of its tasks.
+        parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else int(os.environ.get(PARENT_VARIABLE, 0))
+        while not parent or os.getppid() == parent:
             time.sleep(LOOK_SECONDS)
             if self._over:
                 continue
@@ -129,7 +135,7 @@ def ranks() -> Ranks:
 def join(cfg: DictConfig) -> Ranks:
     """Meet the other processes of this run. Raises ValueError where there are others than the trainer asks for."""
     global _ranks
-    if _ranks.store is not None:
+    if _ranks.store is not None and not _ranks.is_over:
         return _ranks
     trainer = asked_trainer(cfg)
     devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
@@ -149,7 +155,11 @@ def join(cfg: DictConfig) -> Ranks:
             f"--ntasks-per-node={devices} --nodes={num_nodes}"
         )
     if world_size > 1:
-        _ranks = Ranks(rank, world_size, _store(rank, world_size))
+        from torch.distributed import PrefixStore
+
+        before = _ranks.store  # of a run that this program trained before
+        store = _store(rank, world_size) if before is None else PrefixStore("next", before)
+        _ranks = Ranks(rank, world_size, store)
         _ranks.watch()
     return _ranks
 

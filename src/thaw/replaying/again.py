@@ -60,6 +60,8 @@ def step_again(classifier: Classifier, trainer: Trainer, at_work: CrashKit, kit:
                 with torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
                     loss = strategy.training_step(batch, crash.batch_idx)
                     assert isinstance(loss, torch.Tensor)
+                    if crash.world_size > 1 and batch.total is not None:  # as Classifier.training_step
+                        loss = loss * (crash.world_size * len(batch.target) / batch.total)
                     strategy.backward(loss / trainer.accumulate_grad_batches, None)
             else:
                 testing = crash.split == "test"

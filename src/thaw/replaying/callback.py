@@ -12,7 +12,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
+from thaw.checkpointing import durable
 from thaw.data.batch import Batch
+from thaw.distributed.agree import NotFiniteAnywhereError
+from thaw.distributed.ranks import is_lost
 from thaw.replaying.kit import Crash, tensors_of, write_kit
 from thaw.replaying.versions import versions
 from thaw.run_folder import LOG_FILE
@@ -52,8 +55,7 @@ class CrashKit(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         loading = _in_loader(exception)
-        fails = isinstance(exception, Exception)  # KeyboardInterrupt and Stopped are none
-        if not fails or (self.batch is None and not loading):
+        if not _is_of_step(exception) or (self.batch is None and not loading):
             return
         try:
             batch = None if loading else self.batch
@@ -74,9 +76,10 @@ class CrashKit(Callback):
         else:
             batch_idx, samples, view = self.batch_idx, batch.index.tolist(), batch.view
         device = trainer.strategy.root_device
+        own = error.own if isinstance(error, NotFiniteAnywhereError) else None  # as one process alone meets it
         return Crash(
-            error=type(error).__name__,
-            message=str(error),
+            error=FloatingPointError.__name__ if own else type(error).__name__,
+            message=own or str(error),
             split=split,
             epoch=trainer.current_epoch,
             phase=module.plan.index(trainer.current_epoch) + 1,
@@ -101,6 +104,13 @@ class CrashKit(Callback):
         return "\n".join(
             [str(crash), "", "".join(format_exception(error)), f"{LOG_FILE} ended with", *lines[-LOG_LINES:], ""]
         )
+
+
+def _is_of_step(error: BaseException) -> bool:
+    """And not of another process, nor of what is done beside the step. KeyboardInterrupt and Stopped are none at all."""
+    elsewhere = isinstance(error, NotFiniteAnywhereError) and error.own is None
+    writes = any(frame.f_code.co_filename == durable.__file__ for frame, _ in walk_tb(error.__traceback__))
+    return isinstance(error, Exception) and not elsewhere and not writes and not is_lost(error)
 
 
 def _in_loader(error: BaseException) -> bool:

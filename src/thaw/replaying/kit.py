@@ -108,7 +108,7 @@ def write_kit(run: Path, crash: Crash, batch: Batch | None, tensors: Mapping[str
 
 
 def read_kit(run: RunFolder, rank: int | None) -> Kit:
-    """`rank` None: the lowest that left one. Raises ValueError where there is none, or it is damaged."""
+    """`rank` None: the last that left one. Raises ValueError where there is none, or it is damaged."""
     run.config()  # or it is no run folder
     there = [number for number in _ranks(run.path) if rank is None or number == rank]
     if not there:
@@ -129,11 +129,10 @@ def read_kit(run: RunFolder, rank: int | None) -> Kit:
 
 
 def _ranks(run: Path) -> list[int]:
-    """Those that left a kit."""
-    found = [
-        folder.name.removeprefix("crash").removeprefix("_rank") for folder in run.glob("crash*") if folder.is_dir()
-    ]
-    return sorted(int(rank or 0) for rank in found if rank.isdigit() or not rank)
+    """Those that left a kit, the last one first."""
+    folders = sorted((f for f in run.glob("crash*") if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+    found = [folder.name.removeprefix("crash").removeprefix("_rank") for folder in folders]
+    return [int(rank or 0) for rank in found if rank.isdigit() or not rank]
 
 
 def tensors_of(classifier: nn.Module) -> dict[str, Tensor]:
