@@ -143,7 +143,12 @@ def test_resume_takes_runs_and_no_new_choices(refused: Refused, config: Config, 
     assert "not with optimizer.lr=1" in message
     assert f"init_from={tmp_path / 'run'}" in message
     assert "not with trainer.devices=2" in refused(f"resume={tmp_path / 'run'}", "trainer.devices=2")
-    (tmp_path / "run/checkpoints/last.ckpt").unlink()
+    checkpoints = [*(tmp_path / "run/checkpoints").glob("*.ckpt")]
+    for file in checkpoints:
+        file.write_bytes(b"damaged")
+    assert "are all damaged: delete" in refused(f"resume={tmp_path / 'run'}")
+    for file in checkpoints:
+        file.unlink()
     assert "no checkpoint to continue from" in refused(f"resume={tmp_path / 'run'}")
 
 

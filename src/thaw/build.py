@@ -184,7 +184,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
     )
     # Signals are checkpointing/stopping.py's: Lightning leaves without saving, with exit code 0, or saves beside the
     # run what its next test would load.
-    made._signal_connector.register_signal_handlers = lambda: None
+    made._signal_connector.register_signal_handlers = _nothing
     return made
 
 
@@ -249,6 +249,10 @@ def make(node: DictConfig, **facts: Any) -> Any:
         if isinstance(error.__cause__, (ValueError, OSError, MisconfigurationException)):
             raise error.__cause__ from None
         raise
+
+
+def _nothing() -> None:
+    pass
 
 
 def _quieten() -> None:

@@ -68,7 +68,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
 
 
 def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scontrol = tmp_path / "bin/scontrol"
     scontrol.parent.mkdir()
@@ -91,4 +91,23 @@ def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     with watched(Signal(signal.SIGUSR1, 1, 1)), pytest.raises(Stopped):
         train(config(*RUN, f"run_folder={tmp_path}/third"))
-    assert "scontrol requeue 42 failed" in (tmp_path / "third/train.log").read_text()
+    assert "scontrol requeue 42 failed" in caplog.text
+
+
+class SignalAt(Callback):
+    """Where nothing is trained: in the sanity check, or in the test."""
+
+    def __init__(self, hook: str):
+        setattr(self, hook, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize("hook", ["on_sanity_check_start", "on_test_batch_start"])
+def test_before_and_after_training_a_signal_ends_the_run_at_once(config: Config, tmp_path: Path, hook: str) -> None:
+    train(config(*RUN, f"run_folder={tmp_path}/whole"))
+    with watched(SignalAt(hook)), pytest.raises(Stopped) as stopped:
+        train(config(*RUN))
+    assert stopped.value.code == 143
+    run = tmp_path / "run"
+    assert not (run / "metrics.json").exists()
+    train(config(*RUN, f"run_folder={run}", "resume=auto"))
+    assert_same(ended(run), ended(tmp_path / "whole"))

@@ -98,7 +98,9 @@ def test_a_loss_that_is_not_finite_on_one_process_is_told_once(monkeypatch: pyte
     require_on_all(trainer, True, lambda: "never asked")  # type: ignore[arg-type]
     with pytest.raises(FloatingPointError, match="nan here"):
         require_on_all(trainer, False, lambda: "nan here")  # type: ignore[arg-type]
-    two = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce_boolean_decision=lambda finite: False))
+    two = SimpleNamespace(
+        world_size=2, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda finite: False)
+    )
 
     def gather(said: list[str | None], mine: str | None) -> None:
         said[:] = [mine, "nan there"]

@@ -107,7 +107,7 @@ class CrashKit(Callback):
 
 
 def _is_of_step(error: BaseException) -> bool:
-    """And not of another process, nor of what is done beside the step. KeyboardInterrupt and Stopped are none at all."""
+    """And not of another process, nor of what is done beside it. KeyboardInterrupt and Stopped are no failures."""
     elsewhere = isinstance(error, NotFiniteAnywhereError) and error.own is None
     writes = any(frame.f_code.co_filename == durable.__file__ for frame, _ in walk_tb(error.__traceback__))
     return isinstance(error, Exception) and not elsewhere and not writes and not is_lost(error)
