@@ -95,6 +95,7 @@ def torture_runs(folder: Path, cases: Sequence[tuple[str, str, int, bool]], chan
                 break
         differs = difference(ended(run), alone[same])
         found[moment].append(not differs and number == len(kills))
+        print(f"{len(found[moment])}. {moment}, {same}", file=sys.stderr, flush=True)
         if not found[moment][-1]:
             print(f"{moment}, {same}: after {number + 1} starts {differs or 'as it should'}", flush=True)
         shutil.rmtree(run, ignore_errors=True)

@@ -1,6 +1,9 @@
 """The base that every data source shares: splits, loaders, and the facts that a network is built from."""
 
+import ctypes
 import os
+import signal
+import sys
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -36,6 +39,8 @@ from thaw.data.splits import (
 if TYPE_CHECKING:
     from thaw.caching.prefix import FrozenPrefix
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal to get when the parent is gone."""
 BALANCES = ("none", "loss", "sampler")
 
 
@@ -328,6 +333,9 @@ def _as_is(batch: Any) -> Any:
 
 
 def _give_way(worker: int) -> None:
-    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads."""
+    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads. And they end
+    with the one that started them, however it ends: they hold its open files, locks among them."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
