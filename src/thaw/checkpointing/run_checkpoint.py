@@ -43,7 +43,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Here all that came before is over and logged, validation too, and no gradient waits for the next batch."""
         if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
             return
-        if batch_idx == 0:  # the epoch before has been saved
+        if batch_idx == 0:  # the epoch before has been saved, or took less than last_every_seconds
             if signals.received_by_any(trainer):
                 signals.leave(trainer)
             return
