@@ -214,7 +214,7 @@ def test_a_new_run_starts_from_the_weights_of_another(
 
 def test_last_is_a_second_name_of_the_best_where_it_is_the_same(config: Config, tmp_path: Path) -> None:
     train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
-    best, last = sorted((tmp_path / "run/checkpoints").iterdir())
+    best, last = sorted((tmp_path / "run/checkpoints").glob("*.ckpt"))
     assert os.path.samefile(best, last)
     train(
         config(
@@ -225,7 +225,7 @@ def test_last_is_a_second_name_of_the_best_where_it_is_the_same(config: Config, 
             f"run_folder={tmp_path}/weights_only",
         )
     )
-    best, last = sorted((tmp_path / "weights_only/checkpoints").iterdir())
+    best, last = sorted((tmp_path / "weights_only/checkpoints").glob("*.ckpt"))
     assert "optimizer_states" not in read_checkpoint(best)
     assert "optimizer_states" in read_checkpoint(last)
 
