@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +44,7 @@ ALWAYS = (
     "+trainer.enable_model_summary=false",
 )
 MOST_STARTS = 6
+VICTIMS = ("command", "process", "all")
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "callbacks")
 
 
@@ -203,7 +205,7 @@ def difference(one: Any, other: Any, where: str = "") -> str:
 
 
 def torture_ranks(folder: Path, count: int, chance: random.Random) -> int:
-    """Two processes, one of them or both killed at a random time."""
+    """Two processes; the command that started them, one of them, or all three killed at a random time."""
     overrides = configuration(folder, "image", 0, True)
     overrides += ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "+trainer.enable_progress_bar=false")
     overrides = tuple(dict.fromkeys(overrides))
@@ -217,7 +219,7 @@ def torture_ranks(folder: Path, count: int, chance: random.Random) -> int:
         for number in range(MOST_STARTS):
             starts += 1
             moment = chance.uniform(0.3, 0.95) * seconds if number < 2 else None
-            if command(run, overrides, moment, both=chance.random() < 0.5) == 0:
+            if command(run, overrides, moment, chance.choice(VICTIMS)) == 0:
                 break
         if differs := difference(ended(run), alone):
             print(f"two processes: {differs}", flush=True)
@@ -227,28 +229,30 @@ def torture_ranks(folder: Path, count: int, chance: random.Random) -> int:
     return failed
 
 
-def command(run: Path, overrides: Sequence[str], kill_after: float | None, both: bool = True) -> int:
-    """The exit code of the whole command, as a user types it; the second process must not outlive the first."""
+def command(run: Path, overrides: Sequence[str], kill_after: float | None, victim: str = "") -> int:
+    """The exit code of the whole command, as a user types it; what it started must not outlive it."""
     words = [sys.executable, "-m", "thaw.train", *overrides, f"run_folder={run}", "resume=auto"]
     with (run.parent / "output.txt").open("a") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(words, stdout=output, stderr=output)
         try:
             return process.wait(timeout=kill_after)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL) if both else process.kill()
+            started = [pid for pid in processes_of(run) if pid != process.pid]
+            for pid in {"command": [process.pid], "process": started[:1], "all": [process.pid, *started]}[victim]:
+                with suppress(ProcessLookupError):  # it may just have ended
+                    os.kill(pid, signal.SIGKILL)
             return process.wait()
         finally:
-            wait_for_group(process.pid)
+            deadline = time.monotonic() + 60
+            while processes_of(run):
+                assert time.monotonic() < deadline, "a process outlives the command"
+                time.sleep(0.1)
 
 
-def wait_for_group(group: int) -> None:
-    for _ in range(600):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise TimeoutError("a process outlives the command")
+def processes_of(run: Path) -> list[int]:
+    """The command, and the two that it started."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if f"run_folder={run} " in line]
 
 
 def make_data(folder: Path) -> None:

@@ -32,7 +32,6 @@ from thaw.freezing.phase import Plan
 from thaw.loggers import MetricsCSV
 from thaw.network import Network, new_head
 from thaw.order import SampleOrder
-from thaw.replaying.callback import CrashKit
 from thaw.run_folder import RunFolder, weights_file
 from thaw.task import SingleLabel
 
@@ -176,7 +175,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
     made = make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
-        callbacks=[CrashKit(run.path), *callbacks(cfg, plan)],  # at the end of a step, it is the first to know
+        callbacks=callbacks(cfg, plan),
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
         plugins=DurableCheckpointIO(),

@@ -30,7 +30,7 @@ def replay(cfg: DictConfig) -> None:
 
     kit = read_kit(RunFolder(cfg.run), cfg.rank)
     print(f"the run: {kit.crash}\n")
-    was, at_work = RunFolder(kit.folder).config(), CrashKit(kit.folder)
+    was, at_work = RunFolder(kit.folder).config(), CrashKit()
     was.data.merge_with(cfg.data)
     available = getattr(torch, kit.crash.device).is_available()
     was.trainer.merge_with({"accelerator": kit.crash.device if available else "cpu"}, cfg.trainer)

@@ -36,7 +36,7 @@ from safetensors.torch import save_file
 
 from thaw.backbones.backbone import ImageSpec, InputSpec, TokenSpec
 from thaw.backbones.weights import read_checkpoint, require_network
-from thaw.checkpointing.durable import LAST, PREVIOUS
+from thaw.checkpointing.durable import LAST, PREVIOUS, DurableCheckpointIO
 from thaw.confusion import CONFUSION_FILE, Confusion, confusion_csv
 from thaw.data.samples import Recorded, as_csv, from_csv
 from thaw.distributed.ranks import ranks
@@ -219,7 +219,8 @@ class RunFolder:
             confusion = Confusion(classifier.class_names, classifier.confusion.tolist())
             self._write(CONFUSION_FILE, confusion_csv(confusion))
         self._write(METRICS_FILE, json.dumps(results, indent=2))
-        (self.path / CHECKPOINTS / PREVIOUS).unlink(missing_ok=True)  # nothing will be written over the last one
+        # Nothing will be written over the last one.
+        DurableCheckpointIO().remove_checkpoint(self.path / CHECKPOINTS / PREVIOUS)
         return metrics
 
     def begin(self, cfg: DictConfig, data: "Source", backbone_settings: Mapping[str, Any] | None = None) -> None:

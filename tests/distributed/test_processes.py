@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import TINY
 from tests.test_runs import REPOSITORY, typed
+from thaw.distributed.launch import free_port
 
 pytestmark = pytest.mark.run
 
@@ -52,18 +53,21 @@ def test_two_processes_write_one_folder_and_print_once(tmp_path: Path) -> None:
     confusion = (run / "confusion_test.csv").read_text().splitlines()[1:]
     assert sum(int(n) for line in confusion for n in line.split(",")[1:]) == 270, "each sample is tested once"
     # It goes on in as many processes, whatever is typed.
-    typed(tmp_path, "-m", "thaw.train", f"resume={run}")
-    assert "again: python -m thaw.evaluate" in printed
+    before = (run / "metrics.json").read_text()
+    again = typed(tmp_path, "-m", "thaw.train", f"resume={run}")
+    assert again.count("again: python -m thaw.evaluate") == 1
+    assert json.loads((run / "metrics.json").read_text())["order"] == json.loads(before)["order"]
     typed(tmp_path, "-m", "thaw.evaluate", f"run={run}")
-    again = json.loads((run / "evaluate_test.json").read_text())
+    evaluated = json.loads((run / "evaluate_test.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
-    assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-6)
+    assert evaluated == pytest.approx({name: metrics[name] for name in evaluated}, abs=1e-6)
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_torchrun_on_one_machine_or_two(tmp_path: Path, nodes: int) -> None:
     here = 2 // nodes
-    rendezvous = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29617", "--rdzv-id=thaw") if nodes > 1 else ()
+    endpoint = f"--rdzv-endpoint=localhost:{free_port()}"
+    rendezvous = ("--rdzv-backend=c10d", endpoint, "--rdzv-id=thaw") if nodes > 1 else ()
     choices = (*SHORT, *TWO, f"trainer.devices={here}", f"trainer.num_nodes={nodes}")
     command = [TORCHRUN, f"--nnodes={nodes}", f"--nproc-per-node={here}", *rendezvous, "-m", "thaw.train", *choices]
     agents = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(nodes)]

@@ -43,9 +43,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Here all that came before is over and logged, validation too, and no gradient waits for the next batch."""
         if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
             return
-        if batch_idx == 0:  # the epoch before has been saved, or took less than last_every_seconds
-            if signals.received_by_any(trainer):
-                signals.leave(trainer)
+        if batch_idx == 0:  # where the epoch before ended, the run was saved; a signal waits for one step more
             return
         passed = time.monotonic() - max(self._began_at, self._last_saved_at)
         due = self.every_minutes is not None and passed >= 60 * self.every_minutes

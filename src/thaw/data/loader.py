@@ -1,7 +1,11 @@
 """Where the batches of an epoch come from."""
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -66,3 +70,16 @@ class AndThen(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         return self.then(self.dataset[key])
+
+
+def init_worker(worker: int) -> None:
+    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads. And they end
+    with the process that they load for, however it ends: torch looks at who started them, maybe a fork server."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True, name="thaw-loader").start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)

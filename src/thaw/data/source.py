@@ -1,9 +1,5 @@
 """The base that every data source shares: splits, loaders, and the facts that a network is built from."""
 
-import ctypes
-import os
-import signal
-import sys
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,7 +17,7 @@ from thaw.backbones.backbone import ImageSpec, InputSpec
 from thaw.caching.keys import digest_of_tensors
 from thaw.caching.store import Store
 from thaw.data.batch import Batch
-from thaw.data.loader import AndThen, Loader
+from thaw.data.loader import AndThen, Loader, init_worker
 from thaw.data.report import counts_table, listed
 from thaw.data.sampler import EpochBatches, Key, process_batch_size, require_shares
 from thaw.data.samples import UNUSED, Recorded, Sample
@@ -39,8 +35,6 @@ from thaw.data.splits import (
 if TYPE_CHECKING:
     from thaw.caching.prefix import FrozenPrefix
 
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal to get when the parent is gone."""
 BALANCES = ("none", "loss", "sampler")
 
 
@@ -292,7 +286,7 @@ class Source(LightningDataModule):
             batch_size=None,
             collate_fn=_as_is,
             num_workers=self.num_workers,
-            worker_init_fn=_give_way,
+            worker_init_fn=init_worker,
             persistent_workers=persistent and self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -330,12 +324,3 @@ class Source(LightningDataModule):
 
 def _as_is(batch: Any) -> Any:
     return batch
-
-
-def _give_way(worker: int) -> None:
-    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads. And they end
-    with the one that started them, however it ends: they hold its open files, locks among them."""
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(10)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -83,7 +83,7 @@ def run_in_processes(cfg: DictConfig) -> dict[str, float]:
         common = {
             "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
             # What a shell or another run left there is of use on several machines only.
-            "MASTER_PORT": os.environ["MASTER_PORT"] if nodes > 1 else str(_free_port()),
+            "MASTER_PORT": os.environ["MASTER_PORT"] if nodes > 1 else str(free_port()),
             **(
                 {"SLURM_JOB_NAME": "interactive"} if is_slurm() else {}
             ),  # to Lightning: it is not SLURM that starts them
@@ -177,7 +177,7 @@ def _words_of_trial(hydra_config: Any, folder: Path) -> list[str]:
     ]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]

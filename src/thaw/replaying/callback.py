@@ -29,8 +29,7 @@ class CrashKit(Callback):
     """Remembers the batch at work: a reference, which costs nothing. Writes only where a step or loading a batch fails;
     what fails elsewhere, such as a metric's name, has nothing to be run again."""
 
-    def __init__(self, run: Path):
-        self.run = run
+    def __init__(self) -> None:
         self.batch: Batch | None = None
         self.batch_idx = 0
         self.loss: Tensor | None = None
@@ -57,17 +56,18 @@ class CrashKit(Callback):
         loading = _in_loader(exception)
         if not _is_of_step(exception) or (self.batch is None and not loading):
             return
+        run = Path(trainer.default_root_dir)
         try:
             batch = None if loading else self.batch
             crash = self._crash(trainer, pl_module, exception, batch)
             tensors = {} if batch is None else tensors_of(pl_module)
-            kit = write_kit(self.run, crash, batch, tensors, self._text(crash, exception))
+            kit = write_kit(run, crash, batch, tensors, _text(run, crash, exception))
         except Exception as error:  # it must not hide the one that the run failed with
             log.warning("no repro kit was left: %s: %s", type(error).__name__, error)
         else:
             what = "The samples to load" if batch is None else "The batch and the weights"
             rank = f" rank={crash.rank}" if crash.rank else ""
-            log.error("%s are kept in %s. Again: python -m thaw.replay run=%s%s", what, kit, self.run, rank)
+            log.error("%s are kept in %s. Again: python -m thaw.replay run=%s%s", what, kit, run, rank)
 
     def _crash(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> Crash:
         split = "train" if trainer.training else "test" if trainer.testing else "val"
@@ -98,12 +98,13 @@ class CrashKit(Callback):
             versions=versions(device, str(trainer.precision)),
         )
 
-    def _text(self, crash: Crash, error: BaseException) -> str:
-        file = self.run / LOG_FILE
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-        return "\n".join(
-            [str(crash), "", "".join(format_exception(error)), f"{LOG_FILE} ended with", *lines[-LOG_LINES:], ""]
-        )
+
+def _text(run: Path, crash: Crash, error: BaseException) -> str:
+    file = run / LOG_FILE
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    return "\n".join(
+        [str(crash), "", "".join(format_exception(error)), f"{LOG_FILE} ended with", *lines[-LOG_LINES:], ""]
+    )
 
 
 def _is_of_step(error: BaseException) -> bool:
