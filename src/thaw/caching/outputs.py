@@ -17,7 +17,7 @@ from thaw.backbones.pooling import Hidden
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
 from thaw.caching.file import Kept, Layout, Writer
 from thaw.caching.keys import classes_digests, digest, digest_of_values, environment, stage_digest
-from thaw.caching.ranks import Ranks
+from thaw.caching.ranks import TrainerRanks
 from thaw.caching.store import Store
 from thaw.console import progress
 from thaw.data.batch import Batch
@@ -51,7 +51,7 @@ class Outputs:
         """What leaves stage `end` - 1, from the disk; it is put there where it is not yet. None where it cannot be."""
         part = Part(split, self._in_order(self.data.parts[split]), view)
         keys = self._keys(part, end)
-        ranks = Ranks(self._trainer)
+        ranks = TrainerRanks(self._trainer)
         kept = self.store.open(keys[end])
         if not ranks.all(kept is not None):
             kept = self._made(part, keys, end, ranks)
@@ -70,7 +70,7 @@ class Outputs:
             output = output._replace(calls=None)  # the network makes it again
         return batch._replace(inputs=output, start=end)
 
-    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: Ranks) -> Kept | None:
+    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerRanks) -> Kept | None:
         outputs = self._computed(part, keys, end, ranks)
         first = next(outputs)
         states = states_of(first.output)
@@ -93,7 +93,7 @@ class Outputs:
         layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype, channels_last).shape[1:]))
         return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
 
-    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: Ranks) -> "Iterator[Computed]":
+    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerRanks) -> "Iterator[Computed]":
         """The share of this rank, at least one batch."""
         places = range(0, len(part.samples), self.batch_size)
         share = places[ranks.rank :: ranks.world_size] or places[:1]
@@ -106,7 +106,7 @@ class Outputs:
                 output: Any = (batch if batch.start == end else self.run(batch, end)).inputs
             yield Computed(place, output)
 
-    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: Ranks) -> Iterator[Batch]:
+    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: TrainerRanks) -> Iterator[Batch]:
         """From what is kept, unrounded, of the most stages; else the samples themselves. The same on all ranks, which
         may have to read the samples together."""
         for start in range(end - 1, 0, -1):

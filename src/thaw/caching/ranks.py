@@ -5,7 +5,7 @@ from lightning import Trainer
 from thaw.caching.store import Alone, Together
 
 
-class Ranks:
+class TrainerRanks:
     def __init__(self, trainer: Trainer):
         self.rank, self.world_size = trainer.global_rank, trainer.world_size
         self.all = trainer.strategy.reduce_boolean_decision
@@ -13,4 +13,4 @@ class Ranks:
 
 def together(trainer: Trainer | None) -> Together:
     """None: there is no trainer, and one process."""
-    return Alone() if trainer is None else Ranks(trainer)
+    return Alone() if trainer is None else TrainerRanks(trainer)

@@ -55,7 +55,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._save_last(trainer, None)
         self._inside_epoch = False
         if stops:
-            signals.leave(trainer)
+            signals.stop(trainer)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         super().on_train_batch_end(*args, **kwargs)
@@ -76,12 +76,12 @@ class RunCheckpoint(ModelCheckpoint):
         if same or stops or self._is_time(trainer):
             self._save_last(trainer, Path(self._last_checkpoint_saved) if same else None)
         if stops:
-            signals.leave(trainer)
+            signals.stop(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
         if signals.received_by_any(trainer):
-            signals.leave(trainer)
+            signals.stop(trainer)
         signals.defers = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ class StopSignals(ContextDecorator):
         """Of the ranks; the same on all of them."""
         return trainer.strategy.reduce_boolean_decision(self.received, all=False)
 
-    def leave(self, trainer: "Trainer") -> NoReturn:
+    def stop(self, trainer: "Trainer") -> NoReturn:
         """Raises Stopped, on all ranks."""
         requeues = trainer.strategy.reduce_boolean_decision(self.received and self._received == REQUEUES, all=False)
         number = REQUEUES if requeues and REQUEUES is not None else signal.SIGTERM
