@@ -106,7 +106,9 @@ class Outputs:
                 output: Any = (batch if batch.start == end else self.run(batch, end)).inputs
             yield Computed(place, output)
 
-    def _nearest(self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: TrainerRanks) -> Iterator[Batch]:
+    def _nearest(
+        self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: TrainerRanks
+    ) -> Iterator[Batch]:
         """From what is kept, unrounded, of the most stages; else the samples themselves. The same on all ranks, which
         may have to read the samples together."""
         for start in range(end - 1, 0, -1):
