@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -107,7 +108,8 @@ def test_an_error_of_one_process_ends_all_with_one_message(tmp_path: Path, how: 
         assert "the loss is nan" in (folder / "train.log").read_text()
 
 
-def test_nobody_outlives_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_nobody_outlives_the_command(tmp_path: Path, number: int, code: int) -> None:
     folder = tmp_path / "run"
     words = (*SHORT, *TWO, "freezing.epochs=100000", "callbacks.early_stopping=null", f"run_folder={folder}")
     with subprocess.Popen(
@@ -118,12 +120,15 @@ def test_nobody_outlives_the_command(tmp_path: Path) -> None:
                 time.sleep(0.2)
                 assert command.poll() is None
             assert len(processes_of(folder)) == 3
+            command.send_signal(number)
+            assert command.wait(timeout=60) == code
         finally:
             command.kill()
     deadline = time.monotonic() + 30
     while processes_of(folder) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not processes_of(folder)
+    assert (folder / "train.log").read_text().count("SIGTERM: stopped in epoch ") == (number == signal.SIGTERM)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:
