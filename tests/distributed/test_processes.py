@@ -113,7 +113,10 @@ def test_nobody_outlives_the_command(tmp_path: Path, number: int, code: int) -> 
     folder = tmp_path / "run"
     words = (*SHORT, *TWO, "freezing.epochs=100000", "callbacks.early_stopping=null", f"run_folder={folder}")
     with subprocess.Popen(
-        [sys.executable, "-m", "thaw.train", *words], cwd=tmp_path, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "thaw.train", *words],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run behind &
     ) as command:
         try:
             while not (folder / "checkpoints/last.ckpt").exists():
