@@ -66,6 +66,13 @@ def test_the_environment_says_who_this_is(
     assert place() == found
 
 
+def test_a_job_of_slurm_that_lightning_does_not_understand_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    with pytest.raises(ValueError, match=r"`--ntasks-per-node=2`"):
+        join(asked(devices=2))
+
+
 def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "place", lambda: (0, 2))
     monkeypatch.setattr(launch.HydraConfig, "get", lambda: SimpleNamespace(mode=launch.RunMode.MULTIRUN))

@@ -191,12 +191,16 @@ def report_to_parent(message: str, told: bool) -> bool:
 
 
 def _store(rank: int, world_size: int) -> "Store":
-    """The one that Lightning's process group is going to meet at, too."""
+    """The one that Lightning's process group is going to meet at, too. Raises ValueError for a job of SLURM that
+    Lightning does not understand."""
     from lightning.fabric.plugins.environments import SLURMEnvironment
     from torch.distributed import PrefixStore, rendezvous
 
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
-        slurm = SLURMEnvironment()
+        try:
+            slurm = SLURMEnvironment()
+        except RuntimeError as error:  # --ntasks in place of --ntasks-per-node
+            raise ValueError(str(error)) from None
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
     store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(minutes=10)))
     return PrefixStore("thaw", store)
