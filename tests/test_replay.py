@@ -300,6 +300,12 @@ def test_nor_does_what_is_no_step(config: Config, monkeypatch: pytest.MonkeyPatc
     assert not list((tmp_path / "run").glob("crash*"))
 
 
+def test_none_is_left_where_none_is_wanted(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError):
+        train(config(*TINY, *EXPLODE, "callbacks.crash_kit=null"))
+    assert not (tmp_path / "run/crash").exists()
+
+
 def test_a_kit_that_cannot_be_written_does_not_hide_the_error(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

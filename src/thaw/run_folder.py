@@ -169,7 +169,7 @@ class RunFolder:
     def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
         """Keeps `train.log`, gives the configuration to the loggers and closes them at the end.
 
-        If the loss ceases to be finite, the error names the checkpoint to go on from.
+        If the loss ceases to be finite, the error names the checkpoint to go on from. `train.log` ends with the error.
         """
         thaws = logging.getLogger("thaw")
         first = ranks().is_first
@@ -179,11 +179,14 @@ class RunFolder:
             for logger in loggers:
                 logger.log_hyperparams(dict(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
             yield
-        except FloatingPointError as error:
-            last = self.path / CHECKPOINTS / LAST
-            kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
-            log.error("%s %s", error, kept)
-            raise type(error)(f"{error} {kept}") from None
+        except Exception as error:
+            if isinstance(error, FloatingPointError):
+                last = self.path / CHECKPOINTS / LAST
+                kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
+                error.args = (f"{error} {kept}",)
+            # On the console the command says it, last of all.
+            file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, f"{type(error).__name__}: {error}", (), None))
+            raise
         finally:
             close(loggers)
             thaws.removeHandler(file)
