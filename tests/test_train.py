@@ -130,6 +130,7 @@ def test_each_test_counts_anew(config: Config) -> None:
         ("schedule=warmup_cosine", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
         ("schedule=constant", "optimizer=sgd", "callbacks=ema"),
         ("mixing=mixup", "data.balance=sampler"),
+        ("callbacks=ema", "trainer.precision=bf16-true"),
     ],
 )
 def test_a_run_resumed_after_any_epoch_ends_bit_identical(
@@ -281,6 +282,7 @@ def test_debug_configurations_run(config: Config, tmp_path: Path, caplog: pytest
         ("trainer.precision=bf16-mixed",),
         ("task.label_smoothing=0.1", "data.balance=loss"),
         ("mixing=mixup", "data.balance=sampler"),
+        ("callbacks=ema", "trainer.precision=bf16-true"),
         ("mixing=cutmix",),
         ("data.num_workers=1",),
     ],
