@@ -47,8 +47,8 @@ replay: install  ## run the step again that a run failed in; ARGS="run=runs/..."
 sweep: install  ## every combination, with a table at the end; ARGS="optimizer.lr=1e-3,3e-3 seed=1,2"
 	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)
 
-test: lint types  ## format, lint and types, then the tests of the default tier
-	$(BIN)/python -m pytest
+test: lint types  ## format, lint and types, then the tests of the default tier, one of them on each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: lint types  ## the same with the whole commands, end to end
 	$(BIN)/python -m pytest -m ""

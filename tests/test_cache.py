@@ -20,7 +20,8 @@ def filled(config: Config, cache_folder: Path, tmp_path: Path) -> Path:
     return cache_folder
 
 
-def test_lists_what_is_kept(filled: Path, tmp_path: Path) -> None:
+def test_lists_what_is_kept(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     table = cache(None)
     assert str(filled) in table
     assert table.count("output of layer2") == 3
