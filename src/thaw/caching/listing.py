@@ -14,7 +14,13 @@ from thaw.console import as_text
 def files_table(folder: Path, files: Sequence[Entry]) -> str:
     """A row a file, and their sum."""
     table = Table(
-        "last used", Column("MB", justify="right"), "what", "of", "made by", title=str(folder), title_justify="left"
+        "last used",
+        Column("MB", justify="right"),
+        "what",
+        "of",
+        Column("made by", overflow="fold"),
+        title=str(folder),
+        title_justify="left",
     )
     for entry in files:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
