@@ -84,9 +84,8 @@ def run_in_processes(cfg: DictConfig) -> dict[str, float]:
             "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
             # What a shell or another run left there is of use on several machines only.
             "MASTER_PORT": os.environ["MASTER_PORT"] if nodes > 1 else str(free_port()),
-            **(
-                {"SLURM_JOB_NAME": "interactive"} if is_slurm() else {}
-            ),  # to Lightning: it is not SLURM that starts them
+            # To Lightning: it is not SLURM that starts them.
+            **({"SLURM_JOB_NAME": "interactive"} if is_slurm() else {}),
             "NODE_RANK": os.environ.get("NODE_RANK", "0"),
             "WORLD_SIZE": str(here * nodes),
             "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ stack of who lost whom
