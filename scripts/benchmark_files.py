@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.backbones.torchvision import torchvision
 from thaw.caching.store import FOLDER_VARIABLE
 from thaw.data.image_files import looked_into
-from thaw.data.images import default_workers
+from thaw.data.image_module import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
-from thaw.network import Network, new_head
-from thaw.predicting.images import AskedImages
+from thaw.models.network import Network, new_head
+from thaw.models.torchvision import torchvision
+from thaw.predicting.images import ImagePredictionDataset
 from thaw.predicting.tables import Output, predictions, write
-from thaw.task import SingleLabel
+from thaw.tasks.single_label import SingleLabel
 
 CLASSES = [f"class {number}" for number in range(10)]
 
@@ -87,7 +87,7 @@ def made_up(folder: Path, count: int) -> list[Path]:
 
 
 def with_predict(files: list[Path], spec: Any, network: Network, folder: Path) -> None:
-    asked = AskedImages(files, spec)
+    asked = ImagePredictionDataset(files, spec)
     found = predictions(asked, network, SingleLabel(len(CLASSES)), device="cpu")
     write(found, asked, CLASSES, 5, Output(folder / "out.csv", folder / "out.jsonl"))
 

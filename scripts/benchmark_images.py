@@ -94,10 +94,10 @@ def thaw(choices: argparse.Namespace) -> Outcome:
     from hydra import compose, initialize_config_dir
     from lightning import seed_everything
 
-    from thaw import build
-    from thaw.command import CONF
-    from thaw.opening import open_run
-    from thaw.run_folder import load_best
+    from thaw.config import build
+    from thaw.config.command import CONF
+    from thaw.config.resume import open_run
+    from thaw.runs.folder import load_best
     from thaw.train import spare_libraries
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)
@@ -132,7 +132,7 @@ def pretrained(choices: argparse.Namespace) -> tuple[Any, int]:
         return body, cast(Any, body).head_hidden_size
     from torch import nn
 
-    from thaw.backbones.torchvision import torchvision
+    from thaw.models.torchvision import torchvision
 
     backbone = torchvision(choices.name, choices.weights, options=choices.options)
     return nn.Sequential(*backbone.stages.values()), backbone.num_features

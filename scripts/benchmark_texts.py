@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from sklearn.metrics import accuracy_score, f1_score
 
-from thaw import build
-from thaw.command import CONF
+from thaw.config import build
+from thaw.config.command import CONF
 from thaw.data.text_table import TextTable
 from thaw.train import train
 

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw import build
-from thaw.backbones.backbone import Backbone, ImageSpec
-from thaw.command import CONF
-from thaw.opening import open_run
+from thaw.config import build
+from thaw.config.command import CONF
+from thaw.config.resume import open_run
+from thaw.models.backbone import Backbone
+from thaw.types import ImageSpec
 
 EPOCHS = 5
 """One for each phase of chain_thaw: the head, each of three stages alone, then everything."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from thaw.command import CONF
+from thaw.config.command import CONF
 from thaw.train import train
 
 # Every column trains for the same epochs (42 can be divided by gradual's six phases and chain_thaw's seven), with the

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, conv2d, cross_entropy, grid_sample, interpolate
 
-from thaw.backbones.glyphs import INPUT_SPEC, WEIGHTS, glyphs
+from thaw.models.glyphs import INPUT_SPEC, WEIGHTS, glyphs
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"

@@ -142,7 +142,7 @@ def left_alone(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def in_a_process(run: Path, overrides: Sequence[str], kill: Any, mutate: bool) -> int:
     """Its exit code; it is forked from one that has imported everything."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["thaw.build", "thaw.train", "transformers", "tensorboard"])
+    context.set_forkserver_preload(["thaw.config.build", "thaw.train", "transformers", "tensorboard"])
     process = context.Process(target=train, args=(run, list(overrides), kill, mutate))
     process.start()
     process.join(timeout=300)
@@ -162,10 +162,10 @@ def train(run: Path, overrides: list[str], kill: Any, mutate: bool) -> None:
         if kill is not None:
             kill.install()
         if mutate:
-            from thaw.data.source import Source
+            from thaw.data.module import DataModule
 
-            right = Source._batches_done
-            Source._batches_done = lambda self: right(self) + (right(self) > 0)  # type: ignore[method-assign]
+            right = DataModule._batches_done
+            DataModule._batches_done = lambda self: right(self) + (right(self) > 0)  # type: ignore[method-assign]
         from thaw.train import main as train_main
 
         train_main()

@@ -49,7 +49,7 @@ class InBatch:
     def install(self) -> None:
         from lightning import Callback, Trainer
 
-        from thaw import build
+        from thaw.config import build
 
         moment, callbacks = self, build.callbacks
 
@@ -105,7 +105,7 @@ def kill_at(moment: str, chance: random.Random) -> Iterator[Any]:
         yield InBatch(chance.choice(HOOKS), epoch, chance.randrange(first + 1, BATCHES))
     elif moment == "while a checkpoint is written":
         steps = ("_Digested.write", "_write_manifest", "os.replace", "_to_disk", "publish")
-        yield InCall("thaw.checkpointing.durable", steps, chance.randrange(1000))
+        yield InCall("thaw.training.checkpoint_io", steps, chance.randrange(1000))
     elif moment == "one step before a phase change":
         yield InBatch(chance.choice(HOOKS), chance.choice(PHASE_STARTS) - 1, BATCHES - 1)
     elif moment == "one step after a phase change":

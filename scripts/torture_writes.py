@@ -21,7 +21,7 @@ def torture_writes(folder: Path, count: int, chance: random.Random, small_disk: 
 
     A child writes one checkpoint after the other and says of each when it is done. TMPDIR is on another file system.
     """
-    get_context("forkserver").set_forkserver_preload(["lightning", "thaw.checkpointing.durable"])
+    get_context("forkserver").set_forkserver_preload(["lightning", "thaw.training.checkpoint_io"])
     os.environ["TMPDIR"] = other_disk = tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     found: dict[str, dict[str, list[bool]]] = {writer: {} for writer in WRITERS}
     for writer in WRITERS:
@@ -75,9 +75,9 @@ def save(place: Path, writer: str, step: int) -> None:
     import torch
     from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-    from thaw.checkpointing.durable import DurableCheckpointIO
+    from thaw.training.checkpoint_io import AtomicCheckpointIO
 
-    io = DurableCheckpointIO() if writer == "thaw" else TorchCheckpointIO()
+    io = AtomicCheckpointIO() if writer == "thaw" else TorchCheckpointIO()
     content = {"step": step, "state_dict": {"weights": torch.full((NUMBERS,), float(step))}}
     io.save_checkpoint(content, str(place / "last.ckpt"))
 
@@ -100,7 +100,7 @@ def harmed(place: Path, harm: str, chance: random.Random) -> int:
 
 def step_to_go_on_from(place: Path, writer: str) -> int:
     """-2 where there is nothing to go on from."""
-    from thaw.checkpointing.durable import newest_whole
+    from thaw.training.checkpoint_io import newest_whole
 
     file = newest_whole(place) if writer == "thaw" else place / "last.ckpt"
     return -2 if file is None else step_of(file)

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, settings
 from lightning import Callback
 from omegaconf import DictConfig
 
-from thaw import build
 from thaw.caching.store import FOLDER_VARIABLE
-from thaw.command import CONF
-from thaw.data.source import Source
-from thaw.network import Network
+from thaw.config import build
+from thaw.config.command import CONF
+from thaw.data.module import DataModule
+from thaw.models.network import Network
 
 TINY = (
     "backbone._target_=tests.tiny.backbone",
@@ -63,7 +63,7 @@ def config(tmp_path: Path) -> Callable[..., DictConfig]:
     return compose_config
 
 
-def network_for(cfg: DictConfig, data: Source) -> Network:
+def network_for(cfg: DictConfig, data: DataModule) -> Network:
     """As thaw.train builds it."""
     backbone = build.backbone(cfg, data.training_texts)
     data.use_input_spec(backbone.input_spec)

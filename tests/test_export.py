@@ -17,17 +17,17 @@ from safetensors import safe_open
 from tests.conftest import TINY
 from tests.data.zoo import odd_images
 from tests.photos import photos
+from thaw.config.restore import trained
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
 from thaw.exporting import formats, usage, verify
 from thaw.exporting.formats import FORMATS
-from thaw.exporting.images import DeployedImages
+from thaw.exporting.images import ImageInferenceModel
 from thaw.exporting.run_onnx_images import preprocess
-from thaw.network import Network, new_head
-from thaw.restoring import trained
-from thaw.run_folder import RunFolder
-from thaw.task import SingleLabel
+from thaw.models.network import Network, new_head
+from thaw.runs.folder import RunFolder
+from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -149,7 +149,7 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
     was = trained(RunFolder(run))
     for squash in (False, True):
         backbone = replace(was.backbone, input_spec=replace(was.backbone.input_spec, squash=squash))
-        deployed = DeployedImages(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+        deployed = ImageInferenceModel(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
         preprocessing = json.loads(deployed.metadata()["preprocessing"])
         transform = evaluation_transform(backbone.input_spec)
         for file in odd_images(tmp_path / f"zoo{squash}"):
@@ -195,10 +195,10 @@ def test_the_shipped_backbone_is_loaded_with_thaw(config: Config, tmp_path: Path
 def test_networks_of_every_kind_are_exported(library: str, name: str, form: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime" if form == "onnx" else "torch")
     pytest.importorskip(library)
-    build_backbone = import_module(f"thaw.backbones.{library}").__dict__[library]
+    build_backbone = import_module(f"thaw.models.{library}").__dict__[library]
     backbone = build_backbone(name, None, image_size_px=64)
     network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.5))
-    deployed = DeployedImages(network, backbone, SingleLabel(3), ["blue", "green", "red"])
+    deployed = ImageInferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
     file = formats.write(deployed, form, tmp_path)
     assert verify.require_agreement(deployed, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5
     assert len(usage.loading_code(deployed, form, file)) <= 5

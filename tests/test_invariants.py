@@ -18,9 +18,8 @@ from torch import Tensor
 from tests.conftest import NOISE, TINY, watched
 from tests.test_train import assert_same
 from thaw.caching.store import FOLDER_VARIABLE
-from thaw.data.batch import Batch
-from thaw.data.sampler import Key
 from thaw.train import train
+from thaw.types import Batch, BatchRequest
 
 FILLED = ("conv", "conv norm", "conv dropout", "conv norm dropout", "norm", "dropout conv statistics conv")
 SAMPLES = 42
@@ -116,7 +115,7 @@ class Watch(Callback):
             assert_same(now, self.before)  # nothing changes between batches
         self.before, self.steps = now, trainer.global_step
         if batch.start:  # a phase may begin behind the same stages as an earlier one, that have changed since
-            x = trainer.datamodule.dataset()[Key(batch.index.tolist(), batch.view)].inputs
+            x = trainer.datamodule.dataset()[BatchRequest(batch.index.tolist(), batch.view)].inputs
             with torch.no_grad():
                 for stage in list(pl_module.network.stages.values())[: batch.start]:
                     x = stage(x)

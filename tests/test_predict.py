@@ -14,7 +14,7 @@ from PIL import Image
 from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import COLOURS, photos
-from thaw.data.images import default_workers
+from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
 from thaw.predict import predict
 from thaw.train import train
@@ -71,8 +71,8 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     root = tmp_path / "elsewhere"
     metrics = evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate"))
     data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
-    from thaw.restoring import restore
-    from thaw.run_folder import RunFolder
+    from thaw.config.restore import restore
+    from thaw.runs.folder import RunFolder
 
     _, data = restore(RunFolder(run), config("+data.root=" + str(root), f"run={run}", name="evaluate").data)
     files = [str(data.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from tests.conftest import TINY
 from tests.language import pretrained, texts
-from thaw import build
-from thaw.classifier import Classifier
-from thaw.data.batch import Batch
+from thaw.config import build
 from thaw.data.digits import ImagesInMemory
-from thaw.data.sampler import Key
-from thaw.optim.ema import EMA
 from thaw.replay import replay
 from thaw.train import train
+from thaw.training.ema import EMA
+from thaw.training.module import FineTuningModule
+from thaw.types import Batch, BatchRequest
 
 Config = Callable[..., DictConfig]
 
@@ -42,9 +41,9 @@ def again(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
     """From the batch with this number on, steps of a split end in an error that has all digits of the loss, and what
     else may decide them."""
-    step, done = Classifier._step, []
+    step, done = FineTuningModule._step, []
 
-    def failing(self: Classifier, batch: Batch, batch_idx: int, of: str) -> Tensor:
+    def failing(self: FineTuningModule, batch: Batch, batch_idx: int, of: str) -> Tensor:
         if of == split:
             done.append(batch)
             if len(done) > number:
@@ -52,7 +51,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
                 raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
         return step(self, batch, batch_idx, of)
 
-    monkeypatch.setattr(Classifier, "_step", failing)
+    monkeypatch.setattr(FineTuningModule, "_step", failing)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,7 @@ def test_what_fails_after_the_backward_pass_comes_with_the_same_loss(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("no clipping")
 
-    monkeypatch.setattr(Classifier, "configure_gradient_clipping", failing)
+    monkeypatch.setattr(FineTuningModule, "configure_gradient_clipping", failing)
     with pytest.raises(RuntimeError, match="no clipping"):
         train(config(*TINY, "freezing=full", "mixing=mixup", "trainer.accumulate_grad_batches=3"))
     with pytest.raises(
@@ -257,7 +256,7 @@ def test_a_sample_that_cannot_be_loaded_is_named(
     broken = build.data(cfg).train_indices[70]
     load = ImagesInMemory.__getitem__
 
-    def failing(self: ImagesInMemory, key: Key) -> Batch:
+    def failing(self: ImagesInMemory, key: BatchRequest) -> Batch:
         if broken in key.indices:
             raise LookupError("a broken sample")
         return load(self, key)
@@ -280,7 +279,7 @@ def test_an_interrupt_leaves_no_kit(config: Config, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Classifier, "_step", interrupted)
+    monkeypatch.setattr(FineTuningModule, "_step", interrupted)
     with pytest.raises(SystemExit):
         train(config(*TINY, "freezing=full"))
     assert not list((tmp_path / "run").glob("crash*"))

@@ -13,18 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
-from thaw.backbones.backbone import TokenSpec
-from thaw.backbones.weights import read_checkpoint, read_weights
-from thaw.build import data as build_data
+from thaw.config.build import data as build_data
+from thaw.config.restore import trained
 from thaw.data.tokens import tokenise
 from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.exporting.run_onnx_texts import tokenised
+from thaw.models.weights import read_checkpoint, read_weights
 from thaw.predict import predict
-from thaw.restoring import trained
-from thaw.run_folder import RunFolder
+from thaw.runs.folder import RunFolder
 from thaw.stages import stages
 from thaw.train import train
+from thaw.types import TokenSpec
 
 Config = Callable[..., DictConfig]
 

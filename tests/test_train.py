@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from tests.conftest import TINY, network_for
 from tests.photos import photos
-from thaw import build
-from thaw.backbones.weights import read_checkpoint
-from thaw.checkpointing.run_checkpoint import RunCheckpoint
-from thaw.confusion import read_confusion
-from thaw.data.images import default_workers
+from thaw.config import build
+from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
+from thaw.models.weights import read_checkpoint
+from thaw.runs.confusion import read_confusion
 from thaw.train import train
+from thaw.training.checkpoint import RunCheckpoint
 
 Config = Callable[..., DictConfig]
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from thaw.backbones.backbone import Backbone, ImageSpec
-from thaw.data.batch import Batch
 from thaw.data.digits import ImagesInMemory
-from thaw.data.source import Source
+from thaw.data.module import DataModule
+from thaw.models.backbone import Backbone
+from thaw.types import Batch, ImageSpec
 
 
 def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> Backbone:
@@ -49,7 +49,7 @@ def made_up(kinds: list[str], weights: None = None) -> Backbone:
     return Backbone(stages, num_features=channels * 4, input_spec=ImageSpec(8, 1, (0.0,), (1.0,)))
 
 
-class Noise(Source):
+class Noise(DataModule):
     """60 images of 8 x 8 random pixels in three classes: 42 to train on, 9 for each of the other splits."""
 
     def __init__(self, **choices: Any):

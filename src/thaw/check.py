@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
+from thaw.errors import UserError
 
 
 @command("check")
@@ -13,9 +14,9 @@ def main(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> str:
     """The report on `cfg.data`: samples of each class and split, and whatever is odd about them.
 
-    Raises ValueError with the report where samples cannot be used and `data.on_bad` does not leave them out.
+    Raises UserError with the report where samples cannot be used and `data.on_bad` does not leave them out.
     """
-    from thaw import build
+    from thaw.config import build
 
     must_load = cfg.data.get("on_bad") == "error"
     if must_load:  # so that all else is reported, too
@@ -26,9 +27,9 @@ def check(cfg: DictConfig) -> str:
     try:
         data.split()
     except ValueError as error:
-        raise ValueError("\n  ".join([*faults, str(error)]) if bad else str(error)) from None
+        raise UserError("\n  ".join([*faults, str(error)]) if bad else str(error)) from None
     if bad:
-        raise ValueError(f"{faults[0]}. Without them:\n{data.report()}")
+        raise UserError(f"{faults[0]}. Without them:\n{data.report()}")
     return data.report()
 
 

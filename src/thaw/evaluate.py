@@ -4,7 +4,8 @@ import json
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
+from thaw.errors import UserError
 
 
 @command("evaluate")
@@ -14,23 +15,23 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name, beside those that the training run wrote."""
-    from thaw import build
-    from thaw.metrics import comparison_table
-    from thaw.restoring import restore
-    from thaw.run_folder import RunFolder
+    from thaw.config import build
+    from thaw.config.restore import restore
+    from thaw.runs.folder import RunFolder
+    from thaw.tasks.metrics import comparison_table
 
     if cfg.split not in ("val", "test"):
-        raise ValueError(f"split={cfg.split}, but it is val or test: type split=test")
+        raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     run = RunFolder(cfg.run)
     was, data = restore(run, cfg.data)
     if not len(data.parts[cfg.split]):
-        raise ValueError(
+        raise UserError(
             f"there is no {cfg.split} split in the data: type split={'val' if cfg.split == 'test' else 'test'}"
         )
     if not len(data.parts["train"]):  # other data than the run's: its counts are no weights for the loss
         data.balance = "none"
     if several := {"devices", "num_nodes", "strategy"}.intersection(cfg.trainer):
-        raise ValueError(f"trainer.{', trainer.'.join(sorted(several))}: it is measured in one process, leave it out")
+        raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: it is measured in one process, leave it out")
     was.cfg.trainer.merge_with(cfg.trainer, {"devices": 1, "num_nodes": 1, "strategy": "auto"})
     classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
     data.prefix = build.frozen_prefix(was.cfg, data, classifier)

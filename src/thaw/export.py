@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
+from thaw.errors import UserError
 
 if TYPE_CHECKING:
+    from thaw.config.restore import Trained
     from thaw.exporting.card import Origin
-    from thaw.restoring import Trained
-    from thaw.run_folder import RunFolder
+    from thaw.runs.folder import RunFolder
 
 
 @command("export")
@@ -21,22 +22,22 @@ def main(cfg: DictConfig) -> None:
 
 
 def export(cfg: DictConfig) -> Path:
-    """Writes the file, how to use it and a model card; gives the file. Raises ValueError where it does not agree."""
-    from thaw import build
-    from thaw.backbones.backbone import ImageSpec, TokenSpec
+    """Writes the file, how to use it and a model card; gives the file. Raises UserError where it does not agree."""
+    from thaw.config import build
+    from thaw.config.restore import restore
     from thaw.exporting.card import model_card
     from thaw.exporting.formats import FORMATS, write
-    from thaw.exporting.images import DeployedImages
-    from thaw.exporting.texts import DeployedTexts
+    from thaw.exporting.images import ImageInferenceModel
+    from thaw.exporting.texts import TextInferenceModel
     from thaw.exporting.verify import require_agreement
-    from thaw.restoring import restore
-    from thaw.run_folder import RunFolder
+    from thaw.runs.folder import RunFolder
+    from thaw.types import ImageSpec, TokenSpec
 
     if cfg.format not in FORMATS:
-        raise ValueError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
+        raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
     run = RunFolder(cfg.run)
     was, data = restore(run, cfg.data)
-    kind = {ImageSpec: DeployedImages, TokenSpec: DeployedTexts}[data.takes]
+    kind = {ImageSpec: ImageInferenceModel, TokenSpec: TextInferenceModel}[data.takes]
     deployed = kind(was.network, was.backbone, build.task(was.cfg, len(was.class_names)), was.class_names)
     folder = Path(cfg.output).expanduser() if cfg.output is not None else run.path / "export" / cfg.format
     folder.mkdir(parents=True, exist_ok=True)

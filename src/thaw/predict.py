@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
+from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.predicting.asked import Asked
-    from thaw.restoring import Trained
+    from thaw.config.restore import Trained
+    from thaw.predicting.dataset import PredictionDataset
 
 
 @command("predict")
@@ -19,17 +20,17 @@ def main(cfg: DictConfig) -> None:
 
 def predict(cfg: DictConfig) -> Path:
     """Writes a row a sample; gives the CSV file. What cannot be used is listed and skipped."""
-    from thaw import build
+    from thaw.config import build
+    from thaw.config.restore import trained
     from thaw.predicting.tables import output_files, predictions, write
-    from thaw.restoring import trained
-    from thaw.run_folder import RunFolder
+    from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
     was = trained(run)
     task = build.task(was.cfg, len(was.class_names))
     others: list[str] = []
     if not isinstance(cfg.input, str):
-        raise ValueError(
+        raise UserError(
             f"input={cfg.input} is no text to Hydra: put it into quotes of its own, \"input='{cfg.input}'\""
         )
     asked = _asked(cfg, was, others)
@@ -48,20 +49,20 @@ def predict(cfg: DictConfig) -> Path:
     return output.csv
 
 
-def _asked(cfg: DictConfig, was: "Trained", others: list[str]) -> "Asked":
+def _asked(cfg: DictConfig, was: "Trained", others: list[str]) -> "PredictionDataset":
     """What `cfg.input` means to the network; to `others` goes what else is there."""
-    from thaw.backbones.backbone import TokenSpec
-    from thaw.predicting.images import AskedImages, input_files
-    from thaw.predicting.texts import AskedTexts, input_texts
+    from thaw.predicting.images import ImagePredictionDataset, input_files
+    from thaw.predicting.texts import TextPredictionDataset, input_texts
+    from thaw.types import TokenSpec
 
     data, spec = was.cfg.data, was.backbone.input_spec
     encoding = cfg.encoding or data.get("encoding", "utf-8-sig")
     quotes = data.get("quotes", True) if cfg.quotes is None else cfg.quotes
     if isinstance(spec, TokenSpec):
         column = cfg.column or data.text
-        return AskedTexts(input_texts(cfg.input, column, encoding, quotes), column, spec)
+        return TextPredictionDataset(input_texts(cfg.input, column, encoding, quotes), column, spec)
     column = cfg.column or data.get("path_column", "path")
-    return AskedImages(input_files(cfg.input, column, encoding, quotes, others), spec)
+    return ImagePredictionDataset(input_files(cfg.input, column, encoding, quotes, others), spec)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
+from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.classifier import Classifier
-    from thaw.data.source import Source
+    from thaw.data.module import DataModule
     from thaw.replaying.kit import Kit
+    from thaw.training.module import FineTuningModule
 
 
 @command("replay")
@@ -18,15 +19,15 @@ def main(cfg: DictConfig) -> None:
 
 
 def replay(cfg: DictConfig) -> None:
-    """Prints what happens stage by stage. Raises ValueError where the run's error is not met again."""
+    """Prints what happens stage by stage. Raises UserError where the run's error is not met again."""
     import torch
 
-    from thaw import build
+    from thaw.config import build
     from thaw.replaying.again import load_again, step_again, what_differs
     from thaw.replaying.callback import CrashKit
     from thaw.replaying.kit import read_kit
     from thaw.replaying.versions import differences, versions
-    from thaw.run_folder import RunFolder
+    from thaw.runs.folder import RunFolder
 
     kit = read_kit(RunFolder(cfg.run), cfg.rank)
     print(f"the run: {kit.crash}\n")
@@ -41,17 +42,17 @@ def replay(cfg: DictConfig) -> None:
     others = differences(kit.crash.versions, versions(trainer.strategy.root_device, str(trainer.precision)))
     other = f"; differs from the run: {', '.join(others)}" if others else ""
     if (problem := what_differs(kit.crash, again, loading)) is not None:
-        raise ValueError(f"not met again: {problem} (traceback of the run: {kit.folder}/crash.txt{other})")
+        raise UserError(f"not met again: {problem} (traceback of the run: {kit.folder}/crash.txt{other})")
     print(f"met again: {kit.crash.error}{other}")
 
 
-def _classifier(was: DictConfig, kit: "Kit") -> "Classifier":
+def _classifier(was: DictConfig, kit: "Kit") -> "FineTuningModule":
     """As the run built it; its data need not be there."""
     from hydra.errors import HydraException
 
-    from thaw import build
-    from thaw.restoring import unfilled
-    from thaw.run_folder import RunFolder
+    from thaw.config import build
+    from thaw.config.restore import unfilled
+    from thaw.runs.folder import RunFolder
 
     weights = kit.tensors.get("task.class_weights")
     try:
@@ -64,16 +65,16 @@ def _classifier(was: DictConfig, kit: "Kit") -> "Classifier":
         )
         return build.classifier(was, labels, network, build.plan(was, network))
     except HydraException as error:
-        raise ValueError(
+        raise UserError(
             f"this code does not build what the run had: take the code of the run, {kit.crash.versions.get('thaw')}. "
             f"{error}"
         ) from error
 
 
-def _data(was: DictConfig, kit: "Kit") -> "Source":
-    """Split as it was. Raises ValueError where samples are gone."""
-    from thaw import build
-    from thaw.run_folder import RunFolder
+def _data(was: DictConfig, kit: "Kit") -> "DataModule":
+    """Split as it was. Raises UserError where samples are gone."""
+    from thaw.config import build
+    from thaw.runs.folder import RunFolder
 
     run = RunFolder(kit.folder)
     data = build.unsplit_data(was)

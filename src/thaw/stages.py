@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from thaw.command import command
+from thaw.config.command import command
 
 
 @command("stages")
@@ -12,8 +12,8 @@ def main(cfg: DictConfig) -> None:
 
 def stages(cfg: DictConfig) -> str:
     """A tree with parameter counts and output shapes; weights are neither loaded nor downloaded."""
-    from thaw import build
-    from thaw.freezing.table import stage_tree
+    from thaw.config import build
+    from thaw.finetuning.table import stage_tree
 
     return stage_tree(build.backbone(cfg, pretrained=False))
 

@@ -7,10 +7,10 @@ from functools import cache
 
 from omegaconf import DictConfig
 
-from thaw.checkpointing.stopping import signals
-from thaw.command import command
+from thaw.config.command import command
 from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
+from thaw.training.stop_signals import signals
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
 
@@ -27,9 +27,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     # Here, and not at the top: `--help` must not wait for torch.
     from lightning import seed_everything
 
-    from thaw import build, opening, run_folder
+    from thaw.config import build
+    from thaw.config import resume as opening
     from thaw.distributed.sharded import is_sharded
-    from thaw.freezing.table import stage_table
+    from thaw.finetuning.table import stage_table
+    from thaw.runs import folder as run_folder
 
     spare_libraries()
     together = join(cfg)

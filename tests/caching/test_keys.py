@@ -14,7 +14,8 @@ from torch.nn.functional import gelu, relu
 
 from tests.language import pretrained
 from tests.tiny import backbone
-from thaw.caching.keys import digest, digest_of_tensors, digest_of_values, environment, stage_digest
+from thaw.caching.keys import digest_of_values, environment, stage_digest
+from thaw.storage import digest, digest_of_tensors
 
 
 class Kind(Enum):
@@ -91,7 +92,7 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
 
 def test_a_network_of_a_library_is_the_same_from_a_folder_and_from_what_a_run_records(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from thaw.backbones.huggingface import huggingface
+    from thaw.models.huggingface import huggingface
 
     folder = pretrained(tmp_path / "bert", "bert")
     first = huggingface(str(folder))

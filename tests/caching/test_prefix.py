@@ -15,13 +15,14 @@ from omegaconf import DictConfig
 from tests.conftest import TINY
 from tests.language import pretrained, texts
 from tests.photos import photos
-from thaw import build, run_folder
-from thaw.backbones.weights import read_weights
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import entries, prune
-from thaw.data.batch import Batch
+from thaw.config import build
 from thaw.evaluate import evaluate
+from thaw.models.weights import read_weights
+from thaw.runs import folder as run_folder
 from thaw.train import train
+from thaw.types import Batch
 
 Config = Callable[..., DictConfig]
 
@@ -186,7 +187,7 @@ def _training_epochs(cfg: DictConfig, epochs: int) -> Iterator[torch.Tensor]:
         return step(batch, batch_idx)
 
     classifier.training_step = noted  # type: ignore[method-assign]
-    from thaw.opening import open_run
+    from thaw.config.resume import open_run
 
     build.trainer(cfg, plan, open_run(cfg)[1]).fit(classifier, data)
     for batches in seen:

@@ -5,28 +5,28 @@ import torch
 from omegaconf import DictConfig
 
 from tests.tiny import backbone
-from thaw import build
-from thaw.backbones.backbone import ImageSpec
-from thaw.data.source import Source
+from thaw.config import build
+from thaw.data.module import DataModule
+from thaw.types import ImageSpec
 
 Config = Callable[..., DictConfig]
 
 
 @pytest.fixture
-def digits(config: Config) -> Source:
+def digits(config: Config) -> DataModule:
     data = build.data(config())
     data.use_input_spec(backbone().input_spec)
     return data
 
 
-def test_facts_come_from_the_data(digits: Source) -> None:
+def test_facts_come_from_the_data(digits: DataModule) -> None:
     assert digits.class_names == [str(digit) for digit in range(10)]
     assert digits.num_classes == 10
     assert sum(digits.class_counts) == len(digits.train_indices) == 1257
     assert len(digits.splits.val) == len(digits.splits.test) == 270
 
 
-def test_batches_hold_normalised_images_of_the_size_asked_for(digits: Source) -> None:
+def test_batches_hold_normalised_images_of_the_size_asked_for(digits: DataModule) -> None:
     batch = next(iter(digits.train_dataloader()))
     assert batch.inputs.shape == (len(batch.target), 1, 8, 8)
     assert batch.start == 0
@@ -37,14 +37,14 @@ def test_batches_hold_normalised_images_of_the_size_asked_for(digits: Source) ->
     assert torch.equal(batch.target, source)
 
 
-def test_a_backbone_for_rgb_gets_three_equal_channels(digits: Source) -> None:
+def test_a_backbone_for_rgb_gets_three_equal_channels(digits: DataModule) -> None:
     digits.use_input_spec(ImageSpec(24, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     inputs = next(iter(digits.val_dataloader())).inputs
     assert inputs.shape[1:] == (3, 24, 24)
     assert torch.equal(inputs[:, 0], inputs[:, 2])
 
 
-def test_workers_give_the_same_batches(config: Config, digits: Source) -> None:
+def test_workers_give_the_same_batches(config: Config, digits: DataModule) -> None:
     with_workers = build.data(config("data.num_workers=1"))
     with_workers.use_input_spec(backbone().input_spec)
     for one, other in zip(digits.val_dataloader(), with_workers.val_dataloader(), strict=True):

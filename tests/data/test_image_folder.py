@@ -17,14 +17,13 @@ from PIL import Image
 from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
-from thaw import build
-from thaw.backbones.backbone import ImageSpec
 from thaw.check import check
-from thaw.data.image_files import ImageFiles
-from thaw.data.images import default_workers
-from thaw.data.sampler import Key
+from thaw.config import build
+from thaw.data.image_files import ImageFileDataModule
+from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
 from thaw.train import train
+from thaw.types import BatchRequest, ImageSpec
 
 Config = Callable[..., DictConfig]
 
@@ -32,14 +31,14 @@ SPEC = ImageSpec(20, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.8)
 
 
 @pytest.fixture
-def source(config: Config, tmp_path: Path) -> Callable[..., ImageFiles]:
+def source(config: Config, tmp_path: Path) -> Callable[..., ImageFileDataModule]:
     """The data of a folder, by default one with 8 photographs each of blue, green and red."""
 
-    def build_source(root: Path | None = None, *choices: str) -> ImageFiles:
+    def build_source(root: Path | None = None, *choices: str) -> ImageFileDataModule:
         root = root or photos(tmp_path)
         data = build.data(config("data=image_folder", f"data.root={root}", "data.num_workers=0", *choices))
         data.use_input_spec(SPEC)
-        assert isinstance(data, ImageFiles)
+        assert isinstance(data, ImageFileDataModule)
         return data
 
     return build_source
@@ -67,7 +66,7 @@ def classes_beside_a_split(root: Path) -> None:
         shutil.copytree(root / "test" / name, root / name)
 
 
-def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFiles]) -> None:
+def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFileDataModule]) -> None:
     data = source()
     assert data.class_names == ["blue", "green", "red"]
     assert [sum(data.counts(part)) for part in data.parts.values()] == [16, 4, 4]
@@ -86,7 +85,7 @@ def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFile
     ],
 )
 def test_folders_of_splits_are_taken_as_they_are(
-    source: Callable[..., ImageFiles], tmp_path: Path, train: str, val: str, test: str
+    source: Callable[..., ImageFileDataModule], tmp_path: Path, train: str, val: str, test: str
 ) -> None:
     data = source(split_folders(tmp_path / "root", **{train: ALL, val: ALL, test: ALL}))
     for name, part in data.parts.items():
@@ -95,7 +94,7 @@ def test_folders_of_splits_are_taken_as_they_are(
         assert data.counts(part) == [4, 4, 4]
 
 
-def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = split_folders(tmp_path / "root", train=ALL, test=ALL)
     data = source(root, "data.val_fraction=0.25")
     assert [data.counts(part) for part in data.parts.values()] == [[3, 3, 3], [1, 1, 1], [4, 4, 4]]
@@ -104,7 +103,9 @@ def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFiles], tm
     assert [sum(without.counts(part)) for part in without.parts.values()] == [9, 3, 0]
 
 
-def test_a_split_that_lacks_a_class_does_not_shift_labels(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_a_split_that_lacks_a_class_does_not_shift_labels(
+    source: Callable[..., ImageFileDataModule], tmp_path: Path
+) -> None:
     data = source(split_folders(tmp_path / "root", train=ALL, val=("green", "red"), test=ALL))
     assert data.class_names == list(ALL)
     for index in data.splits.val:
@@ -115,7 +116,7 @@ def test_a_split_that_lacks_a_class_does_not_shift_labels(source: Callable[..., 
 
 
 def test_classes_called_like_splits_and_accents_written_apart(
-    source: Callable[..., ImageFiles], tmp_path: Path
+    source: Callable[..., ImageFileDataModule], tmp_path: Path
 ) -> None:
     root = photos(tmp_path)
     (root / "blue").rename(root / "train")
@@ -123,7 +124,7 @@ def test_classes_called_like_splits_and_accents_written_apart(
     assert source(root).class_names == [unicodedata.normalize("NFC", "café"), "green", "train"]
 
 
-def test_a_class_is_no_split_for_a_word_in_its_name(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_a_class_is_no_split_for_a_word_in_its_name(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for name, other in (("red", "intestine"), ("blue", "trainers")):
         (root / other).mkdir()
@@ -140,7 +141,7 @@ def test_names_of_no_encoding_are_kept(config: Config, tmp_path: Path) -> None:
     assert evaluate(config(f"run={tmp_path / 'run'}", name="evaluate"))
 
 
-def test_what_is_not_used_is_said(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_what_is_not_used_is_said(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     (root / ".git").mkdir()
     (root / "__MACOSX").mkdir()
@@ -162,7 +163,7 @@ def test_what_is_not_used_is_said(source: Callable[..., ImageFiles], tmp_path: P
     assert "red/deeper/x.png" in report, "identical to another"
 
 
-def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = split_folders(tmp_path / "root", train=ALL, val=ALL, test=ALL)
     shutil.copy(root / "train/red/0.png", root / "test/red/again.png")
     shutil.copy(root / "train/red/1.png", root / "train/blue/also.png")
@@ -172,7 +173,9 @@ def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageFiles]
     assert "1 groups of identical files have different labels" in report
 
 
-def test_every_bad_file_is_an_error_or_left_out_and_counted(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_every_bad_file_is_an_error_or_left_out_and_counted(
+    source: Callable[..., ImageFileDataModule], tmp_path: Path
+) -> None:
     root = photos(tmp_path)
     bad = bad_files(root / "red")
     with pytest.raises(ValueError, match=rf"{len(bad)} of {24 + len(bad)} images cannot be loaded") as error:
@@ -188,14 +191,14 @@ def test_every_bad_file_is_an_error_or_left_out_and_counted(source: Callable[...
         assert str(file) in data.report()
 
 
-def test_odd_images_become_batches(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_odd_images_become_batches(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     zoo = odd_images(root / "odd")
     data = source(root)
     assert len(data.files) == 24 + len(zoo)
     for augment in ("none", "light", "strong"):
         data.augment = augment
-        batch = data.dataset()[Key(list(range(len(data.files))), 3)]
+        batch = data.dataset()[BatchRequest(list(range(len(data.files))), 3)]
         assert batch.inputs.shape == (len(data.files), 3, 20, 20)
         assert batch.inputs.dtype == torch.uint8
 
@@ -221,14 +224,14 @@ def test_odd_images_become_batches(source: Callable[..., ImageFiles], tmp_path: 
     ],
 )
 def test_folders_that_cannot_be_used_are_refused(
-    source: Callable[..., ImageFiles], tmp_path: Path, make: Callable[[Path], object], said: str
+    source: Callable[..., ImageFileDataModule], tmp_path: Path, make: Callable[[Path], object], said: str
 ) -> None:
     make(tmp_path / "root")
     with pytest.raises(ValueError, match=said):
         source(tmp_path / "root")
 
 
-def test_too_few_images_are_named_by_class(source: Callable[..., ImageFiles], tmp_path: Path) -> None:
+def test_too_few_images_are_named_by_class(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for number in range(2, 8):
         (root / f"green/{number}.png").unlink()
@@ -236,23 +239,23 @@ def test_too_few_images_are_named_by_class(source: Callable[..., ImageFiles], tm
         source(root)
 
 
-def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageFiles]) -> None:
+def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageFileDataModule]) -> None:
     data = source(None, "data.augment=strong")
     first, again = data.dataset(), data.dataset()
-    whole = first[Key([0, 9, 17], 2)]
+    whole = first[BatchRequest([0, 9, 17], 2)]
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert torch.equal(again[Key([0, 9, 17], 2)].inputs, whole.inputs)
-    assert torch.equal(again[Key([17], 2)].inputs[0], whole.inputs[2]), "whatever is beside it"
+    assert torch.equal(again[BatchRequest([0, 9, 17], 2)].inputs, whole.inputs)
+    assert torch.equal(again[BatchRequest([17], 2)].inputs[0], whole.inputs[2]), "whatever is beside it"
     assert torch.equal(torch.get_rng_state(), state), "and takes nothing from others"
-    assert not torch.equal(again[Key([0, 9, 17], 3)].inputs, whole.inputs)
+    assert not torch.equal(again[BatchRequest([0, 9, 17], 3)].inputs, whole.inputs)
     assert torch.equal(whole.target, torch.from_numpy(data.targets)[[0, 9, 17]])
-    evaluation = first[Key([0, 9, 17], None)].inputs
-    assert torch.equal(evaluation, first[Key([0, 9, 17], None)].inputs)
+    evaluation = first[BatchRequest([0, 9, 17], None)].inputs
+    assert torch.equal(evaluation, first[BatchRequest([0, 9, 17], None)].inputs)
 
 
 def test_training_augments_with_workers_as_without_and_evaluation_does_not(
-    config: Config, source: Callable[..., ImageFiles], tmp_path: Path
+    config: Config, source: Callable[..., ImageFileDataModule], tmp_path: Path
 ) -> None:
     data = source()
     other = build.data(
@@ -263,11 +266,11 @@ def test_training_augments_with_workers_as_without_and_evaluation_does_not(
         for one, two in zip(getattr(data, loader)(), getattr(other, loader)(), strict=True):
             assert torch.equal(one.inputs, two.inputs)
             assert torch.equal(one.index, two.index)
-            plain = data.dataset()[Key(one.index.tolist(), None)].inputs
+            plain = data.dataset()[BatchRequest(one.index.tolist(), None)].inputs
             assert torch.equal(one.inputs, plain) == (loader == "val_dataloader")
 
 
-def test_images_are_normalised_last(source: Callable[..., ImageFiles]) -> None:
+def test_images_are_normalised_last(source: Callable[..., ImageFileDataModule]) -> None:
     data = source()
     batch = next(iter(data.val_dataloader()))
     normalised = data.on_after_batch_transfer(batch, 0)
@@ -289,7 +292,7 @@ def test_photographs_train_in_every_precision(config: Config, tmp_path: Path, ch
     assert metrics["loss/train"] > 0
 
 
-def test_what_a_thread_ignores_is_not_ignored_later(source: Callable[..., ImageFiles]) -> None:
+def test_what_a_thread_ignores_is_not_ignored_later(source: Callable[..., ImageFileDataModule]) -> None:
     before = list(warnings.filters)
     source()
     assert warnings.filters == before
@@ -312,9 +315,9 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
         check(config("data=image_folder", f"data.root={root}", name="check"))
 
 
-def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFiles]) -> None:
+def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFileDataModule]) -> None:
     data = source()
     data.trainer = lambda: None  # type: ignore[assignment]  # cannot be pickled, as where processes are spawned
     copy = pickle.loads(pickle.dumps(data.dataset()))
-    key = Key([3, 4], 1)
+    key = BatchRequest([3, 4], 1)
     assert torch.equal(copy[key].inputs, data.dataset()[key].inputs)

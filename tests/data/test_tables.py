@@ -7,12 +7,12 @@ import pytest
 from omegaconf import DictConfig
 
 from tests.photos import photos
-from thaw import build
-from thaw.data.image_files import ImageFiles
+from thaw.config import build
+from thaw.data.image_files import ImageFileDataModule
 from thaw.data.table import read_table
 
 Config = Callable[..., DictConfig]
-Table = Callable[..., ImageFiles]
+Table = Callable[..., ImageFileDataModule]
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def table(config: Config, tmp_path: Path) -> Table:
     """The data of a table with this text, beside photographs of three colours."""
     root = photos(tmp_path)
 
-    def build_source(text: str | bytes, *choices: str, name: str = "mine.csv") -> ImageFiles:
+    def build_source(text: str | bytes, *choices: str, name: str = "mine.csv") -> ImageFileDataModule:
         file = root / name
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         data = build.data(config("data=image_table", f"data.table={file}", *choices))
-        assert isinstance(data, ImageFiles)
+        assert isinstance(data, ImageFileDataModule)
         return data
 
     return build_source

@@ -10,13 +10,13 @@ import torch
 from omegaconf import DictConfig
 
 from tests.language import WORDS, pretrained, texts
-from thaw import build
-from thaw.backbones.backbone import ImageSpec, TokenSpec
-from thaw.backbones.huggingface import huggingface
 from thaw.check import check
-from thaw.data.sampler import EpochBatches, Key, of_similar_length
+from thaw.config import build
+from thaw.data.sampler import EpochBatches, of_similar_length
 from thaw.data.text_table import TextTable
 from thaw.data.tokens import tokenise
+from thaw.models.huggingface import huggingface
+from thaw.types import BatchRequest, ImageSpec, TokenSpec
 
 Config = Callable[..., DictConfig]
 Table = Callable[..., TextTable]
@@ -321,6 +321,6 @@ def test_a_loader_gives_batches_of_texts(table: Table, spec: TokenSpec) -> None:
     data.use_input_spec(spec)
     for batch in data.train_dataloader():
         assert set(batch.inputs) == {"input_ids", "attention_mask"}
-        again = data.dataset()[Key(batch.index.tolist(), None)]
+        again = data.dataset()[BatchRequest(batch.index.tolist(), None)]
         assert torch.equal(again.inputs["input_ids"], batch.inputs["input_ids"])
         assert torch.equal(batch.target, torch.from_numpy(data.targets)[batch.index])

@@ -10,17 +10,17 @@ from omegaconf import DictConfig
 from PIL import Image
 from torchvision import datasets
 
-from thaw import build
-from thaw.data.source import Source
+from thaw.config import build
+from thaw.data.module import DataModule
 from thaw.data.torchvision_dataset import _keywords, _labels
 
 Config = Callable[..., DictConfig]
-Named = Callable[..., Source]
+Named = Callable[..., DataModule]
 
 
 @pytest.fixture
 def named(config: Config, tmp_path: Path) -> Named:
-    def build_source(name: str, *choices: str) -> Source:
+    def build_source(name: str, *choices: str) -> DataModule:
         return build.data(
             config(
                 "data=torchvision_dataset", f"data.name={name}", f"data.root={tmp_path}", "data.num_workers=0", *choices

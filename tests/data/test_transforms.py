@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from thaw.backbones.backbone import ImageSpec
-from thaw.data.transforms import Form, evaluation_form, training_form
+from thaw.data.transforms import ResizeTransform, evaluation_resize, training_resize
+from thaw.types import ImageSpec
 
 SIDES = (1, 7, 16, 24, 25, 33, 50, 51, 120)
 
@@ -27,7 +27,7 @@ def equal(one: Image.Image, other: Image.Image) -> bool:
 @pytest.mark.parametrize("squash", [False, True])
 def test_the_form_of_evaluation_is_torchvisions_resize_in_grey_or_colour(interpolation: str, squash: bool) -> None:
     for (width, height), channels in itertools.product(itertools.product(SIDES, SIDES), (1, 3)):
-        form = evaluation_form(spec(channels, interpolation=interpolation, squash=squash))
+        form = evaluation_resize(spec(channels, interpolation=interpolation, squash=squash))
         image = noise(width, height)
         resize = v2.Resize([25, 25] if squash else 25, InterpolationMode(interpolation))
         expected = resize(v2.Grayscale(1)(image) if channels == 1 else image)
@@ -38,8 +38,8 @@ def test_the_form_of_evaluation_is_torchvisions_resize_in_grey_or_colour(interpo
 
 
 def test_the_form_of_training_shrinks_and_never_enlarges() -> None:
-    form = training_form(spec())
-    assert form == Form(3, 50, "bilinear", only_shrinks=True)
+    form = training_resize(spec())
+    assert form == ResizeTransform(3, 50, "bilinear", only_shrinks=True)
     for width, height in itertools.product(SIDES, SIDES):
         formed = form(noise(width, height))
         assert formed.size == form.size(width, height)

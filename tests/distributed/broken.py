@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from thaw.data.batch import Batch
 from thaw.data.digits import Digits
-from thaw.data.sampler import Key
 from thaw.distributed.ranks import ranks
+from thaw.types import Batch, BatchRequest
 
 
 class Broken(Digits):
@@ -32,7 +31,7 @@ class Third(Dataset[Batch]):
     def __init__(self, dataset: Dataset[Batch], how: str):
         self.dataset, self.how, self.count = dataset, how, 0
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: BatchRequest) -> Batch:
         batch = self.dataset[key]
         self.count += torch.is_grad_enabled()
         if self.count != 3:

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from thaw.backbones.pooling import Hidden
-from thaw.data.batch import Batch
 from thaw.replaying.kit import Crash, read_kit, write_kit
-from thaw.run_folder import RunFolder
+from thaw.runs.folder import RunFolder
+from thaw.types import Batch, TokenStates
 
 FAILED = Crash(
     error="ValueError",
@@ -44,7 +43,7 @@ def run(tmp_path: Path) -> RunFolder:
         torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
         torch.rand(100, 5)[10:12],
         {"input_ids": torch.ones(2, 6, dtype=torch.long), "attention_mask": torch.ones(2, 6, dtype=torch.long)},
-        Hidden(torch.rand(2, 6, 4), torch.ones(2, 6)),
+        TokenStates(torch.rand(2, 6, 4), torch.ones(2, 6)),
     ],
 )
 def test_batches_come_back_as_they_were(run: RunFolder, inputs: Any) -> None:

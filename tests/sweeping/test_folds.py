@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from tests.conftest import TINY
-from thaw.confusion import Confusion, confusion_csv
+from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.sweeping.folds import mean_and_deviation, read_folds, recall_table, recalls
 from thaw.sweeping.trials import write_summary
 from thaw.train import train

@@ -11,37 +11,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thaw.backbones.pooling import Hidden
 from thaw.caching.file import Kept
-from thaw.data.batch import Batch
-from thaw.data.sampler import Key
+from thaw.errors import UserError
+from thaw.types import Batch, BatchRequest, TokenStates
 
 ARRAY = "output"
 
 
-def states_of(output: Tensor | Hidden) -> Tensor:
-    return output.states if isinstance(output, Hidden) else output
+def states_of(output: Tensor | TokenStates) -> Tensor:
+    return output.states if isinstance(output, TokenStates) else output
 
 
-def rows_of(output: Tensor | Hidden, dtype: torch.dtype, channels_last: bool) -> Tensor:
+def rows_of(output: Tensor | TokenStates, dtype: torch.dtype, channels_last: bool) -> Tensor:
     """As it is written: (B, ...), images with their channels last where they are so in memory; texts (tokens, D).
 
-    Raises ValueError where numbers are too large for `dtype`.
+    Raises UserError where numbers are too large for `dtype`.
     """
-    if isinstance(output, Hidden):
+    if isinstance(output, TokenStates):
         rows = output.states[output.mask.bool()]
     else:
         rows = output.permute(0, 2, 3, 1) if channels_last else output
     converted = rows.to("cpu", dtype)
     if dtype == torch.float16 and rows.isfinite().all() and not converted.isfinite().all():
-        raise ValueError(
+        raise UserError(
             f"caching.dtype=float16 holds numbers up to 65,504, and there are some of {rows.abs().max():,.0f}: type "
             f"caching.dtype=bfloat16"
         )
     return converted
 
 
-def is_channels_last(output: Tensor | Hidden) -> bool:
+def is_channels_last(output: Tensor | TokenStates) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -70,7 +69,7 @@ class Activations:
         self.lengths = lengths
         self.starts = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)])
 
-    def batches(self, keys: Iterable[Key]) -> Iterator[Batch]:
+    def batches(self, keys: Iterable[BatchRequest]) -> Iterator[Batch]:
         for key in keys:
             index = torch.tensor(key.indices)
             places = self.place[index]
@@ -90,4 +89,4 @@ class Activations:
         rows = torch.from_numpy((self.starts[places][:, None] + position)[mask])
         states = torch.zeros(*mask.shape, self.rows.shape[1], dtype=self.computed)
         states[torch.from_numpy(mask)] = self.rows.index_select(0, rows).to(self.computed)
-        return Hidden(states, torch.from_numpy(mask.astype(np.int64)))
+        return TokenStates(states, torch.from_numpy(mask.astype(np.int64)))

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, fx, nn
 
 import thaw
+from thaw.storage import digest, tensor_bytes
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
-CODE = ("backbones", "caching", "data", "indexing.py", "network.py", "seeds.py")
+CODE = ("models", "caching", "data", "indexing.py", "types.py", "seeds.py")
 """Of thaw: what stands between a sample and the output of a stage."""
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that are hooks, modules and tensors, or the mode."""
@@ -28,25 +29,9 @@ OF_LOADING = {"name_or_path", "kernel_config", "_use_kernels", "_weight_conversi
 """What Hugging Face notes of how a network was made; not what it computes."""
 
 
-def digest(*parts: str | bytes | memoryview) -> str:
-    """Of the parts in this order: 32 hexadecimal digits."""
-    found = blake2b(digest_size=16)
-    for part in parts:
-        content = part.encode() if isinstance(part, str) else part
-        found.update(len(content).to_bytes(8, "little"))
-        found.update(content)
-    return found.hexdigest()
-
-
 def digest_of_values(values: Any) -> str:
     """Of plain values."""
     return digest(json.dumps(values, sort_keys=True, default=str))
-
-
-def digest_of_tensors(values: Tensor | Mapping[str, Tensor]) -> str:
-    if isinstance(values, Tensor):
-        return digest(str(tuple(values.shape)), _bytes(values))
-    return digest(*(digest(name) + digest_of_tensors(values[name]) for name in sorted(values)))
 
 
 def stage_digest(stage: nn.Module) -> str:
@@ -57,7 +42,7 @@ def stage_digest(stage: nn.Module) -> str:
         found.update(" ".join(classes_digests(module)).encode())
     for name, tensor in (*stage.named_parameters(), *stage.named_buffers()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(_bytes(tensor))
+        found.update(tensor_bytes(tensor))
     return found.hexdigest()
 
 
@@ -106,7 +91,7 @@ def _plain(value: Any) -> Any:
         plain = [str(_plain(one)) for one in value]
         return sorted(plain) if isinstance(value, (set, frozenset)) else plain
     if isinstance(value, Tensor):
-        return digest(_bytes(value))
+        return digest(tensor_bytes(value))
     if isinstance(value, np.ndarray):
         return digest(f"{value.dtype} {value.shape}", value.tobytes())
     if isinstance(value, Enum):
@@ -120,11 +105,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):  # the configuration of a Hugging Face network; `_`: where it came from, its caches
         return _plain({key: one for key, one in value.to_dict().items() if not key.startswith("_")})
     return type(value).__qualname__
-
-
-def _bytes(tensor: Tensor) -> Any:
-    """As a buffer."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 @cache

@@ -13,17 +13,16 @@ from lightning import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thaw.backbones.pooling import Hidden
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
 from thaw.caching.file import Kept, Layout, Writer
-from thaw.caching.keys import classes_digests, digest, digest_of_values, environment, stage_digest
-from thaw.caching.ranks import TrainerRanks
+from thaw.caching.keys import classes_digests, digest_of_values, environment, stage_digest
+from thaw.caching.ranks import TrainerProcessGroup
 from thaw.caching.store import Store
 from thaw.console import progress
-from thaw.data.batch import Batch
-from thaw.data.sampler import Key
-from thaw.data.source import Source
-from thaw.network import Network
+from thaw.data.module import DataModule
+from thaw.models.network import Network
+from thaw.storage import digest
+from thaw.types import Batch, BatchRequest, TokenStates
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Outputs:
     same ones, so that a file made again has the same bits.
     """
 
-    def __init__(self, network: Network, data: Source, store: Store, dtype: torch.dtype | None, batch_size: int):
+    def __init__(self, network: Network, data: DataModule, store: Store, dtype: torch.dtype | None, batch_size: int):
         self.network, self.data, self.store = network, data, store
         self.dtype, self.batch_size = dtype, batch_size
 
@@ -51,7 +50,7 @@ class Outputs:
         """What leaves stage `end` - 1, from the disk; it is put there where it is not yet. None where it cannot be."""
         part = Part(split, self._in_order(self.data.parts[split]), view)
         keys = self._keys(part, end)
-        ranks = TrainerRanks(self._trainer)
+        ranks = TrainerProcessGroup(self._trainer)
         kept = self.store.open(keys[end])
         if not ranks.all(kept is not None):
             kept = self._made(part, keys, end, ranks)
@@ -66,11 +65,11 @@ class Outputs:
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
             for stage in stages:
                 output = stage(output)
-        if isinstance(output, Hidden):
+        if isinstance(output, TokenStates):
             output = output._replace(calls=None)  # the network makes it again
         return batch._replace(inputs=output, start=end)
 
-    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerRanks) -> Kept | None:
+    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerProcessGroup) -> Kept | None:
         outputs = self._computed(part, keys, end, ranks)
         first = next(outputs)
         states = states_of(first.output)
@@ -88,16 +87,16 @@ class Outputs:
             "run": str(self._trainer.default_root_dir),
             "computed": str(states.dtype).removeprefix("torch."),
             "channels_last": channels_last,
-            "tokens": isinstance(first.output, Hidden),
+            "tokens": isinstance(first.output, TokenStates),
         }
         layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype, channels_last).shape[1:]))
         return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
 
-    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerRanks) -> "Iterator[Computed]":
+    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerProcessGroup) -> "Iterator[Computed]":
         """The share of this rank, at least one batch."""
         places = range(0, len(part.samples), self.batch_size)
         share = places[ranks.rank :: ranks.world_size] or places[:1]
-        wanted = [Key(part.samples[place : place + self.batch_size].tolist(), part.view) for place in share]
+        wanted = [BatchRequest(part.samples[place : place + self.batch_size].tolist(), part.view) for place in share]
         batches = self._nearest(part, keys, end, wanted, ranks)
         names = list(self.network.stages)[:end]
         what = f"{names[0]} ... {names[-1]} of {len(part.samples):,} {part.split} samples"
@@ -107,7 +106,7 @@ class Outputs:
             yield Computed(place, output)
 
     def _nearest(
-        self, part: Part, keys: dict[int, str], end: int, wanted: list[Key], ranks: TrainerRanks
+        self, part: Part, keys: dict[int, str], end: int, wanted: list[BatchRequest], ranks: TrainerProcessGroup
     ) -> Iterator[Batch]:
         """From what is kept, unrounded, of the most stages; else the samples themselves. The same on all ranks, which
         may have to read the samples together."""
@@ -135,7 +134,7 @@ class Outputs:
 
     def _rows(self, part: Part, output: Any) -> NDArray[np.int64]:
         """(N + 1,): where the rows of each sample begin; the last number is that of all rows."""
-        if not isinstance(output, Hidden):
+        if not isinstance(output, TokenStates):
             return np.arange(len(part.samples) + 1)
         assert self.data.lengths is not None
         return np.concatenate([[0], np.cumsum(self.data.lengths[part.samples])])
@@ -169,4 +168,4 @@ class Outputs:
 class Computed:
     place: int
     """Of its first sample among all."""
-    output: Tensor | Hidden
+    output: Tensor | TokenStates

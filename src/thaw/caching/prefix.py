@@ -10,17 +10,17 @@ from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
-from thaw.backbones.pooling import Hidden
-from thaw.backbones.shapes import outputs
 from thaw.caching.activations import Activations, states_of
 from thaw.caching.keys import environment
 from thaw.caching.outputs import Outputs
 from thaw.caching.store import Store
-from thaw.data.batch import Batch
 from thaw.data.loader import Loader
-from thaw.data.source import Source
-from thaw.freezing.phase import Plan
-from thaw.network import Network
+from thaw.data.module import DataModule
+from thaw.errors import UserError
+from thaw.finetuning.phase import Plan
+from thaw.models.network import Network
+from thaw.models.shapes import outputs
+from thaw.types import Batch, TokenStates
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class FrozenPrefix:
         self,
         network: Network,
         plan: Plan,
-        data: Source,
+        data: DataModule,
         store: Store,
         views: int,
         dtype: str | None,
@@ -49,11 +49,11 @@ class FrozenPrefix:
         mixes_pixels: bool = False,
     ):
         if not (isinstance(views, int) and views > 0):
-            raise ValueError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
+            raise UserError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
         if dtype is not None and dtype not in DTYPES:
-            raise ValueError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
+            raise UserError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
         if not (isinstance(batch_size, int) and batch_size > 0):
-            raise ValueError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
+            raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
         self.network, self.plan, self.data, self.views = network, plan, data, views
         self.averages, self.mixes_pixels = averages, mixes_pixels
         self.budget_bytes, self.dtype = store.budget_bytes, None if dtype is None else DTYPES[dtype]
@@ -126,7 +126,7 @@ class FrozenPrefix:
         try:
             for name, output in outputs(backbone, self.data.input_spec):
                 if name != "input":
-                    of_tokens, states = isinstance(output, Hidden), states_of(output)
+                    of_tokens, states = isinstance(output, TokenStates), states_of(output)
                     itemsize = (self.dtype or states.dtype).itemsize
                     found.append((prod(states.shape[2 if of_tokens else 1 :]) * itemsize, of_tokens))
         except Exception:  # whatever a network raises that looks at its numbers

@@ -2,15 +2,15 @@
 
 from lightning import Trainer
 
-from thaw.caching.store import Alone, Together
+from thaw.caching.store import ProcessGroup, SingleProcess
 
 
-class TrainerRanks:
+class TrainerProcessGroup:
     def __init__(self, trainer: Trainer):
         self.rank, self.world_size = trainer.global_rank, trainer.world_size
         self.all = trainer.strategy.reduce_boolean_decision
 
 
-def together(trainer: Trainer | None) -> Together:
+def together(trainer: Trainer | None) -> ProcessGroup:
     """None: there is no trainer, and one process."""
-    return Alone() if trainer is None else TrainerRanks(trainer)
+    return SingleProcess() if trainer is None else TrainerProcessGroup(trainer)

@@ -15,22 +15,18 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from thaw.caching.file import DamagedFileError, FilePlan, Kept, Layout, Writer, about, begin, finish, opened, write
+from thaw.errors import UserError
+from thaw.storage import cache_folder
 
 log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "THAW_CACHE"
-DEFAULT_FOLDER = "~/.cache/thaw"
 SUFFIX, UNFINISHED = ".thaw", ".unfinished"
 CHECKED = "checked-*.json"
 """Files that say which images were found whole. `*`: a digest of the folder that the images are in."""
 
 
-def cache_folder() -> Path:
-    """Of this machine: $THAW_CACHE, or ~/.cache/thaw."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).expanduser()
-
-
-class Together(Protocol):
+class ProcessGroup(Protocol):
     """The processes of a run, which all ask for the same files in the same order."""
 
     rank: int
@@ -40,7 +36,7 @@ class Together(Protocol):
         """Whether it is so on every rank; waits for the others."""
 
 
-class Alone:
+class SingleProcess:
     rank, world_size = 0, 1
 
     def all(self, true: bool) -> bool:
@@ -56,7 +52,7 @@ class Store:
     @classmethod
     def of_machine(cls, budget_gb: float) -> "Store":
         if not isinstance(budget_gb, (int, float)) or not budget_gb >= 0:
-            raise ValueError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
+            raise UserError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
         return cls(cache_folder(), budget_gb * 1e9)
 
     def get(
@@ -65,14 +61,14 @@ class Store:
         about: Mapping[str, Any],
         arrays: Mapping[str, Layout],
         fill: Callable[[Writer], None],
-        together: Together | None = None,
+        together: ProcessGroup | None = None,
     ) -> Kept | None:
         """The file of that key; `fill` makes it where there is none. None, with a warning, where it cannot be kept.
 
         Processes that want the same file make it once. Those of one run make it together: on each rank `fill` writes
         a share.
         """
-        together = together or Alone()
+        together = together or SingleProcess()
         try:
             kept = self.open(key)
             if not together.all(kept is not None):
@@ -101,7 +97,7 @@ class Store:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
 
-    def _made(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: Together) -> Kept:
+    def _made(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: ProcessGroup) -> Kept:
         lock = self._locked(key, together)
         try:
             kept = self.open(key)  # another process may have made it meanwhile
@@ -116,7 +112,7 @@ class Store:
         assert kept is not None
         return kept
 
-    def _make(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: Together) -> None:
+    def _make(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: ProcessGroup) -> None:
         unfinished = self.path(key).with_suffix(UNFINISHED)
         first = together.rank == 0
         try:
@@ -138,7 +134,7 @@ class Store:
         finish(unfinished)
         os.replace(unfinished, self.path(key))
 
-    def _locked(self, key: str, together: Together) -> FileLock | None:
+    def _locked(self, key: str, together: ProcessGroup) -> FileLock | None:
         """Held by rank 0; the others wait with it."""
         lock = FileLock(_lock_path(self.path(key))) if together.rank == 0 else None
         waits = False
@@ -161,7 +157,7 @@ def _try_to_hold(lock: FileLock | None) -> bool:
         return False
 
 
-def _everywhere(together: Together, action: Callable[[], Any] | None) -> Any:
+def _everywhere(together: ProcessGroup, action: Callable[[], Any] | None) -> Any:
     """Do it, and raise on every rank where it fails on one: none is left waiting for another."""
     result: Any = None
     error: Exception | None = None

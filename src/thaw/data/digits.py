@@ -9,14 +9,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from thaw.data.batch import Batch
-from thaw.data.sampler import Key
-from thaw.data.source import Source
+from thaw.data.module import DataModule
 from thaw.data.transforms import evaluation_transform, normalise
+from thaw.types import Batch, BatchRequest
 
 
-class Digits(Source):
-    """Alpaydin & Kaynak 1998, test part of the UCI set. Takes the keywords of `Source`."""
+class Digits(DataModule):
+    """Alpaydin & Kaynak 1998, test part of the UCI set. Takes the keywords of `DataModule`."""
 
     def __init__(self, **choices: Any):
         digits = load_digits()
@@ -42,6 +41,6 @@ class ImagesInMemory(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: BatchRequest) -> Batch:
         index = torch.tensor(key.indices)
         return Batch(self.inputs[index], self.targets[index], index, view=key.view, total=key.total)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from thaw.console import progress
-from thaw.data.checked import Checked
+from thaw.data.checked_files import CheckedFiles
 from thaw.data.image_file import fault, load_in_thread, quiet_pillow, stored_size
-from thaw.data.images import ImageSource, default_workers
+from thaw.data.image_module import ImageDataModule, default_workers
 from thaw.data.report import oddities
 from thaw.data.samples import Sample
-from thaw.data.splits import Indices
+from thaw.errors import UserError
+from thaw.types import Indices
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Content:
     """Equal for files that are identical."""
 
 
-class ImageFiles(ImageSource):
+class ImageFileDataModule(ImageDataModule):
     """Image files below `root`, one label each. `notes`: what else was found and is not used, for the report.
 
     `on_bad`: "error" raises a ValueError that names every file that cannot be loaded; "leave_out" goes on without them.
@@ -51,17 +52,17 @@ class ImageFiles(ImageSource):
 
     def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
         if on_bad not in ON_BAD:
-            raise ValueError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
+            raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
         contents = looked_into([sample.file for sample in files], root)
         bad = [f"{s.place}{s.file}: {c.fault}" for s, c in zip(files, contents, strict=True) if c.fault]
         if bad and on_bad == "error":
-            raise ValueError(
+            raise UserError(
                 f"{len(bad)} of {len(files)} images cannot be loaded:\n" + "\n".join(f"  {line}" for line in bad) + "\n"
                 "Mend or remove them, or type data.on_bad=leave_out to go on without them."
             )
         kept = [(sample, c.digest) for sample, c in zip(files, contents, strict=True) if not c.fault]
         if not kept:
-            raise ValueError("no image is left to learn from:\n" + "\n".join(f"  {line}" for line in bad))
+            raise UserError("no image is left to learn from:\n" + "\n".join(f"  {line}" for line in bad))
         self.root = root
         self.files = [sample.file for sample, _ in kept]
         self.digests = [digest for _, digest in kept]
@@ -99,12 +100,12 @@ class FileReader:
         try:
             return read(self.files[index])
         except ValueError as error:  # it was whole when the run began
-            raise ValueError(f"{self.files[index]}: {error}") from error
+            raise UserError(f"{self.files[index]}: {error}") from error
 
 
 def looked_into(files: Sequence[Path], root: Path) -> list[Content]:
     """Decodes every file below `root` that was not found whole before, in threads, with a progress bar."""
-    checked = Checked(root)
+    checked = CheckedFiles(root)
     with quiet_pillow(), ThreadPoolExecutor(default_workers()) as threads:
         look = partial(_look_into, checked)
         contents = list(progress(threads.map(look, files), len(files), "checking images"))
@@ -112,7 +113,7 @@ def looked_into(files: Sequence[Path], root: Path) -> list[Content]:
     return contents
 
 
-def _look_into(checked: Checked, file: Path) -> Content:
+def _look_into(checked: CheckedFiles, file: Path) -> Content:
     try:
         status = file.stat()
         if (known := checked.digest_of(file, status)) is not None:

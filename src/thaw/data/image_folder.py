@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.image_file import SUFFIXES
-from thaw.data.image_files import ImageFiles, LabelledFile
+from thaw.data.image_files import ImageFileDataModule, LabelledFile
 from thaw.data.splits import SPLIT_NAMES
+from thaw.errors import UserError
 
 
-class ImageFolder(ImageFiles):
+class ImageFolder(ImageFileDataModule):
     """A folder a class, in `root` or in its folders train, val and test; a split that is missing is cut from train.
 
-    Takes the keywords of `ImageFiles` and `Source`.
+    Takes the keywords of `ImageFileDataModule` and `DataModule`.
     """
 
     def __init__(self, root: str, **choices: Any):
@@ -24,10 +25,10 @@ class ImageFolder(ImageFiles):
 
 
 def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
-    """All images under `root`, in a fixed order, and what else lies there. Raises ValueError where there are none."""
+    """All images under `root`, in a fixed order, and what else lies there. Raises UserError where there are none."""
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise ValueError(f"data.root={root} {what}: name the folder that holds a folder for each class")
+        raise UserError(f"data.root={root} {what}: name the folder that holds a folder for each class")
     notes: list[str] = []
     parts = _split_folders(root, notes)
     files: list[LabelledFile] = []
@@ -39,7 +40,7 @@ def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
                 notes.append(f"{label} (a folder without images)")
             files += found
     if not files:
-        raise ValueError(
+        raise UserError(
             f"{root} has no images in folders: a folder for each class is expected, {root}/<class>/<image>, or "
             f"{root}/train/<class>/<image>" + "".join(f"\nnot used: {note}" for note in notes[:20])
         )
@@ -61,7 +62,7 @@ def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]
         _require_classes(root, others + [folder for folders in found.values() for folder in folders])
         return [(None, root)]
     if twice := [folders for folders in found.values() if len(folders) > 1]:
-        raise ValueError(f"{' and '.join(str(folder) for folder in twice[0])} are the same split: keep one of them")
+        raise UserError(f"{' and '.join(str(folder) for folder in twice[0])} are the same split: keep one of them")
     notes += [f"{folder} (neither train, val nor test)" for folder in others]
     notes += [f"{image} (outside the folders of the classes)" for image in _images_here(root, notes)]
     return [(split, folders[0]) for split, folders in sorted(found.items())]
@@ -74,7 +75,7 @@ def _require_classes(root: Path, folders: list[Path]) -> None:
         inside = {inner.name for inner in _folders(folder, [])}
         named_so = not SPLIT_NAMES.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
         if not _images_here(folder, []) and (inside & (names - {folder.name}) or (inside and named_so)):
-            raise ValueError(
+            raise UserError(
                 f"{folder} seems to be a split and no class: it holds the folders {', '.join(sorted(inside)[:5])}. "
                 f"Name the splits {root}/train, {root}/val and {root}/test, with a folder for each class in them"
             )

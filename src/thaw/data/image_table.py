@@ -5,14 +5,15 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from thaw.data.image_files import ImageFiles, LabelledFile
+from thaw.data.image_files import ImageFileDataModule, LabelledFile
 from thaw.data.table import Row, read_table, split_in, wrong_rows
+from thaw.errors import UserError
 
 
-class ImageTable(ImageFiles):
+class ImageTable(ImageFileDataModule):
     """Image files by `table`; paths are relative to `root` (None: the table's folder) and stay inside it.
 
-    Takes the keywords of `ImageFiles` and `Source`, too.
+    Takes the keywords of `ImageFileDataModule` and `DataModule`, too.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class ImageTable(ImageFiles):
             try:
                 sample = _labelled(row, folder, *columns.values())
                 if (other := seen.setdefault(sample.file, sample)).label != sample.label:
-                    raise ValueError(f"{sample.file} is '{sample.label}' here and '{other.label}' in {other.place}")
+                    raise UserError(f"{sample.file} is '{sample.label}' here and '{other.label}' in {other.place}")
                 files.append(sample)
             except ValueError as fault:
                 faults.append(f"{row.place}{fault}")
         if faults:
-            raise ValueError(wrong_rows(table, faults, len(rows)))
+            raise UserError(wrong_rows(table, faults, len(rows)))
         super().__init__(folder, files, [], **choices)
 
 
@@ -54,10 +55,10 @@ def _labelled(
 ) -> LabelledFile:
     named, label = row[path_column], unicodedata.normalize("NFC", row[label_column].strip())
     if not named:
-        raise ValueError(f"no path in column {path_column}")
+        raise UserError(f"no path in column {path_column}")
     if not label:
-        raise ValueError(f"no label in column {label_column}")
+        raise UserError(f"no label in column {label_column}")
     file = Path(os.path.normpath(root / named))
     if not file.is_relative_to(root):
-        raise ValueError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
+        raise UserError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
     return LabelledFile(file, label, split_in(row, split_column), row.place)

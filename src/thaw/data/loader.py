@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.batch import Batch
-from thaw.data.sampler import EpochBatches, Key
+from thaw.data.sampler import EpochBatches
+from thaw.types import Batch, BatchRequest
 
 
 class Loader:
@@ -62,13 +62,13 @@ class Loader:
         """Nothing, see above."""
 
 
-class AndThen(Dataset[Batch]):
+class MappedDataset(Dataset[Batch]):
     """The batches of a dataset, each as `then` leaves it."""
 
     def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
         self.dataset, self.then = dataset, then
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: BatchRequest) -> Batch:
         return self.then(self.dataset[key])
 
 

@@ -10,10 +10,10 @@ from rich.table import Column, Table
 from thaw.console import as_text
 
 if TYPE_CHECKING:
-    from thaw.data.source import Source
+    from thaw.data.module import DataModule
 
 
-def oddities(data: "Source", contents: Sequence[bytes], name: Callable[[int], str], things: str) -> list[str]:
+def oddities(data: "DataModule", contents: Sequence[bytes], name: Callable[[int], str], things: str) -> list[str]:
     """Classes that a split lacks; samples of equal content in different splits, or with different labels."""
     found = []
     for part, indices in data.parts.items():

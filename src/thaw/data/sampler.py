@@ -1,31 +1,20 @@
 """Which samples make up which batch."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from thaw.data.splits import Indices
+from thaw.errors import UserError
 from thaw.seeds import seed_of
+from thaw.types import BatchRequest, Indices
 
 POOL = 50
 """So many batches are sorted by length at once."""
 
 
-class Key(NamedTuple):
-    """What a dataset makes a batch of, and all that it depends on."""
-
-    indices: list[int]
-    """Of the samples."""
-    view: int | None
-    """Which augmented version of them; None: the evaluation's."""
-    total: int | None = None
-    """Samples of the batch over all processes; None: these are all."""
-
-
-class EpochBatches(Sampler[Key]):
+class EpochBatches(Sampler[BatchRequest]):
     """Batches of sample indices. Their order is a function of (seed, epoch) alone; Lightning calls `set_epoch`.
 
     A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`, up to `batch_size` samples.
@@ -61,7 +50,7 @@ class EpochBatches(Sampler[Key]):
     def __len__(self) -> int:
         return self.num_batches
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[BatchRequest]:
         order = self.indices
         generator = np.random.default_rng(seed_of(self.seed, self.epoch))
         if self.balance_targets is not None:
@@ -75,7 +64,7 @@ class EpochBatches(Sampler[Key]):
         view = None if self.view is None else self.view(self.epoch)
         for batch in batches[self.first_batch :]:
             share = np.array_split(batch, self.world_size)[self.rank].tolist()
-            yield Key(share, view, len(batch))
+            yield BatchRequest(share, view, len(batch))
 
 
 def num_batches(samples: int, batch_size: int, world_size: int) -> int:
@@ -86,7 +75,7 @@ def num_batches(samples: int, batch_size: int, world_size: int) -> int:
 
 
 def process_batch_size(batch_size: int, global_batch_size: int | None, world_size: int) -> int:
-    """Samples of a batch for each process. Raises ValueError where `global_batch_size` cannot be shared out evenly."""
+    """Samples of a batch for each process. Raises UserError where `global_batch_size` cannot be shared out evenly."""
     if global_batch_size is None:
         return batch_size
     if global_batch_size % world_size == 0 and global_batch_size > 0:
@@ -94,17 +83,17 @@ def process_batch_size(batch_size: int, global_batch_size: int | None, world_siz
     can = [number for number in range(1, global_batch_size + 1) if global_batch_size % number == 0]
     below = global_batch_size // world_size * world_size
     near = " or ".join(str(size) for size in (below, below + world_size) if size > 0)
-    raise ValueError(
+    raise UserError(
         f"data.global_batch_size={global_batch_size} cannot be shared out evenly among {world_size} processes: type "
         f"data.global_batch_size={near}" + (f", or take {', '.join(map(str, can))} processes" if can else "")
     )
 
 
 def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
-    """Raises ValueError where a split has fewer samples than there are processes."""
+    """Raises UserError where a split has fewer samples than there are processes."""
     for name, samples in parts.items():
         if 0 < len(samples) < world_size:
-            raise ValueError(
+            raise UserError(
                 f"the {name} split has {len(samples)} samples for {world_size} processes, and each needs one: take "
                 f"trainer.devices={len(samples)} or fewer, or a larger {name} split"
             )

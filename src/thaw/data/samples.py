@@ -18,14 +18,14 @@ class Sample(NamedTuple):
     """A digest, where there is one."""
 
 
-class Recorded(NamedTuple):
+class SampleRecord(NamedTuple):
     sample: Sample
     label: str
     split: str
     """train, val, test or UNUSED."""
 
 
-def as_csv(samples: Iterable[Recorded]) -> str:
+def as_csv(samples: Iterable[SampleRecord]) -> str:
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["sample", "content", "label", "split"])
@@ -33,14 +33,14 @@ def as_csv(samples: Iterable[Recorded]) -> str:
     return table.getvalue().rstrip("\n")
 
 
-def from_csv(file: Path) -> list[Recorded]:
+def from_csv(file: Path) -> list[SampleRecord]:
     # Names of files may be of no encoding at all.
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
         rows = list(csv.reader(opened))[1:]
-    return [Recorded(Sample(name, content), label, split) for name, content, label, split in rows]
+    return [SampleRecord(Sample(name, content), label, split) for name, content, label, split in rows]
 
 
-def counts_by_label(samples: Sequence[Recorded], splits: Sequence[str]) -> dict[str, dict[str, int]]:
+def counts_by_label(samples: Sequence[SampleRecord], splits: Sequence[str]) -> dict[str, dict[str, int]]:
     """How many samples each class had, by split."""
     found = {label: dict.fromkeys(splits, 0) for label in sorted({sample.label for sample in samples})}
     for _, label, split in samples:

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-Indices = NDArray[np.int64]
+from thaw.errors import UserError
+from thaw.types import Indices
+
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     "train": "train",
@@ -44,7 +46,7 @@ def completed_splits(
     names = np.array([name or "train" for name in given])
     parts = {name: np.flatnonzero(names == name) for name in SPLITS}
     if not len(parts["train"]):
-        raise ValueError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
+        raise UserError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if not len(parts[name]):
             parts["train"], parts[name] = _stratified(
@@ -57,7 +59,7 @@ def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], neede
     """ValueError where some class has fewer samples than it takes to have one in each part."""
     counts = np.bincount(targets, minlength=len(class_names))
     if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
-        raise ValueError(
+        raise UserError(
             f"each class needs at least {needed} samples, one for each part of the data; too few: {', '.join(few)}. "
             f"Add some, or leave the class out."
         )
@@ -66,12 +68,12 @@ def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], neede
 def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int) -> Splits:
     """Stratified k-fold: fold number `fold` (from 0) tests; `val_fraction` of all samples validates."""
     if folds < 2:
-        raise ValueError(f"data.folds={folds}, but cross-validation takes at least 2: type data.folds=5")
+        raise UserError(f"data.folds={folds}, but cross-validation takes at least 2: type data.folds=5")
     if not 0 <= fold < folds:
-        raise ValueError(f"data.fold={fold} is out of range: with data.folds={folds} it goes from 0 to {folds - 1}")
+        raise UserError(f"data.fold={fold} is out of range: with data.folds={folds} it goes from 0 to {folds - 1}")
     smallest = np.bincount(targets).min()
     if folds > smallest:
-        raise ValueError(f"data.folds={folds}, but the smallest class has only {smallest} samples: at most {smallest}")
+        raise UserError(f"data.folds={folds}, but the smallest class has only {smallest} samples: at most {smallest}")
     cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets)
     rest, test = list(cut)[fold]
     train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
@@ -81,10 +83,10 @@ def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction:
 def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, seed: int) -> Indices:
     """`per_class` samples of each class. For one seed, fewer are always a part of more."""
     if per_class < 1:
-        raise ValueError(f"data.labels_per_class={per_class}, but it takes at least 1 (or null for all)")
+        raise UserError(f"data.labels_per_class={per_class}, but it takes at least 1 (or null for all)")
     counts = np.bincount(targets[indices], minlength=targets.max() + 1)
     if per_class > counts.min():
-        raise ValueError(
+        raise UserError(
             f"data.labels_per_class={per_class} is too large: class number {counts.argmin()} has {counts.min()} "
             f"training samples. Type data.labels_per_class={counts.min()} or less."
         )
@@ -99,11 +101,11 @@ def _stratified(
     if fraction == 0 and may_be_none:
         return indices, indices[:0]
     if not 0 < fraction < 1:
-        raise ValueError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
+        raise UserError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
     try:
         kept, taken = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"data.{name} cannot be cut from {len(indices)} samples with some of each class ({error}): "
             f"make it larger, or add samples"
         ) from error

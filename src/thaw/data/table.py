@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.splits import SPLIT_NAMES
+from thaw.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl")
@@ -25,9 +26,9 @@ class Row:
     """Why it has no values."""
 
     def __getitem__(self, column: str) -> str:
-        """Raises ValueError where the row is wrong."""
+        """Raises UserError where the row is wrong."""
         if self.fault is not None:
-            raise ValueError(self.fault)
+            raise UserError(self.fault)
         return self.values[column]
 
 
@@ -36,16 +37,16 @@ def read_table(
 ) -> list[Row]:
     """The rows of a table, right or wrong, with all of `columns`: by the key that names each, for messages.
 
-    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises ValueError
+    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises UserError
     naming file, line and column where it cannot be read.
     """
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
+        raise UserError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
     if file.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
+        raise UserError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
     if not isinstance(quotes, bool):
-        raise ValueError(f"data.quotes is true or false, not {quotes}")
+        raise UserError(f"data.quotes is true or false, not {quotes}")
     text, named = decoded(file, encoding), list(columns.values())
     lines = list(_jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes, named))
     _require_columns(lines, columns)
@@ -63,7 +64,7 @@ def read_table(
         else:
             rows.append(Row(place, {key: "" if value is None else str(value) for key, value in values.items()}))
     if not rows:
-        raise ValueError(f"{file} has no rows")
+        raise UserError(f"{file} has no rows")
     return rows
 
 
@@ -73,7 +74,7 @@ def _require_columns(lines: Sequence[tuple[str, dict[str, Any] | str]], columns:
     missing = [f"{col} ({key})" for key, col in columns.items() if not any(col in values for _, values in whole)]
     if whole and missing:
         place, values = whole[0]
-        raise ValueError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
+        raise UserError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
 
 
 def _encodable(value: Any) -> bool:
@@ -85,10 +86,10 @@ def _encodable(value: Any) -> bool:
 
 
 def split_in(row: Row, column: str | None) -> str | None:
-    """train, val or test, as `column` says; None where it says nothing. Raises ValueError for another word."""
+    """train, val or test, as `column` says; None where it says nothing. Raises UserError for another word."""
     split = row[column].strip() if column is not None else ""
     if split and split.lower() not in SPLIT_NAMES:
-        raise ValueError(f"split '{split}' in column {column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
+        raise UserError(f"split '{split}' in column {column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     return SPLIT_NAMES.get(split.lower())
 
 
@@ -98,16 +99,16 @@ def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) 
 
 
 def decoded(file: Path, encoding: str) -> str:
-    """What a file says. Raises ValueError naming the line that is in another encoding."""
+    """What a file says. Raises UserError naming the line that is in another encoding."""
     content = file.read_bytes()
     try:
         return content.decode(encoding).removeprefix("\ufeff")  # the mark at the start that utf-8-sig does not write
     except (LookupError, TypeError) as error:
-        raise ValueError(f"data.encoding={encoding} is unknown: utf-8, latin-1, cp949, utf-16 ...") from error
+        raise UserError(f"data.encoding={encoding} is unknown: utf-8, latin-1, cp949, utf-16 ...") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         guess = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "<its encoding>"
-        raise ValueError(
+        raise UserError(
             f"{file} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess} "
             f"(thaw.predict: encoding={guess})"
         ) from error
@@ -135,7 +136,7 @@ def _delimited(file: Path, text: str, quotes: bool, named: Sequence[str]) -> Ite
             values = next(reader, None)
         except csv.Error as error:
             hint = ". Where quotes are plain characters, type data.quotes=false" if quotes else ""
-            raise ValueError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
+            raise UserError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
         if values is None:
             return
         if not values and header is not None and len(header) == 1:
@@ -145,7 +146,7 @@ def _delimited(file: Path, text: str, quotes: bool, named: Sequence[str]) -> Ite
         if header is None:
             header = values
             if twice := {name for name in named if header.count(name) > 1}:
-                raise ValueError(f"{place}the column {', '.join(sorted(twice))} is there more than once")
+                raise UserError(f"{place}the column {', '.join(sorted(twice))} is there more than once")
         elif len(values) != len(header):
             yield place, f"{len(values)} values for {len(header)} columns"
         elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):

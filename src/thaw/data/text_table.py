@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from thaw.data.report import listed
 from thaw.data.splits import SPLIT_NAMES
 from thaw.data.table import SUFFIXES, Row, read_table, split_in, wrong_rows
-from thaw.data.texts import TextSource
+from thaw.data.text_module import TextDataModule
+from thaw.errors import UserError
 
 ON_BAD = ("error", "leave_out")
 
@@ -18,11 +19,11 @@ class Labelled(NamedTuple):
     split: str | None
 
 
-class TextTable(TextSource):
+class TextTable(TextDataModule):
     """`table`: a file, or a folder with train.csv and, if there are such, val.csv and test.csv (.tsv, .jsonl).
 
     `on_bad`: "error" raises a ValueError that names every row without a text or a label; "leave_out" goes on without
-    them. Takes the keywords of `TextSource` and `Source`.
+    them. Takes the keywords of `TextDataModule` and `DataModule`.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class TextTable(TextSource):
         **choices: Any,
     ):
         if on_bad not in ON_BAD:
-            raise ValueError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
+            raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
         columns = {"data.text": text, "data.label": label}
         if split_column is not None:
             columns["data.split_column"] = split_column
         if text == label:
-            raise ValueError(f"data.text and data.label both name the column {text}")
+            raise UserError(f"data.text and data.label both name the column {text}")
         notes: list[str] = []
         samples: list[Labelled] = []
         faults: list[str] = []
@@ -52,11 +53,11 @@ class TextTable(TextSource):
             total += len(rows)
             _sort(rows, split, columns, samples, faults)
         if faults and on_bad == "error":
-            raise ValueError(
+            raise UserError(
                 f"{wrong_rows(table, faults, total)}\nMend them, or type data.on_bad=leave_out to go on without them."
             )
         if not samples:
-            raise ValueError("no text is left to learn from:\n" + listed("rows are wrong", faults))
+            raise UserError("no text is left to learn from:\n" + listed("rows are wrong", faults))
         super().__init__(*zip(*samples, strict=True), **choices)
         self.left_out, self.notes = faults, notes
 
@@ -71,11 +72,11 @@ def _files(table: Path, split_column: str | None, notes: list[str]) -> list[tupl
         if split is None or file.suffix.lower() not in SUFFIXES:
             notes.append(f"{file} (not train, val or test as .csv, .tsv or .jsonl)")
         elif (other := found.setdefault(split, file)) != file:
-            raise ValueError(f"{other} and {file} are the same split: keep one of them, or name one: data.table=...")
+            raise UserError(f"{other} and {file} are the same split: keep one of them, or name one: data.table=...")
     if not found:
-        raise ValueError(f"{table} holds no table called train, val or test ({', '.join(SUFFIXES)}): data.table=<file>")
+        raise UserError(f"{table} holds no table called train, val or test ({', '.join(SUFFIXES)}): data.table=<file>")
     if split_column is not None:
-        raise ValueError(
+        raise UserError(
             f"{table} has a file for each split, and data.split_column={split_column} says it again: take one of them"
         )
     return [(split, found[split]) for split in sorted(found)]
@@ -97,7 +98,7 @@ def _sort(
 def _labelled(row: Row, text_column: str, label_column: str, split_column: str | None = None) -> Labelled:
     text, label = row[text_column], unicodedata.normalize("NFC", row[label_column].strip())
     if not text.strip():
-        raise ValueError(f"no text in column {text_column}")
+        raise UserError(f"no text in column {text_column}")
     if not label:
-        raise ValueError(f"no label in column {label_column}")
+        raise UserError(f"no label in column {label_column}")
     return Labelled(text, label, split_in(row, split_column))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thaw.backbones.backbone import TokenSpec
+from thaw.types import TokenSpec
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset
 from torchvision import datasets
 
-from thaw.caching.keys import digest, digest_of_values
+from thaw.caching.keys import digest_of_values
 from thaw.console import progress
 from thaw.data.image_file import as_rgb
-from thaw.data.images import ImageSource
+from thaw.data.image_module import ImageDataModule
 from thaw.data.samples import Sample
-from thaw.data.splits import Indices
+from thaw.errors import UserError
+from thaw.storage import digest
+from thaw.types import Indices
 
 SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """What torchvision's `split` argument calls them."""
@@ -27,11 +29,11 @@ LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
 """Where its classes keep the labels of all samples."""
 
 
-class TorchvisionDataset(ImageSource):
+class TorchvisionDataset(ImageDataModule):
     """`torchvision.datasets.<name>` with the splits that it has; a missing one is cut from train.
 
     `root`: where its files are, or go when `download` is true. `options`: more keywords of its class. Takes the
-    keywords of `ImageSource` and `Source`. Raises ValueError for data that is not images with one label each.
+    keywords of `ImageDataModule` and `DataModule`. Raises UserError for data that is not images with one label each.
     """
 
     def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
@@ -88,14 +90,14 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
     known = [n for n in datasets.__all__ if inspect.isclass(getattr(datasets, n))]
     if name not in known or make is None:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
-        raise ValueError(f"torchvision has no data set '{name}'. Near it: {', '.join(close)}")
+        raise UserError(f"torchvision has no data set '{name}'. Near it: {', '.join(close)}")
     keywords = _keywords(make)
     if "root" in keywords:
         options["root"] = root
     if "download" in keywords:
         options["download"] = download
     elif download:
-        raise ValueError(f"torchvision does not download {name}: get it by hand, see its documentation")
+        raise UserError(f"torchvision does not download {name}: get it by hand, see its documentation")
     if "train" in keywords and "train" not in options:
         return {"train": _made(name, make, train=True, **options), "test": _made(name, make, train=False, **options)}
     if "split" in keywords and "split" not in options:
@@ -125,7 +127,7 @@ def _by_split(name: str, make: Any, options: dict[str, Any]) -> dict[str, Any]:
             except UnknownSplitError:
                 continue
     if "train" not in found:
-        raise ValueError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
+        raise UserError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
     return found
 
 
@@ -137,13 +139,13 @@ def _made(name: str, make: Any, **options: Any) -> Any:
     try:
         return make(**options)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}. Its keywords go into data.options={{key: value}}") from error
+        raise UserError(f"{name}: {error}. Its keywords go into data.options={{key: value}}") from error
     except ValueError as error:
         if "split" in options and "Unknown value" in str(error):
             raise UnknownSplitError(str(error)) from error
         raise
     except RuntimeError as error:  # its files are not there, or not whole
-        raise ValueError(
+        raise UserError(
             f"{name}: {str(error).splitlines()[0]} Looked in {options.get('root')}: data.root=<folder> names another "
             f"place, data.download=true gets it."
         ) from error
@@ -157,7 +159,7 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
     try:
         numbers = [int(number) for number in numbers]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not a data set of images with one class each") from error
+        raise UserError(f"{name} is not a data set of images with one class each") from error
     classes = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     if classes is None or len(classes) <= max(numbers):
         width = len(str(max(numbers)))  # so that they sort as numbers do

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812  # its usual name
 
-from thaw.backbones.backbone import ImageSpec
+from thaw.types import ImageSpec
 
 AUGMENTATIONS = ("none", "light", "strong")
 ROOM = 2
@@ -19,7 +19,7 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
-class Form:
+class ResizeTransform:
     """How a transform begins: steps that draw no random number, and change nothing where they were taken before."""
 
     channels: int
@@ -49,18 +49,18 @@ class Form:
         return (self.side_px, longer) if width <= height else (longer, self.side_px)
 
 
-def evaluation_form(spec: ImageSpec) -> Form:
-    return Form(spec.channels, spec.resize_px, spec.interpolation, spec.squash)
+def evaluation_resize(spec: ImageSpec) -> ResizeTransform:
+    return ResizeTransform(spec.channels, spec.resize_px, spec.interpolation, spec.squash)
 
 
-def training_form(spec: ImageSpec) -> Form:
+def training_resize(spec: ImageSpec) -> ResizeTransform:
     """Of images from which random crops are taken."""
-    return Form(spec.channels, ROOM * spec.resize_px, spec.interpolation, only_shrinks=True)
+    return ResizeTransform(spec.channels, ROOM * spec.resize_px, spec.interpolation, only_shrinks=True)
 
 
 def evaluation_transform(spec: ImageSpec) -> Transform:
     """RGB image, or one in the evaluation's form -> uint8 (C, size, size): resized, the centre cut out."""
-    return v2.Compose([evaluation_form(spec), v2.CenterCrop(spec.size_px), v2.PILToTensor()])
+    return v2.Compose([evaluation_resize(spec), v2.CenterCrop(spec.size_px), v2.PILToTensor()])
 
 
 def training_transform(spec: ImageSpec, augment: str, flip_probability: float, shrink: bool = False) -> Transform:
@@ -75,7 +75,7 @@ def training_transform(spec: ImageSpec, augment: str, flip_probability: float, s
     strong = augment == "strong"
     return v2.Compose(
         [
-            *([training_form(spec)] if shrink else _grey(spec)),
+            *([training_resize(spec)] if shrink else _grey(spec)),
             v2.RandomResizedCrop(spec.size_px, scale=(0.35, 1.0), interpolation=InterpolationMode(spec.interpolation)),
             v2.RandomHorizontalFlip(flip_probability),
             *([v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)] if strong else []),

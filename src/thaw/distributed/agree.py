@@ -31,7 +31,7 @@ def require_on_all(trainer: Trainer, finite: bool, message: Callable[[], str]) -
     raise error
 
 
-class EqualBuffers(Callback):
+class SyncBuffers(Callback):
     """Gives all processes the buffers of the first before they are validated and kept.
 
     Each has BatchNorm statistics of its own share of the last step: DDP hands those of the first round before the next

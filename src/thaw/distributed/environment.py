@@ -11,7 +11,7 @@ FAILURE_VARIABLE, PARENT_VARIABLE = "THAW_FAILURE_FILE", "THAW_PARENT"
 """Of processes that thaw started: where the first to fail writes why; the number of the process that waits for them."""
 
 
-def place() -> tuple[int, int] | None:
+def launched_rank() -> tuple[int, int] | None:
     """(rank, number of processes) where torchrun, srun or thaw started them, as Lightning finds it; else None."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

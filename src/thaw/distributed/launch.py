@@ -29,8 +29,9 @@ from thaw.distributed.environment import (
     copies_process,
     count_devices,
     is_slurm,
-    place,
+    launched_rank,
 )
+from thaw.errors import UserError
 from thaw.sweeping.trials import METRICS_FILE
 
 GRACE_SECONDS = 5
@@ -40,28 +41,30 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
 
 class ProcessesFailedError(Exception):
-    """What the first of them to fail said. `told`: it has printed a traceback, and nothing is to be added. `code`: to
-    leave with."""
+    """What the first process to fail said.
 
-    def __init__(self, message: str, told: bool = False, code: int = 1):
+    `traceback_printed`: it has printed a traceback, so nothing is to be added. `code`: the exit code of the command.
+    """
+
+    def __init__(self, message: str, traceback_printed: bool = False, code: int = 1):
         super().__init__(message)
-        self.told, self.code = told, code
+        self.traceback_printed, self.code = traceback_printed, code
 
 
 def starts_processes(cfg: DictConfig) -> bool:
-    """Whether this command is to start the processes that its trainer asks for. Raises ValueError where it cannot."""
+    """Whether this command is to start the processes that its trainer asks for. Raises UserError where it cannot."""
     trainer = asked_trainer(cfg)
     if copies_process(trainer):
         return False
-    nodes, found = trainer.get("num_nodes", 1), place()
+    nodes, found = trainer.get("num_nodes", 1), launched_rank()
     if found is not None and not (found == (0, 1) and nodes == 1 and is_slurm()):  # a job of one task may start its own
         if HydraConfig.get().mode == RunMode.MULTIRUN and found != (0, 1):
-            raise ValueError(
+            raise UserError(
                 "-m starts the processes of each trial itself: type python -m thaw.train -m ..., no torchrun"
             )
         return False
     if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys():
-        raise ValueError(
+        raise UserError(
             f"trainer.num_nodes={nodes}: start the processes of all nodes by srun or torchrun (docs/distributed.md), "
             f"or this command on each node with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
         )
@@ -116,7 +119,7 @@ def _run_together(command: Sequence[str], variables: Sequence[Mapping[str, str]]
         sys.exit(next((128 + number for number in received if 128 + number in codes), 128 + received[-1]))
     if failure.exists():
         said = json.loads(failure.read_text())
-        raise ProcessesFailedError(said["message"], said["told"])
+        raise ProcessesFailedError(said["message"], said["traceback_printed"])
     number, code = next((number, code) for number, code in enumerate(codes) if code)
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     raise ProcessesFailedError(f"process {number + 1} of the {len(codes)} on this machine {ended}", code=max(code, 1))

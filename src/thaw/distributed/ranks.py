@@ -16,8 +16,9 @@ from thaw.distributed.environment import (
     asked_trainer,
     copies_process,
     count_devices,
-    place,
+    launched_rank,
 )
+from thaw.errors import UserError
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -133,23 +134,23 @@ def ranks() -> Ranks:
 
 
 def join(cfg: DictConfig) -> Ranks:
-    """Meet the other processes of this run. Raises ValueError where there are others than the trainer asks for."""
+    """Meet the other processes of this run. Raises UserError where there are others than the trainer asks for."""
     global _ranks
     if _ranks.store is not None and not _ranks.is_over:
         return _ranks
     trainer = asked_trainer(cfg)
     devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
-    found = place()
+    found = launched_rank()
     if found is None:
         if devices * num_nodes > 1 and not copies_process(trainer):
-            raise ValueError(
+            raise UserError(
                 f"trainer.devices={devices} from Python: Lightning would start this program again. Type python -m "
                 f"thaw.train ..., or take trainer.strategy=ddp_spawn"
             )
         return _ranks
     rank, world_size = found
     if devices * num_nodes != world_size:
-        raise ValueError(
+        raise UserError(
             f"trainer.devices={devices} on trainer.num_nodes={num_nodes} make {devices * num_nodes} processes, but "
             f"{world_size} were started: give torchrun --nproc-per-node={devices} --nnodes={num_nodes}, or srun "
             f"--ntasks-per-node={devices} --nodes={num_nodes}"
@@ -166,7 +167,7 @@ def join(cfg: DictConfig) -> Ranks:
 
 def reports(error: BaseException) -> bool:
     """Whether this process is to tell of the error. Before the processes met all of them fail alike."""
-    found = place()
+    found = launched_rank()
     if _ranks.store is None and found is not None:
         return found[0] == 0
     if is_lost(error):
@@ -181,17 +182,17 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
 
 
-def report_to_parent(message: str, told: bool) -> bool:
+def report_to_parent(message: str, traceback_printed: bool) -> bool:
     """To the process that waits for this one, if there is one."""
     if (file := os.environ.get(FAILURE_VARIABLE)) is None:
         return False
     with open(file, "w", encoding="utf-8", errors="replace") as written:
-        json.dump({"message": message, "told": told}, written)
+        json.dump({"message": message, "traceback_printed": traceback_printed}, written)
     return True
 
 
 def _store(rank: int, world_size: int) -> "Store":
-    """The one that Lightning's process group is going to meet at, too. Raises ValueError for a job of SLURM that
+    """The one that Lightning's process group is going to meet at, too. Raises UserError for a job of SLURM that
     Lightning does not understand."""
     from lightning.fabric.plugins.environments import SLURMEnvironment
     from torch.distributed import PrefixStore, rendezvous
@@ -200,7 +201,7 @@ def _store(rank: int, world_size: int) -> "Store":
         try:
             slurm = SLURMEnvironment()
         except RuntimeError as error:  # --ntasks in place of --ntasks-per-node
-            raise ValueError(str(error)) from None
+            raise UserError(str(error)) from None
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
     store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(minutes=10)))
     return PrefixStore("thaw", store)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from thaw.data.splits import SPLITS
-from thaw.exporting.deployed import Deployed
+from thaw.exporting.deployed import InferenceModel
 from thaw.exporting.usage import loading_code, require_library
-from thaw.freezing.phase import Plan
-from thaw.metrics import by_split
+from thaw.finetuning.phase import Plan
+from thaw.tasks.metrics import by_split
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Origin:
     metrics: Mapping[str, float]
 
 
-def model_card(deployed: Deployed, form: str, file: str, plan: Plan, origin: Origin) -> str:
+def model_card(deployed: InferenceModel, form: str, file: str, plan: Plan, origin: Origin) -> str:
     """Markdown. It says nothing of the machine that it was made on."""
     parameters = sum(p.numel() for p in deployed.network.parameters())
     code = loading_code(deployed, form, file)
@@ -79,7 +79,7 @@ Started from weights: {origin.weights}. {origin.optimizer}; seed {origin.seed}.
 """
 
 
-def _use(deployed: Deployed, form: str) -> str:
+def _use(deployed: InferenceModel, form: str) -> str:
     if form in ("state_dict", "safetensors"):
         logits = require_library(deployed.backbone).logits
         return f"`{logits}` gives logits (B, classes). It takes {deployed.parameters_take}."

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.backbone import Backbone, Library
-from thaw.network import Network
-from thaw.task import SingleLabel
+from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.network import Network
+from thaw.tasks.single_label import SingleLabel
 
 
-class Deployed(nn.Module):
+class InferenceModel(nn.Module):
     """What a user has, to class probabilities (B, C). One class for images, one for texts: `images.py`, `texts.py`."""
 
     parameters_take: str
@@ -76,14 +76,14 @@ class Deployed(nn.Module):
             "preprocessing": json.dumps(self.preprocessing()),
         }
 
-    def tensors(self, library: Library) -> dict[str, Tensor]:
+    def tensors(self, library: RebuildRecipe) -> dict[str, Tensor]:
         """By the names that the network has in `library`."""
         if library.head is None:
             return {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
         return {_named(name, library): tensor.contiguous() for name, tensor in self.network.stages.state_dict().items()}
 
 
-def _named(name: str, library: Library) -> str:
+def _named(name: str, library: RebuildRecipe) -> str:
     stage, own = name.split(".", 1)
     if stage == "head":
         return f"{library.head}.{own.split('.')[-1]}"

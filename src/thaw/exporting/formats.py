@@ -10,37 +10,38 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from thaw.exporting.deployed import Deployed
+from thaw.errors import UserError
+from thaw.exporting.deployed import InferenceModel
 from thaw.exporting.usage import require_library
 
 
-def state_dict(deployed: Deployed, folder: Path) -> Path:
+def state_dict(deployed: InferenceModel, folder: Path) -> Path:
     metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
     file = folder / "model.pt"
     torch.save({"state_dict": _tensors(deployed, folder), **metadata}, file)
     return file
 
 
-def safetensors(deployed: Deployed, folder: Path) -> Path:
+def safetensors(deployed: InferenceModel, folder: Path) -> Path:
     file = folder / "model.safetensors"
     save_file(_tensors(deployed, folder), file, deployed.metadata())
     return file
 
 
-def exported_program(deployed: Deployed, folder: Path) -> Path:
+def exported_program(deployed: InferenceModel, folder: Path) -> Path:
     program = torch.export.export(deployed, (*deployed.example().values(),), dynamic_shapes=deployed.dynamic_shapes())
     file = folder / "model.pt2"
     torch.export.save(program, file, extra_files=deployed.metadata())
     return file
 
 
-def onnx(deployed: Deployed, folder: Path) -> Path:
+def onnx(deployed: InferenceModel, folder: Path) -> Path:
     """And beside it what runs it."""
     try:
         import onnxruntime  # noqa: F401  # to compare
         import onnxscript  # noqa: F401  # torch's exporter stands on it
     except ImportError as error:
-        raise ValueError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
+        raise UserError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
     program = torch.onnx.export(
         deployed,
         (*deployed.example().values(),),
@@ -59,7 +60,7 @@ def onnx(deployed: Deployed, folder: Path) -> Path:
     return file
 
 
-FORMATS: dict[str, Callable[[Deployed, Path], Path]] = {
+FORMATS: dict[str, Callable[[InferenceModel, Path], Path]] = {
     "state_dict": state_dict,
     "safetensors": safetensors,
     "exported_program": exported_program,
@@ -67,8 +68,8 @@ FORMATS: dict[str, Callable[[Deployed, Path], Path]] = {
 }
 
 
-def write(deployed: Deployed, form: str, folder: Path) -> Path:
-    """Raises ValueError where the network cannot be written in that form."""
+def write(deployed: InferenceModel, form: str, folder: Path) -> Path:
+    """Raises UserError where the network cannot be written in that form."""
     for name, text in deployed.beside().items():
         (folder / name).write_text(text, encoding="utf-8")
     try:
@@ -80,10 +81,10 @@ def write(deployed: Deployed, form: str, folder: Path) -> Path:
     except Exception as error:  # whatever torch's exporters raise on a network that they do not understand
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         others = ", ".join(name for name in FORMATS if name != form)
-        raise ValueError(f"this network cannot be written as {form} ({reason}): try {others}") from error
+        raise UserError(f"this network cannot be written as {form} ({reason}): try {others}") from error
 
 
-def _tensors(deployed: Deployed, folder: Path) -> dict[str, Tensor]:
+def _tensors(deployed: InferenceModel, folder: Path) -> dict[str, Tensor]:
     """And beside them the configuration that the library builds their network from, if it does."""
     library, settings = require_library(deployed.backbone), deployed.backbone.settings
     if settings is not None:

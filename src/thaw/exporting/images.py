@@ -10,18 +10,18 @@ from PIL import Image
 from torch import Tensor
 from torch.export import Dim
 
-from thaw.backbones.backbone import ImageSpec
 from thaw.data import image_file
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.exporting import run_onnx_images
-from thaw.exporting.deployed import Deployed
+from thaw.exporting.deployed import InferenceModel
+from thaw.types import ImageSpec
 
 UPRIGHT_WHEN_TURNED = 6
 """EXIF orientation: the camera was held on its side."""
 
 
-class DeployedImages(Deployed):
+class ImageInferenceModel(InferenceModel):
     """uint8 images (B, C, H, W), resized and cut, to class probabilities (B, C): normalisation is inside."""
 
     parameters_take = "normalised images, float (B, C, H, W), see preprocessing below"

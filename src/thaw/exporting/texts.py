@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 from torch.export import Dim
 
-from thaw.backbones.backbone import TokenSpec
 from thaw.data.tokens import tokenise
 from thaw.exporting import run_onnx_texts
-from thaw.exporting.deployed import Deployed
+from thaw.exporting.deployed import InferenceModel
+from thaw.types import TokenSpec
 
 
-class DeployedTexts(Deployed):
+class TextInferenceModel(InferenceModel):
     """Token ids and mask, both (B, T), int64, to class probabilities (B, C)."""
 
     parameters_take = "token ids and mask, int64 (B, T), as tokenizer.json makes them"

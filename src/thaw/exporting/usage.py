@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from thaw.backbones.backbone import Backbone, Library
-from thaw.exporting.deployed import Deployed
+from thaw.errors import UserError
+from thaw.exporting.deployed import InferenceModel
+from thaw.models.backbone import Backbone, RebuildRecipe
 
 
-def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
+def loading_code(deployed: InferenceModel, form: str, file: Path | str) -> list[str]:
     """They make `network`, ready for use; of parameters alone `library.logits` tells what it gives."""
     if form == "exported_program":
         return ["import torch", f"network = torch.export.load({str(file)!r}).module()"]
@@ -24,9 +25,9 @@ def loading_code(deployed: Deployed, form: str, file: Path | str) -> list[str]:
     ]
 
 
-def require_library(backbone: Backbone) -> Library:
+def require_library(backbone: Backbone) -> RebuildRecipe:
     if backbone.library is None:
-        raise ValueError(
+        raise UserError(
             "this backbone has no `library`, which says how to build its network without thaw: parameters alone would "
             "be of no use. Type format=onnx or format=exported_program."
         )

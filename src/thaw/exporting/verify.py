@@ -10,20 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thaw.exporting.deployed import Deployed
+from thaw.errors import UserError
+from thaw.exporting.deployed import InferenceModel
 from thaw.exporting.usage import loading_code, require_library
 
 TOLERANCE = 1e-4
 """Largest difference of a probability."""
 
 
-def require_agreement(deployed: Deployed, form: str, file: Path, samples: Sequence[str]) -> float:
+def require_agreement(deployed: InferenceModel, form: str, file: Path, samples: Sequence[str]) -> float:
     """The largest difference of a probability.
 
-    Raises ValueError where the file cannot be loaded, any sample gets another class or differs by more than TOLERANCE.
+    Raises UserError where the file cannot be loaded, any sample gets another class or differs by more than TOLERANCE.
     """
     if not samples:
-        raise ValueError("samples is at least 1, not 0: an export that was not compared is not believed")
+        raise UserError("samples is at least 1, not 0: an export that was not compared is not believed")
     inputs = deployed.inputs(samples)
     with torch.inference_mode():
         expected = deployed(*inputs)
@@ -31,7 +32,7 @@ def require_agreement(deployed: Deployed, form: str, file: Path, samples: Sequen
     difference = (found - expected).abs().max().item()
     agreeing = (found.argmax(1) == expected.argmax(1)).float().mean().item()
     if agreeing < 1 or not difference <= TOLERANCE:
-        raise ValueError(
+        raise UserError(
             f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} {deployed.things} "
             f"get the same class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). "
             f"Nothing was written."
@@ -39,7 +40,7 @@ def require_agreement(deployed: Deployed, form: str, file: Path, samples: Sequen
     return difference
 
 
-def _in_torch(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
+def _in_torch(deployed: InferenceModel, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
     """By the very lines that the model card gives, in a process of its own."""
     form = {".pt": "state_dict", ".safetensors": "safetensors", ".pt2": "exported_program"}[file.suffix]
     whole = form == "exported_program"
@@ -53,7 +54,7 @@ def _in_torch(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], sample
         return torch.load(there, weights_only=True)
 
 
-def _onnx(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
+def _onnx(deployed: InferenceModel, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
     """By the runner that was exported with it, from the samples on."""
     arguments, given = deployed.asked(samples)
     lines = _run([str(file.with_name("run_onnx.py")), str(file), *arguments], given)
@@ -61,7 +62,7 @@ def _onnx(deployed: Deployed, file: Path, inputs: tuple[Tensor, ...], samples: S
     return torch.tensor([[row[name] for name in deployed.class_names] for row in rows])
 
 
-RELOADED: dict[str, Callable[[Deployed, Path, tuple[Tensor, ...], Sequence[str]], Tensor]] = {
+RELOADED: dict[str, Callable[[InferenceModel, Path, tuple[Tensor, ...], Sequence[str]], Tensor]] = {
     "state_dict": _in_torch,
     "safetensors": _in_torch,
     "exported_program": _in_torch,
@@ -76,5 +77,5 @@ def _run(words: list[str], given: str | None = None) -> str:
     done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ValueError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")
+        raise UserError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")
     return done.stdout

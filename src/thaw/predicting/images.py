@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thaw.backbones.backbone import ImageSpec
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
-from thaw.data.images import default_workers
+from thaw.data.image_module import default_workers
 from thaw.data.table import SUFFIXES, read_table, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
-from thaw.predicting.asked import Asked
+from thaw.errors import UserError
+from thaw.predicting.dataset import PredictionDataset
+from thaw.types import ImageSpec
 
 
-class AskedImages(Asked):
+class ImagePredictionDataset(PredictionDataset):
     """Files become batches of uint8 images (B, C, H, W)."""
 
     column = "path"
@@ -46,22 +47,22 @@ class AskedImages(Asked):
 def input_files(source: str, path_column: str, encoding: str, quotes: bool, notes: list[str]) -> list[Path]:
     """The images that `source` means, in a fixed order; to `notes` goes what else lies there.
 
-    Raises ValueError where there is none.
+    Raises UserError where there is none.
     """
     path = Path(source).expanduser()
     if path.is_dir():
         if found := sorted(images_below(path, notes)):
             return found
-        raise ValueError(f"input={source}: no image in that folder or below it")
+        raise UserError(f"input={source}: no image in that folder or below it")
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             return [path]
         rows = read_table(path, {"column": path_column}, encoding, quotes)
         if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:
-            raise ValueError(wrong_rows(path, faults, len(rows)))
+            raise UserError(wrong_rows(path, faults, len(rows)))
         return [path.parent / row[path_column] for row in rows]
     if has_magic(source):
         if found := sorted(Path(name) for name in glob(str(path), recursive=True) if not os.path.isdir(name)):
             return found
-        raise ValueError(f"input={source} matches no file")
-    raise ValueError(f"input={source} does not exist: name an image, a folder, a glob or a table")
+        raise UserError(f"input={source} matches no file")
+    raise UserError(f"input={source} does not exist: name an image, a folder, a glob or a table")

@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from thaw.console import progress
-from thaw.predicting.asked import Asked
-from thaw.task import SingleLabel
+from thaw.errors import UserError
+from thaw.predicting.dataset import PredictionDataset
+from thaw.tasks.single_label import SingleLabel
 
 
 class Prediction(NamedTuple):
@@ -32,19 +33,19 @@ class Output(NamedTuple):
 
 
 def output_files(output: str | None, run: Path, source: str) -> Output:
-    """Raises ValueError where one of them is `source`."""
+    """Raises UserError where one of them is `source`."""
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(source).stem) or "input"
     name = name.encode()[:60].decode(errors="ignore")  # file systems count bytes
     stem = str(run / f"predictions_{name}") if output is None else output.removesuffix(".csv").removesuffix(".jsonl")
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     files = Output(Path(f"{stem}.csv"), Path(f"{stem}.jsonl"))
     if any(os.path.exists(source) and file.exists() and file.samefile(source) for file in files):
-        raise ValueError(f"output={output} would take the place of {source}: name another output")
+        raise UserError(f"output={output} would take the place of {source}: name another output")
     return files
 
 
 def predictions(
-    asked: Asked,
+    asked: PredictionDataset,
     network: nn.Module,
     task: SingleLabel,
     batch_size: int = 64,
@@ -53,7 +54,7 @@ def predictions(
 ) -> Iterator[Prediction]:
     """One for each sample, in their order."""
     if batch_size < 1:
-        raise ValueError(f"batch_size is at least 1, not {batch_size}")
+        raise UserError(f"batch_size is at least 1, not {batch_size}")
     place = _device(device)
     workers = asked.workers if num_workers is None else num_workers
     batches = asked.batches(batch_size)
@@ -80,15 +81,15 @@ def predictions(
 
 
 def write(
-    found: Iterable[Prediction], asked: Asked, class_names: Sequence[str], top_k: int, output: Output
+    found: Iterable[Prediction], asked: PredictionDataset, class_names: Sequence[str], top_k: int, output: Output
 ) -> list[str]:
     """A row a sample: what it is, label, confidence, the `top_k` likeliest, every class's probability.
 
-    Gives a line for each one that was skipped. The output appears when it is whole. Raises ValueError where none can be
+    Gives a line for each one that was skipped. The output appears when it is whole. Raises UserError where none can be
     used.
     """
     if top_k < 1:
-        raise ValueError(f"top_k is at least 1, not {top_k}")
+        raise UserError(f"top_k is at least 1, not {top_k}")
     skipped = []
     partial = [file.with_name(f"{file.name}.partial") for file in output]
     with ExitStack() as stack:
@@ -121,7 +122,7 @@ def write(
     if len(skipped) == len(asked):
         for file in partial:
             file.unlink()
-        raise ValueError(f"none of the {len(asked)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
+        raise UserError(f"none of the {len(asked)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
     for file, whole in zip(partial, output, strict=True):
         os.replace(file, whole)
     return skipped
@@ -133,7 +134,7 @@ def _device(name: str) -> torch.device:
             return torch.empty(0, device=name).device
         except (RuntimeError, AssertionError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"device={name} cannot be used here ({reason}): device=auto") from error
+            raise UserError(f"device={name} cannot be used here ({reason}): device=auto") from error
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None else found
 

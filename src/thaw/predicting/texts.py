@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.backbone import TokenSpec
 from thaw.data.table import SUFFIXES, Row, decoded, read_table
 from thaw.data.tokens import tokenise
-from thaw.predicting.asked import Asked
+from thaw.errors import UserError
+from thaw.predicting.dataset import PredictionDataset
+from thaw.types import TokenSpec
 
 
-class AskedTexts(Asked):
+class TextPredictionDataset(PredictionDataset):
     """Texts become batches of token ids and masks (B, T), those of similar length together."""
 
     column = "text"
@@ -62,7 +63,7 @@ def input_texts(source: str, column: str, encoding: str, quotes: bool) -> list[R
         return [Row("the text: ", {column: source})]
     path = Path(os.path.expanduser(source))
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"input={source} does not exist, or is no file: name a table, a .txt file, or a text that does not end so"
         )
     if path.suffix.lower() == ".txt":

@@ -10,16 +10,17 @@ import torch
 from lightning import Trainer
 from lightning.fabric.utilities import move_data_to_device
 
-from thaw.classifier import Classifier
-from thaw.data.sampler import Key
-from thaw.freezing.apply import freeze_all_but
+from thaw.errors import UserError
+from thaw.finetuning.freezing import freeze_all_but
 from thaw.replaying.callback import CrashKit
 from thaw.replaying.kit import Crash, Kit, tensors_of
 from thaw.replaying.trace import Trace
 from thaw.seeds import seed_torch
+from thaw.training.module import FineTuningModule
+from thaw.types import BatchRequest
 
 if TYPE_CHECKING:
-    from thaw.data.source import Source
+    from thaw.data.module import DataModule
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Again:
     """For people."""
 
 
-def step_again(classifier: Classifier, trainer: Trainer, at_work: CrashKit, kit: Kit) -> Again:
+def step_again(classifier: FineTuningModule, trainer: Trainer, at_work: CrashKit, kit: Kit) -> Again:
     """On the trainer's device, by the classifier's own step. `at_work`: among the trainer's callbacks. Raises
     ValueError where the weights are of another network."""
     crash, strategy = kit.crash, trainer.strategy
@@ -76,13 +77,13 @@ def step_again(classifier: Classifier, trainer: Trainer, at_work: CrashKit, kit:
     return found
 
 
-def load_again(data: "Source", kit: Kit) -> Again:
+def load_again(data: "DataModule", kit: Kit) -> Again:
     """The batch that was waited for; if it loads, each sample of its split: frozen stages may have asked for others."""
     crash, dataset = kit.crash, data.dataset_of(kit.crash.split)
     keys = [[index] for index in dict.fromkeys([*crash.samples, *data.parts[crash.split].tolist()])]
     for indices in [crash.samples, *keys] if crash.samples else keys:
         try:
-            dataset[Key(indices, crash.view)]
+            dataset[BatchRequest(indices, crash.view)]
         except Exception as error:
             names = ", ".join(data.identity(index).name for index in indices[:8])
             alone = "loading" if len(indices) == 1 else f"loading {len(indices)} samples together:"
@@ -107,7 +108,7 @@ def what_differs(crash: Crash, again: Again, loading: bool) -> str | None:
     return f"now the step runs through; its loss is {now_loss}, it was {then_loss}"
 
 
-def _load(classifier: Classifier, kit: Kit) -> None:
+def _load(classifier: FineTuningModule, kit: Kit) -> None:
     own = tensors_of(classifier)
     odd = [
         name
@@ -115,7 +116,7 @@ def _load(classifier: Classifier, kit: Kit) -> None:
         if name not in own or name not in kit.tensors or own[name].shape != kit.tensors[name].shape
     ]
     if odd:
-        raise ValueError(
+        raise UserError(
             f"the weights in {kit.folder} are of another network than this code builds ({', '.join(odd[:8])}): take "
             f"the code of the run, {kit.crash.versions.get('thaw')}"
         )

@@ -12,13 +12,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
-from thaw.checkpointing import durable
-from thaw.data.batch import Batch
 from thaw.distributed.agree import NotFiniteAnywhereError
 from thaw.distributed.ranks import is_lost
 from thaw.replaying.kit import Crash, tensors_of, write_kit
 from thaw.replaying.versions import versions
-from thaw.run_folder import LOG_FILE
+from thaw.runs.folder import LOG_FILE
+from thaw.training import checkpoint_io as durable
+from thaw.types import Batch
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.pooling import Hidden
-from thaw.backbones.weights import read_checkpoint
-from thaw.data.batch import Batch
-from thaw.run_folder import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE, RunFolder
+from thaw.errors import UserError
+from thaw.models.weights import read_checkpoint
+from thaw.runs.folder import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE, RunFolder
+from thaw.types import Batch, TokenStates
 
 CRASH_FILE, TEXT_FILE, TENSORS_FILE = "crash.json", "crash.txt", "tensors.pt"
 COPIED = (CONFIG_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE)
@@ -108,12 +108,12 @@ def write_kit(run: Path, crash: Crash, batch: Batch | None, tensors: Mapping[str
 
 
 def read_kit(run: RunFolder, rank: int | None) -> Kit:
-    """`rank` None: the last that left one. Raises ValueError where there is none, or it is damaged."""
+    """`rank` None: the last that left one. Raises UserError where there is none, or it is damaged."""
     run.config()  # or it is no run folder
     there = [number for number in _ranks(run.path) if rank is None or number == rank]
     if not there:
         others = ", ".join(f"rank={number}" for number in _ranks(run.path))
-        raise ValueError(
+        raise UserError(
             f"{run.path} has no repro kit{'' if rank is None else f' of rank {rank}'}: a run leaves one (the batch, "
             f"the weights ...) where a step or loading a batch fails"
             + (f". There is one for {others}" if others else ", and this one did not fail so")
@@ -125,7 +125,7 @@ def read_kit(run: RunFolder, rank: int | None) -> Kit:
         batch = None if content["batch"] is None else _batch(content["batch"])
         return Kit(folder, crash, batch, content["tensors"])
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is damaged, or of another version of thaw: {error}") from error
+        raise UserError(f"{folder} is damaged, or of another version of thaw: {error}") from error
 
 
 def _ranks(run: Path) -> list[int]:
@@ -149,7 +149,7 @@ def _lines(values: Mapping[str, Any]) -> str:
 def _plain(batch: Batch) -> dict[str, Any]:
     """Of tensors and plain values only, so that nothing in the file is executed when it is read."""
     inputs: Any = batch.inputs
-    if isinstance(inputs, Hidden):
+    if isinstance(inputs, TokenStates):
         assert inputs.calls is None, "the network makes them again"
         inputs = {"hidden": [_own(inputs.states), _own(inputs.mask)]}
     elif isinstance(inputs, dict):
@@ -162,7 +162,7 @@ def _plain(batch: Batch) -> dict[str, Any]:
 def _batch(plain: dict[str, Any]) -> Batch:
     inputs = plain["inputs"]
     if isinstance(inputs, dict) and "hidden" in inputs:
-        inputs = Hidden(*inputs["hidden"])
+        inputs = TokenStates(*inputs["hidden"])
     return Batch(**{**plain, "inputs": inputs})
 
 

@@ -9,8 +9,8 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from thaw.backbones.pooling import Hidden
 from thaw.console import as_text
+from thaw.types import TokenStates
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def numbers(tensors: Iterable[Tensor]) -> Numbers:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Hidden):
+    if isinstance(value, TokenStates):
         return [value.states]
     if isinstance(value, dict):
         return [one for one in value.values() if isinstance(one, Tensor)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.confusion import CONFUSION_FILE, Confusion, read_confusion
+from thaw.runs.confusion import CONFUSION_FILE, Confusion, read_confusion
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,138 @@
+"""Labelled texts, and the dataset that makes batches of their tokens."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from thaw.data.module import DataModule
+from thaw.data.report import oddities
+from thaw.data.samples import Sample
+from thaw.data.tokens import Tokens, shortest, tokenise
+from thaw.errors import UserError
+from thaw.types import Batch, BatchRequest, Indices, InputSpec, TokenSpec
+
+MOST_TOKENS = 512
+"""Longer texts are cut where data.max_length_tokens says nothing."""
+
+
+MANY_UNKNOWN = 0.1
+"""So large a part of unknown tokens is worth a warning."""
+
+
+class TextDataModule(DataModule):
+    """Texts, one label each by name. `splits`: train, val or test where the data says so, else None.
+
+    `max_length_tokens`: None for what the network takes, at most MOST_TOKENS. Takes the keywords of `DataModule`.
+    """
+
+    takes = TokenSpec
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        splits: Sequence[str | None],
+        *,
+        max_length_tokens: int | None,
+        pad_multiple_tokens: int,
+        **choices: Any,
+    ):
+        if not (max_length_tokens is None or (isinstance(max_length_tokens, int) and max_length_tokens > 0)):
+            raise UserError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
+        if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
+            raise UserError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
+        class_names = sorted(set(labels))
+        number = {name: i for i, name in enumerate(class_names)}
+        targets = np.array([number[label] for label in labels], dtype=np.int64)
+        super().__init__(targets, class_names, splits, **choices)
+        self.texts, self.max_length_tokens = list(texts), max_length_tokens
+        self.pad_multiple_tokens = pad_multiple_tokens
+        self.digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        self.tokens: Tokens | None = None
+
+    def identity(self, index: int) -> Sample:
+        return Sample(short(self.texts[index]), self.digests[index].hex())
+
+    def contents(self, samples: Indices) -> list[str]:
+        return [self.digests[index].hex() for index in samples.tolist()]
+
+    def recipe(self, view: int | None) -> dict[str, Any]:
+        return {**super().recipe(view), "pad_multiple_tokens": self.pad_multiple_tokens}
+
+    def width(self, lengths: NDArray[np.int64]) -> int:
+        assert self.tokens is not None, "use_input_spec comes before the loaders"
+        return self.tokens.width(lengths)
+
+    @property
+    def training_texts(self) -> list[str]:
+        return [self.texts[index] for index in self.train_indices]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        assert self.tokens is not None, "use_input_spec comes before the loaders"
+        return self.tokens.lengths
+
+    def use_input_spec(self, spec: InputSpec) -> None:
+        """Cuts every text up, once. Raises UserError where the network takes other things, or shorter ones."""
+        super().use_input_spec(spec)
+        assert isinstance(spec, TokenSpec)
+        most, least = spec.max_length_tokens, shortest(spec)
+        if self.max_length_tokens is not None and self.max_length_tokens < least:
+            raise UserError(
+                f"data.max_length_tokens={self.max_length_tokens} leaves no room for the text: the tokenizer adds "
+                f"{least - 1} tokens to each. Type data.max_length_tokens={least} or more"
+            )
+        if self.max_length_tokens is not None and self.max_length_tokens > most:
+            raise UserError(
+                f"data.max_length_tokens={self.max_length_tokens}, but the backbone takes texts of at most {most} "
+                f"tokens: type data.max_length_tokens={most}"
+            )
+        self.input_spec = replace(spec, max_length_tokens=self.max_length_tokens or min(most, MOST_TOKENS))
+        self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
+
+    def warnings(self) -> list[str]:
+        found = oddities(self, self.digests, lambda i: short(self.texts[i]), "texts")
+        if self.tokens is not None:
+            used = np.concatenate(list(self.parts.values()))
+            if cut := self.tokens.cut[used].sum():
+                found.append(
+                    f"{cut:,} of {len(used):,} texts are longer than {self.tokens.spec.max_length_tokens} tokens: what "
+                    f"comes after is not read (data.max_length_tokens)"
+                )
+            if empty := self.tokens.empty[used].sum():
+                found.append(f"{empty:,} texts have nothing in them that is a token")
+            if self.tokens.unknown > MANY_UNKNOWN:
+                found.append(
+                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it of other texts?"
+                )
+        return found
+
+    def dataset(self) -> Dataset[Batch]:
+        assert self.tokens is not None, "use_input_spec comes before the loaders"
+        return TextDataset(self.tokens, self.targets)
+
+
+class TextDataset(Dataset[Batch]):
+    """Batches of token ids and masks (B, T), a pure function of the key."""
+
+    def __init__(self, tokens: Tokens, targets: NDArray[np.int64]):
+        self.tokens, self.targets = tokens, torch.from_numpy(targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, key: BatchRequest) -> Batch:
+        index = torch.tensor(key.indices)
+        return Batch(self.tokens.batch(key.indices), self.targets[index], index, view=key.view, total=key.total)
+
+
+def short(text: str, most: int = 60) -> str:
+    """The beginning of a text, on one line."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."

@@ -1,0 +1,62 @@
+"""The plans that `conf/freezing/` offers: from the stage names of a network, input to output, to phases."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thaw.errors import UserError
+from thaw.finetuning.phase import Phase
+
+ALL = ("*",)
+
+
+def head_only(stages: Sequence[str], epochs: int) -> list[Phase]:
+    """A linear probe: the backbone stays frozen."""
+    return [Phase(epochs, (stages[-1],))]
+
+
+def full(stages: Sequence[str], epochs: int) -> list[Phase]:
+    """Everything trains from the first step."""
+    return [Phase(epochs, ALL)]
+
+
+def probe_then_full(
+    stages: Sequence[str], probe_epochs: int, full_epochs: int, full_lr_scale: float = 0.5
+) -> list[Phase]:
+    """Head first, then everything at a lower rate (LP-FT, Kumar et al. 2022)."""
+    return [Phase(probe_epochs, (stages[-1],)), Phase(full_epochs, ALL, full_lr_scale)]
+
+
+def gradual(stages: Sequence[str], epochs_per_stage: int) -> list[Phase]:
+    """One more stage each phase, from the head down (ULMFiT, Howard & Ruder 2018)."""
+    return [Phase(epochs_per_stage, tuple(stages[first:])) for first in reversed(range(len(stages)))]
+
+
+def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) -> list[Phase]:
+    """Head, each stage alone from the input up, `rounds` times over; then everything (DeepMoji, Felbo et al. 2017)."""
+    if rounds < 1:
+        raise UserError(
+            f"chain_thaw goes through the stages at least once, not rounds={rounds}: type freezing.rounds=1"
+        )
+    alone = [Phase(epochs_per_stage, (stage,)) for stage in (stages[-1], *stages[:-1])]
+    return [*alone * rounds, Phase(epochs_per_stage, ALL)]
+
+
+def surgical(stages: Sequence[str], epochs: int, train: Sequence[str]) -> list[Phase]:
+    """Only the stages named (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
+    return [Phase(epochs, _listed(train))]
+
+
+def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list[Phase]:
+    """Phases as the YAML lists them: `epochs`, `train` and, if wanted, `lr_scale`. Raises UserError on other keys."""
+    for number, phase in enumerate(phases, start=1):
+        if not {"epochs", "train"} <= set(phase) <= {"epochs", "train", "lr_scale"}:
+            raise UserError(
+                f"phase {number} has the keys {', '.join(phase)}: it takes `epochs`, `train` and, if wanted, `lr_scale`"
+            )
+    return [Phase(**{**phase, "train": _listed(phase["train"])}) for phase in phases]
+
+
+def _listed(train: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(train, str):
+        raise UserError(f"`train` is a list of stages, not '{train}': type train=[{train}], in YAML train: [{train}]")
+    return tuple(train)

@@ -1,0 +1,56 @@
+"""The backbone that comes with thaw: a small residual network that has learnt to read (docs/glyphs.md)."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.weights import load_weights
+from thaw.types import ImageSpec
+
+WEIGHTS = Path(__file__).with_name("glyphs.safetensors")
+INPUT_SPEC = ImageSpec(size_px=16, channels=1, mean=(0.3,), std=(0.37,))
+WIDTHS = (24, 24, 48, 96, 128)
+"""Channels after stem, stage1 ... stage4."""
+
+LIBRARY = RebuildRecipe(
+    imports=["thaw.models.glyphs", "thaw.models.network"],
+    build=[
+        f"head = thaw.models.network.new_head({WIDTHS[-1]}, {{num_classes}}, dropout=0.0)",
+        "network = thaw.models.network.Network(thaw.models.glyphs.glyphs(weights=None).stages, head)",
+    ],
+    head=None,
+)
+
+
+def glyphs(weights: str | Path | None = "default") -> Backbone:
+    """Grey images (B, 1, 16, 16) to features (B, 128). `weights`: "default" (in the package), None (random), a file."""
+    stages: dict[str, nn.Module] = {"stem": _conv_norm(1, WIDTHS[0], stride=1).append(nn.ReLU())}
+    for number, (inputs, outputs) in enumerate(pairwise(WIDTHS), start=1):
+        stages[f"stage{number}"] = Residual(inputs, outputs, stride=1 if number == 1 else 2)
+    stages["stage4"] = nn.Sequential(stages["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    if weights is not None:
+        load_weights(nn.ModuleDict(stages), WEIGHTS if weights == "default" else weights)
+    return Backbone(stages, WIDTHS[-1], INPUT_SPEC, LIBRARY)
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut (He et al. 2016): (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv_norm(inputs, outputs, stride), nn.ReLU(), _conv_norm(outputs, outputs, stride=1)
+        )
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else _conv_norm(inputs, outputs, stride, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int, kernel_size: int = 3) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))

@@ -1,0 +1,199 @@
+"""Encoders (BERT, RoBERTa ...) and decoders (GPT-2, Llama ...) of Hugging Face (`pip install -e ".[text]"`)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thaw.errors import UserError
+from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.layers import staged
+from thaw.models.weights import load_tensors, log, read_weights
+from thaw.types import TokenSpec
+
+LOGITS = {
+    "cls": "network.head(network(**inputs).last_hidden_state[:, 0])",
+    "mean": "network.head((network(**inputs).last_hidden_state * inputs['attention_mask'][..., None]).sum(1) "
+    "/ inputs['attention_mask'].sum(1, keepdim=True))",
+    "last": "network.head(network(**inputs).last_hidden_state"
+    "[torch.arange(len(inputs['input_ids'])), inputs['attention_mask'].sum(1) - 1])",
+}
+"""Of AutoModel's network and a linear layer, by pooling."""
+
+
+OURS = {"trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"}
+"""Settings that must be as they are here."""
+
+
+def huggingface(
+    name: str,
+    weights: str | Path | None = "default",
+    pooling: str = "mean",
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    input_spec: TokenSpec | None = None,
+) -> Backbone:
+    """Token ids and mask, both (B, T), to the features (B, D) that `pooling` (see `Pool`) makes of AutoModel's states.
+
+    `name`: a folder, or an id on the hub, downloaded once. `weights`: "default" (those of `name`), None or "none"
+    (random), or a file. `options`: other values in its configuration. `settings` and `input_spec`: as a run recorded
+    them; then `name` need not be there. Only safetensors are read, and no code that comes with the weights is run.
+    Raises UserError for what is no such network, OSError where it cannot be had.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
+    with _quiet(), _refused(name):
+        if settings is None:
+            configuration = _settings(transformers, name, options)
+            input_spec = _token_spec(transformers, name, configuration)
+        else:
+            configuration = transformers.AutoConfig.for_model(**settings)
+        assert input_spec is not None
+        configuration.use_cache = False  # of past tokens, for writing texts
+        if weights == "default":
+            network = _pretrained(transformers, name, configuration)
+        else:
+            network = transformers.AutoModel.from_config(configuration, dtype="float32")
+    has_pooler = getattr(network, "pooler", None) is not None
+    if has_pooler:
+        network.pooler = None  # another way to pool, never used here
+    if weights not in (None, "none", "default"):
+        load_tensors(network, _named(network, read_weights(str(weights))), str(weights))
+    with _refused(name):
+        if (positions := _positions(network)) < input_spec.max_length_tokens:
+            input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
+        found = staged(network, pooling)
+    width = int(configuration.hidden_size)
+    library = _library(width, pooling, has_pooler, found.names)
+    # Whatever they were stored in, the weights are float32 here; and the place that they came from is private.
+    recorded = {**configuration.to_dict(), "dtype": "float32"}
+    recorded.pop("_name_or_path", None)
+    return Backbone(found.stages, width, input_spec, library, recorded)
+
+
+def _settings(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
+    options = dict(options or {})
+    if ours := OURS & options.keys():
+        raise UserError(f"backbone.options: {', '.join(sorted(ours))} is not to be chosen")
+    configuration, unknown = transformers.AutoConfig.from_pretrained(
+        name, return_unused_kwargs=True, trust_remote_code=False, **options
+    )
+    if unknown:
+        raise UserError(f"backbone.options: the configuration of {name} has no {', '.join(unknown)}")
+    if configuration.is_encoder_decoder:
+        raise UserError(f"{name} is an encoder with a decoder ({configuration.model_type}): name one that is either")
+    if not hasattr(configuration, "hidden_size") or not hasattr(configuration, "vocab_size"):
+        raise UserError(f"{name} ({configuration.model_type}) does not read texts: name a language model")
+    return configuration
+
+
+def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer of {name} ({type(tokenizer).__name__}) is a program and no tokenizer.json: exports could "
+            f"not carry it. Name a network that has one."
+        )
+    if len(tokenizer) > configuration.vocab_size:
+        raise UserError(
+            f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they "
+            f"are not of one network"
+        )
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise UserError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
+    known = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    pad_id = next(one for one in known if one is not None and 0 <= one < configuration.vocab_size)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # the length is ours to choose
+    backend.no_padding()
+    return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
+
+
+def _pretrained(transformers: Any, name: str, configuration: Any) -> Any:
+    network, report = transformers.AutoModel.from_pretrained(
+        name,
+        config=configuration,
+        use_safetensors=True,
+        trust_remote_code=False,
+        dtype="float32",
+        output_loading_info=True,
+    )
+    if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+        raise UserError(
+            f"the weights of {name} leave {len(missing)} tensors of its network unfilled: {', '.join(missing[:8])} ..."
+        )
+    log.info(
+        "%s: %d tensors in the network, %d surplus", name, len(network.state_dict()), len(report["unexpected_keys"])
+    )
+    return network
+
+
+def _named(network: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A file of a network with some head has the tensors of the network without it under one prefix: `bert.`."""
+    prefix = f"{network.base_model_prefix}."
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return own or tensors
+
+
+def _positions(network: Any) -> int:
+    """How many tokens a text may have for the table of positions."""
+    most = getattr(network.config, "max_position_embeddings", None) or 2**30
+    tables = [part for path, part in network.named_modules() if path.endswith("position_embeddings")]
+    padding = next((part.padding_idx for part in tables if getattr(part, "padding_idx", None) is not None), None)
+    return most if padding is None else most - padding - 1  # RoBERTa counts from behind the padding's index
+
+
+def _library(width: int, pooling: str, has_pooler: bool, names: Mapping[str, str]) -> RebuildRecipe:
+    build = [
+        "network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained({folder!r}))",
+        *(["network.pooler = None"] if has_pooler else []),
+        f"network.head = torch.nn.Linear({width}, {{num_classes}})",
+    ]
+    return RebuildRecipe(["torch", "transformers"], build, "head", names, LOGITS[pooling])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's own reports: what becomes of the weights is said here, or is an error."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Whatever the library raises on what is not there or not what it should be, as an error with what to type."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        if Path(name).is_dir():
+            raise OSError(
+                f"{name}: {reason} Only safetensors are read: a folder holds config.json, tokenizer.json and "
+                f"model.safetensors."
+            ) from error
+        raise OSError(
+            f"{name} is no folder, and could not be had from the hub ({reason}).\nOn a machine with internet type "
+            f"`hf download {name} --local-dir <folder>`, and then backbone.name=<folder>."
+        ) from error
+    except Exception as error:
+        if Path(name).exists() and not (Path(name) / "config.json").is_file():
+            raise UserError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
+        if "trust_remote_code" in str(error) and "is not to be chosen" not in str(error):
+            raise UserError(f"{name} comes with code of its own, which is never run: name another network") from error
+        if type(error) is ValueError:
+            raise
+        raise UserError(f"{name} cannot be built ({type(error).__name__}: {error})") from error

@@ -1,0 +1,134 @@
+"""Every classification network of torchvision."""
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from thaw.errors import UserError
+from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.cut import cut
+from thaw.models.weights import load_tensors, read_weights, without_common_prefix
+from thaw.types import ImageSpec
+
+SQUEEZENET_HEAD = "classifier.2"
+"""Where `_library` puts a linear layer: the library's own head is a convolution with a ReLU that cuts logits off."""
+
+
+def torchvision(
+    name: str,
+    weights: str | Path | None = "default",
+    granularity: str = "stages",
+    image_size_px: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """RGB images (B, 3, H, W) to the features (B, D) that the library's own last linear layer takes.
+
+    `weights`: "default" (the library's best, downloaded once), None or "none" (random), or a file. `granularity`: see
+    `cut`. `image_size_px`, `mean`, `std`: None for what the library's weights were trained with. `options`: more
+    keywords of the library's builder. Raises UserError for an unknown name, OSError where weights cannot be had.
+    """
+    if name not in models.list_models(module=models):
+        close = difflib.get_close_matches(name, models.list_models(module=models), n=5, cutoff=0.3)
+        raise UserError(f"torchvision has no classification network '{name}'. Near it: {', '.join(close)}")
+    trained = models.get_model_weights(name)["DEFAULT"]
+    spec = _input_spec(trained, image_size_px, mean, std)
+    options = {**_architecture(name, spec), **(options or {})}
+    try:
+        network = models.get_model(name, **options)
+    except TypeError as error:
+        raise UserError(f"backbone.options for {name}: {error}") from error
+    head, num_features = _take_head_off(network)
+    if weights == "default":
+        load_tensors(network, _fitted(network, _download(name, trained, options)), f"torchvision's {trained}")
+    elif weights not in (None, "none"):
+        tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
+        load_tensors(network, _fitted(network, tensors), str(weights))
+    stages = cut(network, (3, spec.size_px, spec.size_px), granularity)
+    return Backbone(stages, num_features, spec, _library(name, options, head, num_features))
+
+
+def _input_spec(
+    trained: models.WeightsEnum, size_px: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> ImageSpec:
+    preset = trained.transforms()
+    (crop_px,), (resize_px,) = preset.crop_size, preset.resize_size
+    return ImageSpec(
+        size_px=size_px or crop_px,
+        channels=3,
+        mean=tuple(mean or preset.mean),
+        std=tuple(std or preset.std),
+        interpolation=preset.interpolation.value,
+        crop_ratio=crop_px / resize_px,
+    )
+
+
+def _architecture(name: str, spec: ImageSpec) -> dict[str, Any]:
+    """What the builder must be told so that the network is the one that the library's weights belong to."""
+    if name in ("googlenet", "inception_v3"):  # the weights take inputs scaled in another way: done in the network
+        return {"aux_logits": False, "transform_input": True, "init_weights": False}
+    if name.startswith("vit_"):  # its position table has a row for every patch
+        return {"image_size": spec.size_px}
+    if name.startswith("maxvit"):  # its windows are laid out for one size
+        return {"input_size": (spec.size_px, spec.size_px)}
+    return {}
+
+
+def _take_head_off(network: nn.Module) -> tuple[str, int]:
+    """Replace the last linear layer by nothing; gives its place and the width of the features that it took."""
+    if isinstance(network, models.SqueezeNet):  # its head is a convolution before the pooling
+        num_features = network.classifier[1].in_channels
+        network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+        return SQUEEZENET_HEAD, num_features
+    path, last = [(path, part) for path, part in network.named_modules() if isinstance(part, nn.Linear)][-1]
+    network.set_submodule(path, nn.Identity())
+    return path, last.in_features
+
+
+def _download(name: str, trained: models.WeightsEnum, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    try:
+        trained.get_state_dict(progress=True, check_hash=True)  # into the cache
+    except (OSError, RuntimeError) as error:  # no internet; a broken download
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(trained.url).name
+        raise OSError(
+            f"torchvision's weights for {name} could not be had ({error}).\n"
+            f"On a machine with internet get {trained.url} and put it at {file}, or type backbone.weights=<file>; "
+            f"backbone.weights=none starts from random weights."
+        ) from error
+    # With these the library's builder insists on the values that its weights were trained with: `_fitted` does better.
+    ours = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
+    try:
+        return models.get_model(name, weights=trained, **ours).state_dict()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"torchvision's weights for {name} do not fit backbone.options={ours} ({str(error).splitlines()[0]}): type "
+            f"backbone.weights=none, or backbone.weights=<file>"
+        ) from error
+
+
+def _fitted(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """A vision transformer's position table, for images of another size."""
+    if not isinstance(network, models.VisionTransformer) or "encoder.pos_embedding" not in tensors:
+        return tensors
+    return interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(tensors))
+
+
+def _library(name: str, options: Mapping[str, Any], head: str, num_features: int) -> RebuildRecipe:
+    keywords = "".join(f", {key}={value!r}" for key, value in options.items())
+    if head == SQUEEZENET_HEAD:
+        build = [
+            f"network = torchvision.models.get_model({name!r}{keywords})",
+            "network.classifier = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), "
+            f"torch.nn.Linear({num_features}, {{num_classes}}))",
+        ]
+    else:
+        build = [f"network = torchvision.models.get_model({name!r}, num_classes={{num_classes}}{keywords})"]
+    return RebuildRecipe(["torch", "torchvision"], build, head)

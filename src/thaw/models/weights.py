@@ -1,0 +1,172 @@
+"""Read weights from a file, safely, and put them into a network by name."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "module")
+"""Keys under which training scripts put the tensors by name, beside other things; the first that is there is taken."""
+WRAPPERS = ("module.", "_orig_mod.", "network.stages.")
+"""Prefixes that say who saved a file, not what a tensor is: DataParallel's, torch.compile's, our own checkpoints'."""
+
+COUNTERS = "num_batches_tracked"
+"""BatchNorm's: old files lack them, and nothing depends on them."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every name, in the file and in the network."""
+
+    source: str
+    """The file, or what else the tensors came from."""
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    """In the network, not in the file (or there in another shape): left as they were."""
+    surplus: tuple[str, ...]
+    """In the file, not in the network (or there in another shape): not used."""
+
+    def __str__(self) -> str:
+        text = f"{self.source}: {len(self.matched)} tensors matched"
+        for kind, names in (("missing", self.missing), ("surplus", self.surplus)):
+            text += f", {len(names)} {kind}" + (f" ({', '.join(names)})" if names else "")
+        return text
+
+
+def load_weights(network: nn.Module, file: str | Path, optional: str | None = None) -> LoadReport:
+    """`load_tensors` from a file."""
+    return load_tensors(network, read_weights(file), str(file), optional)
+
+
+def load_tensors(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: str | None = None
+) -> LoadReport:
+    """Copy `tensors` into `network`, by name, and log the report.
+
+    `optional`: a prefix of names that may be missing or of another shape, and are then left as they are: `head.` of a
+    Network, for other classes. Raises UserError where the tensors do not fill all else: they are of another network.
+    """
+    own = network.state_dict()
+    tensors = without_common_prefix(tensors, own)
+    matched = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
+    report = LoadReport(
+        source,
+        matched=tuple(matched),
+        missing=tuple(name for name in own if name not in matched),
+        surplus=tuple(name for name in tensors if name not in matched),
+    )
+    if not all(name.endswith(COUNTERS) or (optional and name.startswith(optional)) for name in report.missing):
+        raise UserError(
+            f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
+            f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, tensors)}\n"
+            f"Choose the backbone that it was saved from (backbone=...), or another file."
+        )
+    own.update(matched)
+    network.load_state_dict(own)  # with what the library notes beside its tensors: some ask for their version
+    log.info("%s", report)
+    return report
+
+
+def require_network(stages: nn.ModuleDict, file: Path) -> None:
+    """ValueError where `file` does not hold exactly the tensors of `stages`, head included."""
+    own = stages.state_dict()
+    weights = read_weights(file)
+    odd = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
+    if odd:
+        shown = [f"{name} {_shape(weights, name)} instead of {_shape(own, name)}" for name in odd[:8]]
+        raise UserError(f"{file} is a checkpoint of another network: {', '.join(shown)} ({len(odd)} tensors differ)")
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """Tensors by name from .safetensors, or from .ckpt, .pt, .pth (also inside a `state_dict` key).
+
+    Nothing in a file is ever executed: what holds more than tensors and plain values is refused with a ValueError.
+    """
+    file = Path(file)
+    if file.suffix == ".safetensors":
+        try:
+            return _unwrapped(load_file(require_file(file)))
+        except SafetensorError as error:
+            raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
+    content = read_checkpoint(file)
+    found = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
+    if not any(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(
+            f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
+        )
+    return _unwrapped(found)
+
+
+def read_class_names(file: str | Path) -> list[str] | None:
+    """What the outputs of the head stand for, where a file of ours says so."""
+    if Path(file).suffix == ".safetensors":
+        with safe_open(file, framework="pt") as opened:
+            names = (opened.metadata() or {}).get("class_names")
+        return None if names is None else json.loads(names)
+    return read_checkpoint(file).get("class_names")
+
+
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
+    """A file written by torch.save, plain values and tensors only (`weights_only=True`)."""
+    try:
+        content = torch.load(require_file(Path(file)), map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{file} was not loaded: it holds more than tensors and plain values, or is damaged. Loading it could run "
+            f"code that somebody else wrote. Ask for the weights as .safetensors."
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise UserError(f"{file} is no whole checkpoint ({str(error).splitlines()[0]}): get it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, not tensors by name: save model.state_dict()")
+    return content
+
+
+def require_file(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists (backbone.weights also "
+            f"takes default and none)"
+        )
+    return file
+
+
+def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    while tensors and (prefix := _wrapper(tensors)):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Where no name fits, because whoever saved them kept the network in an attribute: `model.`, `encoder.` ..."""
+    while tensors and not tensors.keys() & own.keys():
+        if not all("." in name for name in tensors) or len({name.partition(".")[0] for name in tensors}) > 1:
+            break
+        tensors = {name.partition(".")[2]: value for name, value in tensors.items()}
+    return tensors
+
+
+def _wrapper(tensors: Mapping[str, Tensor]) -> str | None:
+    return next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:
+    return tuple(tensors[name].shape) if name in tensors else "nothing"
+
+
+def _some(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
+    shown = [f"{name} {tuple(tensors[name].shape)}" for name in names[:most]]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

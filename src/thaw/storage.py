@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all, digests, and the folder for what a machine computes once."""
+
+import os
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CACHE_VARIABLE = "THAW_CACHE"
+UNFINISHED = ".partial"
+"""Suffix of a file that is being written."""
+
+
+def cache_folder() -> Path:
+    """The cache folder of this machine: `$THAW_CACHE`, or `~/.cache/thaw`."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/thaw").expanduser()
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` as UTF-8 under a temporary name, then rename: a reader sees the old file or the new one."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names may be in no encoding
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(*parts: str | bytes | memoryview) -> str:
+    """BLAKE2b over the parts and their lengths: 32 hexadecimal digits."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        content = part.encode(errors="surrogateescape") if isinstance(part, str) else part
+        state.update(len(content).to_bytes(8, "little"))
+        state.update(content)
+    return state.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The values of a tensor as a buffer, row by row."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def digest_of_tensors(values: Tensor | Mapping[str, Tensor]) -> str:
+    """Digest of shape and values of a tensor, or of every tensor of a mapping with its name."""
+    if isinstance(values, Tensor):
+        return digest(str(tuple(values.shape)), tensor_bytes(values))
+    return digest(*(digest(name) + digest_of_tensors(values[name]) for name in sorted(values)))

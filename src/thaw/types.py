@@ -1,0 +1,122 @@
+"""Values that travel between the rooms. Imports nothing of thaw but its errors.
+
+B: batch size, C: classes or channels, H and W: height and width in pixels, T: tokens of the longest text.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thaw.errors import UserError
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+Indices = NDArray[np.int64]
+"""Sample indices, (N,)."""
+
+
+class Batch(NamedTuple):
+    """One batch, as every loader yields it."""
+
+    inputs: Tensor | dict[str, Tensor]
+    """Raw inputs of the network where `start` is 0: images (B, C, H, W) or a dict of token tensors (B, T). Otherwise
+    cached activations that enter at stage `start`."""
+    target: Tensor
+    """Class indices (B,)."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    """Index of each sample in its data set, (B,)."""
+    start: int = 0
+    """Stage at which `inputs` enter the network; 0 means raw inputs."""
+    view: int | None = None
+    """Number of the augmented version of the samples; None for evaluation."""
+    total: int | None = None
+    """Samples of this batch over all processes; None if this process has all of them."""
+
+
+class BatchRequest(NamedTuple):
+    """Which samples make up a batch: what the sampler yields and a dataset turns into a `Batch`."""
+
+    indices: list[int]
+    """Sample indices."""
+    view: int | None
+    """Number of the augmented version of the samples; None for evaluation."""
+    total: int | None = None
+    """Samples of this batch over all processes; None if this process has all of them."""
+
+
+class TokenStates(NamedTuple):
+    """Hidden states of a batch of texts between two layers."""
+
+    states: Tensor
+    """(B, T, D)."""
+    mask: Tensor
+    """(B, T), 1 for tokens and 0 for padding."""
+    calls: Any = None
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a network expects of its images. The transforms of the data are built from it.
+
+    Raises:
+        UserError: naming every field that is out of range.
+    """
+
+    things: ClassVar[str] = "images"
+
+    size_px: int
+    """Height and width of the input, pixels."""
+    channels: int
+    """1: grey, 3: RGB."""
+    mean: tuple[float, ...]
+    """Per channel, for values in 0..1."""
+    std: tuple[float, ...]
+    """Per channel, for values in 0..1."""
+    interpolation: str = "bilinear"
+    """How images are resized: nearest, bilinear or bicubic."""
+    crop_ratio: float = 1.0
+    """Share of the resized image that the centre crop of evaluation keeps, per side."""
+    squash: bool = False
+    """Whether evaluation resizes both sides to the same length instead of cropping the longer one."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.size_px < 1:
+            faults.append(f"size_px is at least 1, not {self.size_px}")
+        if self.channels not in (1, 3):
+            faults.append(f"channels is 1 or 3, not {self.channels}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            faults.append(f"mean {list(self.mean)} and std {list(self.std)} have one number for each channel")
+        if not all(value > 0 for value in self.std):
+            faults.append(f"std is above 0, not {list(self.std)}")
+        if self.interpolation not in INTERPOLATIONS:
+            faults.append(f"interpolation is {', '.join(INTERPOLATIONS)}, not '{self.interpolation}'")
+        if not 0 < self.crop_ratio <= 1:
+            faults.append(f"crop_ratio is above 0 and at most 1, not {self.crop_ratio}")
+        if faults:
+            raise UserError(f"the input of the backbone: {'; '.join(faults)}")
+
+    @property
+    def resize_px(self) -> int:
+        """Length of the shorter side (of both sides with `squash`) before the centre crop, pixels."""
+        return int(self.size_px / self.crop_ratio + 1e-6)  # as timm does; torchvision's ratio is of whole pixels
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """What a network expects of its texts."""
+
+    things: ClassVar[str] = "texts"
+
+    tokenizer: str
+    """Content of a `tokenizer.json`, the format of Hugging Face's tokenizers."""
+    pad_id: int
+    """Token id that fills short texts up, on the right."""
+    max_length_tokens: int
+    """Longer texts are truncated on the right. Special tokens count."""
+
+
+InputSpec = ImageSpec | TokenSpec

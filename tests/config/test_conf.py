@@ -1,0 +1,100 @@
+"""Every file under conf/: it composes, what it names can be built, and what it says at its top is true of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import TINY, network_for
+from tests.language import pretrained, texts
+from tests.photos import photos
+from thaw.config import build
+from thaw.config.command import CONF
+from thaw.runs.folder import RunFolder
+from thaw.train import train
+
+Config = Callable[..., DictConfig]
+
+OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "rates"))
+EXPERIMENTS = [path.stem for path in OPTIONS if path.parent.name == "experiment"]
+NEEDED = {
+    "freezing/surgical": ["freezing.train=[head]"],
+    "trainer/gpu": ["trainer.accelerator=cpu"],
+    "trainer/ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
+    "trainer/fsdp": ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto"],  # it wants a GPU
+    "data/image_folder": ["data.root={photos}"],
+    "data/image_table": ["data.table={photos}/labels.csv"],
+    "data/torchvision_dataset": ["data.name=FakeData", "data.options={{size: 40, num_classes: 2}}"],
+    "backbone/torchvision": ["backbone.weights=none"],
+    "data/text_table": [
+        "data.table={texts}",
+        "backbone=huggingface",
+        "backbone.name={bert}",
+    ],
+    "backbone/timm": ["backbone.weights=none"],
+    "backbone/gru": ["data=text_table", "data.table={texts}"],
+    "backbone/huggingface": ["backbone.name={bert}", "data=text_table", "data.table={texts}"],
+}
+"""What an option cannot do without, here."""
+
+
+def test_the_globs_see_every_group() -> None:
+    groups = {str(path.parent) for path in OPTIONS}
+    assert groups >= {
+        "backbone",
+        "callbacks",
+        "data",
+        "debug",
+        "experiment",
+        "freezing",
+        "logger",
+        "mixing",
+        "optimizer",
+    }
+    assert groups >= {"schedule", "sweep", "trainer"}
+    assert len(EXPERIMENTS) >= 6
+
+
+@pytest.mark.parametrize("option", [str(path.with_suffix("")) for path in OPTIONS])
+def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> None:
+    group, name = option.split("/")
+    if name in ("mlflow", "timm"):
+        pytest.importorskip(name)
+    choice = f"+{option}" if group == "sweep" else f"{group}={name}"
+    made = {"photos": photos, "texts": texts, "bert": lambda folder: pretrained(folder / "bert")}
+    needed = [
+        word.format(**{name: make(tmp_path) for name, make in made.items() if f"{{{name}}}" in word})
+        for word in NEEDED.get(option, [])
+    ]
+    cfg = config(choice.replace("+sweep/", "sweep="), *needed)
+    assert not OmegaConf.missing_keys(cfg)
+    cfg.run_id = "test"
+    data = build.data(cfg)
+    network = network_for(cfg, data)
+    plan = build.plan(cfg, network)
+    build.classifier(cfg, data, network, plan)
+    run = RunFolder(tmp_path / "run")
+    run.begin(cfg, data)
+    assert build.trainer(cfg, plan, run).max_epochs == plan.total_epochs or cfg.trainer.get("fast_dev_run")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_its_command_result_and_time_and_runs(config: Config, experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"python -m thaw.train experiment={experiment}" in line for line in comments)
+    assert any("test accuracy" in line and " s" in line for line in comments)
+    short = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+    quiet = [choice for choice in TINY if "backbone" not in choice]
+    assert "accuracy/test" in train(config(f"experiment={experiment}", *quiet, *(f"+{s}" for s in short)))
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "rates").glob("*.yaml")), ids=lambda file: file.stem)
+def test_rates_are_those_of_the_backbone_and_optimizer_that_they_are_named_for(config: Config, file: Path) -> None:
+    backbone, optimizer = file.stem.rsplit("_", 1)
+    choices = [f"backbone={backbone}", f"optimizer={optimizer}"]
+    rates = OmegaConf.load(file)
+    assert rates.items() <= config(*choices).optimizer.items()
+    assert config(*choices, "optimizer.lr=7").optimizer.lr == 7
+    assert not rates.items() <= config("backbone=timm", f"optimizer={optimizer}").optimizer.items()

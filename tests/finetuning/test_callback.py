@@ -1,0 +1,185 @@
+"""The plan at work in Lightning's loop: what freezes, what stands still, what is logged."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from omegaconf import DictConfig
+
+from tests.conftest import TINY, network_for
+from thaw.config import build
+from thaw.config.resume import open_run
+from thaw.data.module import DataModule
+from thaw.finetuning.callback import FreezingCallback
+from thaw.finetuning.phase import Plan
+from thaw.training.ema import EMA
+from thaw.training.module import FineTuningModule
+
+Config = Callable[..., DictConfig]
+
+CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
+
+
+def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, FineTuningModule, DataModule, Plan]:
+    cfg, run = open_run(cfg)
+    data = build.data(cfg)
+    network = network_for(cfg, data)
+    run.begin(cfg, data)
+    plan = build.plan(cfg, network)
+    trainer = build.trainer(cfg, plan, run)
+    trainer.callbacks[-1:-1] = watchers  # after ours, before the checkpoints
+    return trainer, build.classifier(cfg, data, network, plan), data, plan
+
+
+class Watch(Callback):
+    """At every batch: which stages changed since the last one, which are in training mode."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, set[str], set[str]]] = []
+        self.before: dict[str, torch.Tensor] = {}
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = snapshot(pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert changed(self.before, snapshot(pl_module)) == set(), "something changed outside a training batch"
+        pl_module.train()  # a stray one, that would wake frozen BatchNorm and dropout
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        now = snapshot(pl_module)
+        training = {name for name, stage in pl_module.network.stages.items() if stage.training}
+        self.seen.append((trainer.current_epoch, changed(self.before, now), training))
+        self.before = now
+
+
+def snapshot(module: LightningModule) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.network.stages.state_dict().items()}
+
+
+def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    return {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
+
+
+def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(config: Config) -> None:
+    watch = Watch()
+    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "schedule=constant"), watch)
+    trainer.fit(classifier, data)
+    assert [epoch for epoch, *_ in watch.seen] == [epoch for epoch in range(5) for _ in range(4)]
+    for epoch, moved, training in watch.seen:
+        assert moved == training == plan.trained(epoch)
+
+
+def test_averaging_leaves_frozen_stages_as_they_are(config: Config, tmp_path: Path) -> None:
+    choices = ("callbacks=ema", "freezing=surgical", "freezing.train=[layer2,head]", "freezing.epochs=2")
+    trainer, classifier, data, _ = built(config(*choices, *TINY))
+    before = snapshot(classifier)
+    trainer.fit(classifier, data)
+    assert changed(before, snapshot(classifier)) == {"layer2", "head"}
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    name = "network.stages.head.1.weight"
+    assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
+
+
+def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tmp_path: Path) -> None:
+    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "trainer.log_every_n_steps=1"))
+    trainer.fit(classifier, data)
+    with (tmp_path / "run/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    phases = [float(row["plan/phase"]) for row in rows if row["plan/phase"]]
+    assert phases == [1, 2, 3, 4, 5]
+    sizes = {name: sum(p.numel() for p in s.parameters()) for name, s in classifier.network.stages.items()}
+    trainable = [float(row["plan/trainable_parameters"]) for row in rows if row["plan/trainable_parameters"]]
+    assert trainable == [sum(sizes[stage] for stage in plan.trained(epoch)) for epoch in range(5)]
+    rates = [row for row in rows if row["lr-AdamW/head/decay"]]
+    assert [int(row["step"]) for row in rates] == list(range(20))
+    for row in rates:
+        assert float(row["lr-AdamW/stem/decay"]) == pytest.approx(0.8**3 * float(row["lr-AdamW/head/decay"]))
+
+
+def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config) -> None:
+    _, classifier, _, plan = built(config(*TINY, *CHAIN))
+    freezing = FreezingCallback(plan)
+    resumed = SimpleNamespace(current_epoch=2, strategy=None)  # inside an epoch: no on_train_epoch_start will come
+    freezing.setup(resumed, classifier, "fit")  # type: ignore[arg-type]
+    freezing.on_train_start(resumed, classifier)  # type: ignore[arg-type]
+    trained = {name for name, stage in classifier.network.stages.items() if next(stage.parameters()).requires_grad}
+    assert trained == plan.trained(2) == {"layer1"}
+
+
+def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
+    swa = (
+        "+callbacks.swa._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
+        "+callbacks.swa.swa_lrs=0.1",
+    )
+    with pytest.raises(ValueError, match="take callbacks=ema"):
+        built(config(*TINY, *swa))
+    _, classifier, _, plan = built(config(*TINY, *CHAIN))
+    with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
+        FreezingCallback(plan).setup(SimpleNamespace(strategy=FSDPStrategy()), classifier, "fit")  # type: ignore[arg-type]
+    one_phase = Plan([plan.phases[-1]], plan.stages)
+    asked: dict[str, Any] = {
+        "gradient_clip_val": None,
+        "callbacks": [],
+        "fast_dev_run": False,
+        "checkpoint_callback": 1,
+    }
+    for choice, message in (
+        ({"strategy": ModelParallelStrategy()}, "take trainer=ddp or trainer=fsdp"),
+        ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val=null"),
+        ({"callbacks": [EMA(0.9)]}, "callbacks=ema"),
+        ({"checkpoint_callback": None}, "this run keeps none"),
+    ):
+        trainer = SimpleNamespace(**{"strategy": FSDPStrategy(), **asked, **choice})
+        with pytest.raises(ValueError, match=message):
+            FreezingCallback(one_phase).setup(trainer, classifier, "fit")  # type: ignore[arg-type]
+    FreezingCallback(one_phase).setup(SimpleNamespace(strategy=FSDPStrategy(), **asked), classifier, "fit")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])
+def test_early_stopping_counts_in_the_last_phase_only(config: Config, patience: int, epochs: int) -> None:
+    class Worse(Callback):
+        """A loss that only rises."""
+
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            pl_module.log("worse", float(trainer.current_epoch))
+
+    trainer, classifier, data, _ = built(
+        config(
+            *TINY,
+            "freezing=phases",
+            "freezing.phases=[{epochs: 2, train: [head]}, {epochs: 4, train: ['*']}]",
+            f"callbacks.early_stopping.patience={patience}",
+            "callbacks.early_stopping.monitor=worse",
+            "callbacks.early_stopping.mode=min",
+        ),
+        Worse(),
+    )
+    trainer.fit(classifier, data)
+    # Its first value in the last phase is the best so far, whatever came before; then it counts.
+    assert trainer.current_epoch == min(epochs + 1, 6) or (patience == 1 and trainer.current_epoch == 4)
+
+
+class Digest(Callback):
+    """Every rank writes what its weights are after each epoch."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        parameters = torch.cat([p.detach().flatten() for p in pl_module.network.parameters()])
+        torch.save(parameters, self.folder / f"epoch{trainer.current_epoch}_rank{trainer.global_rank}.pt")
+
+
+def test_two_processes_stay_in_step_through_every_phase(config: Config, tmp_path: Path) -> None:
+    choices = ("+trainer.strategy=ddp_spawn", "trainer.devices=2", "~callbacks.early_stopping")
+    trainer, classifier, data, _ = built(config(*TINY, *CHAIN, *choices), Digest(tmp_path))
+    trainer.fit(classifier, data)
+    for epoch in range(5):
+        ranks = [torch.load(tmp_path / f"epoch{epoch}_rank{rank}.pt", weights_only=True) for rank in range(2)]
+        assert torch.equal(*ranks), f"the ranks drifted apart in epoch {epoch}"

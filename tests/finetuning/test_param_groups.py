@@ -1,0 +1,133 @@
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.tiny import backbone
+from thaw.finetuning.param_groups import build_optimizer, decayed_names, param_groups
+
+
+def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
+    stages = nn.ModuleDict(backbone().stages)
+    groups = param_groups(stages, lr=1.0, backbone_lr_scale=1.0, lr_decay=0.5, weight_decay=0.1)
+    assert [group["name"] for group in groups] == [f"{s}/{k}" for s in stages for k in ("decay", "no_decay")]
+    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
+    members = [id(p) for group in groups for p in group["params"]]
+    assert sorted(members) == sorted(id(p) for p in stages.parameters())
+    for group in groups:
+        assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_the_backbone_s_rates_are_scaled_and_stages_without_parameters_count_for_nothing() -> None:
+    stages = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2), "pool": nn.Identity(), "head": nn.Linear(2, 2)})
+    groups = param_groups(stages, lr=1.0, backbone_lr_scale=0.1, lr_decay=0.5, weight_decay=0.0)
+    rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
+    assert rates == {"a": pytest.approx(0.025), "b": pytest.approx(0.05), "head": 1.0}
+
+
+def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> None:
+    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    stages["body"].requires_grad_(False)
+    before = stages["body"].weight.clone()
+    optimizer = build_optimizer(stages, partial(torch.optim.AdamW), 0.1, 1.0, 1.0, weight_decay=0.5)
+    stages["head"](stages["body"](torch.ones(1, 2))).sum().backward()
+    optimizer.step()
+    assert torch.equal(stages["body"].weight, before)
+    assert set(optimizer.state) == set(stages["head"].parameters())
+
+
+def test_sgd_takes_the_same_groups() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
+    optimizer = build_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+class Tied(nn.Module):
+    """One matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there, self.back = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+        self.back.weight = self.there.weight
+
+
+FILLED: list[Callable[[], nn.Module]] = [
+    lambda: nn.Linear(2, 3),
+    lambda: nn.Linear(2, 3, bias=False),
+    lambda: nn.Conv2d(1, 2, 3),
+    lambda: nn.BatchNorm2d(2),
+    lambda: nn.Embedding(3, 2),
+    lambda: nn.MultiheadAttention(2, 1),
+    lambda: nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Sequential(nn.ReLU(), nn.Linear(2, 2))),
+    Tied,
+]
+EMPTY: list[Callable[[], nn.Module]] = [nn.Identity, nn.Dropout, lambda: nn.BatchNorm2d(2, affine=False)]
+
+
+@given(
+    backbone=st.lists(st.sampled_from([*FILLED, *EMPTY]), max_size=6),
+    head=st.sampled_from(FILLED),
+    lr=st.floats(1e-6, 1),
+    scale=st.floats(0.01, 1),
+    lr_decay=st.floats(0.1, 1),
+    weight_decay=st.floats(1e-6, 1),
+)
+def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_depth(
+    backbone: list[Callable[[], nn.Module]],
+    head: Callable[[], nn.Module],
+    lr: float,
+    scale: float,
+    lr_decay: float,
+    weight_decay: float,
+) -> None:
+    stages = nn.ModuleDict({f"stage{n}": make() for n, make in enumerate([*backbone, head])})
+    groups = param_groups(stages, lr, scale, lr_decay, weight_decay)
+    owner = {parameter: stage for stage, module in stages.items() for parameter in module.parameters()}
+    members = [parameter for group in groups for parameter in group["params"]]
+    assert len(members) == len(set(members)) == len(owner)
+    assert set(members) == set(owner)
+
+    expected, rate = {}, lr * scale
+    for stage in reversed(list(stages)):
+        if stage in owner.values():
+            expected[stage] = rate if expected else lr
+            rate *= lr_decay
+    for group in groups:
+        stage, kind = group["name"].split("/")
+        assert {owner[parameter] for parameter in group["params"]} == {stage}
+        assert group["lr"] == pytest.approx(expected[stage], rel=1e-9)
+        assert group["weight_decay"] == {"decay": weight_decay, "no_decay": 0.0}[kind]
+        assert {parameter.ndim >= 2 for parameter in group["params"]} == {kind == "decay"}
+    rates = [group["lr"] for group in groups]
+    assert rates == sorted(rates), "from the input to the head they rise"
+    assert len({group["name"] for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_all_rates_follow_the_number_of_processes_by_the_rule(rule: str, factor: float) -> None:
+    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    choices = {"lr": 0.1, "backbone_lr_scale": 0.5, "lr_decay": 1.0, "weight_decay": 0.0, "lr_by_processes": rule}
+    groups = build_optimizer(stages, torch.optim.SGD, world_size=4, **choices).param_groups  # type: ignore[arg-type]
+    assert [group["lr"] for group in groups] == pytest.approx([0.05 * factor] * 2 + [0.1 * factor] * 2)
+
+
+def test_another_rule_is_met_with_those_there_are() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
+        build_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, 0.0, lr_by_processes="cubic")
+
+
+def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dimension() -> None:
+    stages = nn.ModuleDict({"head": nn.Linear(2, 3)})
+    decayed = decayed_names(stages)
+    for parameter in stages.parameters():  # as FSDP does
+        parameter.data = parameter.data.flatten()[:2]
+    groups = param_groups(stages, 0.1, 1.0, 1.0, 0.5, decayed)
+    assert {group["name"]: group["params"] for group in groups} == {
+        "head/decay": [stages["head"].weight],
+        "head/no_decay": [stages["head"].bias],
+    }

@@ -1,0 +1,241 @@
+"""Hugging Face networks as stages: they are the library's own, to the last bit."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from tests.language import NETWORKS, pretrained
+from thaw.models.backbone import Backbone
+from thaw.models.huggingface import huggingface
+from thaw.models.network import Network, new_head
+from thaw.types import TokenSpec, TokenStates
+
+transformers = pytest.importorskip("transformers")
+
+LENGTHS = (9, 4, 1)
+
+
+def batch(seed: int = 0) -> dict[str, Tensor]:
+    """Three texts of different length, padded on the right."""
+    ids = torch.randint(4, 32, (len(LENGTHS), 16), generator=torch.Generator().manual_seed(seed))
+    mask = (torch.arange(16) < torch.tensor(LENGTHS)[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def network_of(backbone: Backbone) -> Network:
+    torch.manual_seed(1)
+    return Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.0))
+
+
+def library_features(folder: Path, pooling: str, inputs: dict[str, Tensor]) -> Tensor:
+    """Pooled by a plain loop over the states that AutoModel gives."""
+    states = transformers.AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state
+    pooled = {
+        "cls": lambda text, length: text[0],
+        "last": lambda text, length: text[length - 1],
+        "mean": lambda text, length: text[:length].sum(0) / length,
+    }[pooling]
+    return torch.stack([pooled(text, length) for text, length in zip(states, LENGTHS, strict=True)])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_stages_are_the_library_s_network(kind: str, tmp_path: Path) -> None:
+    folder = pretrained(tmp_path, kind)
+    backbone = huggingface(str(folder), pooling="last")
+    layers = ["layer0"] if kind == "albert" else ["layer0", "layer1"]
+    assert list(backbone.stages) == ["embeddings", *layers, "pool"]
+    network = network_of(backbone).eval()
+    library = transformers.AutoModel.from_pretrained(folder)
+    held = sum(p.numel() for name, p in library.named_parameters() if not name.startswith("pooler"))
+    assert sum(p.numel() for stage in backbone.stages.values() for p in stage.parameters()) == held
+    inputs = batch()
+    with torch.inference_mode():
+        features = library_features(folder, "last", inputs)
+        whole = network(inputs)
+        assert torch.equal(whole, network.stages["head"](features))
+        x: Any = inputs
+        for start, stage in enumerate(list(network.stages.values())[:-1], start=1):
+            x = stage(x)
+            entered = TokenStates(x.states, x.mask) if isinstance(x, TokenStates) else x
+            assert torch.equal(network(entered, start=start), whole), f"entered behind stage {start}"
+
+
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "albert", "llama"])
+def test_only_what_trains_gets_gradients_and_dropout(kind: str, tmp_path: Path) -> None:
+    network = network_of(huggingface(str(pretrained(tmp_path, kind)), pooling="mean"))
+    for frozen in list(network.stages)[:-1]:
+        network.zero_grad()
+        for name, stage in network.stages.items():
+            stage.requires_grad_(name != frozen).train(name != frozen)
+        network(batch()).square().sum().backward()
+        for name, parameter in network.stages.named_parameters():
+            assert (parameter.grad is None) == (name.split(".")[0] == frozen), name
+
+
+def test_dropout_is_on_in_training_and_off_when_frozen(tmp_path: Path) -> None:
+    network = network_of(huggingface(str(pretrained(tmp_path, "bert"))))
+
+    def twice() -> bool:
+        return torch.equal(network(batch()), network(batch()))
+
+    for stage in ("embeddings", "layer0"):
+        network.eval()
+        assert twice()
+        network.stages[stage].train()
+        assert not twice(), stage
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+def test_pooling_heeds_the_valid_tokens_only(pooling: str, tmp_path: Path) -> None:
+    folder = pretrained(tmp_path)
+    network = nn.Sequential(*huggingface(str(folder), pooling=pooling).stages.values()).eval()
+    inputs = batch()
+    found = network(inputs)
+    assert torch.allclose(found, library_features(folder, pooling, inputs), atol=1e-6)
+    inputs["input_ids"] = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7)
+    assert torch.allclose(network(inputs), found, atol=1e-6)
+    with pytest.raises(ValueError, match=r"backbone.pooling is cls, mean, last, not 'max'"):
+        huggingface(str(folder), pooling="max")
+
+
+def test_a_network_that_hands_on_more_than_states_is_one_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    configuration = transformers.XLMConfig(vocab_size=64, emb_dim=16, n_layers=2, n_heads=2, pad_token_id=0)
+    transformers.AutoModel.from_config(configuration).save_pretrained(tmp_path / "xlm")
+    for file in pretrained(tmp_path / "bert").glob("tokenizer*"):
+        (tmp_path / "xlm" / file.name).write_bytes(file.read_bytes())
+    backbone = huggingface(str(tmp_path / "xlm"), pooling="cls")
+    assert list(backbone.stages) == ["body", "pool"]
+    assert "XLMModel cannot be cut into layers" in caplog.text
+    with torch.inference_mode():
+        features = nn.Sequential(*backbone.stages.values()).eval()(batch())
+    assert torch.equal(features, library_features(tmp_path / "xlm", "cls", batch()))
+
+
+def test_a_decoder_s_first_token_is_no_feature(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"in a llama the first token sees none of the others: .*pooling=last or mean"):
+        huggingface(str(pretrained(tmp_path, "llama")), pooling="cls")
+
+
+def test_a_layer_that_the_library_drops_is_dropped(tmp_path: Path) -> None:
+    network = network_of(huggingface(str(pretrained(tmp_path, "opt")), options={"layerdrop": 1.0}))
+    features = network.stages["pool"]
+    hidden = network.stages["embeddings"].train()(batch())
+    assert hidden.calls == ((), ())
+    assert torch.equal(network.train()(batch()), network.stages["head"](features(hidden)))
+
+
+def test_copies_have_their_own_parameters(tmp_path: Path) -> None:
+    network = network_of(huggingface(str(pretrained(tmp_path, "deberta")))).eval()
+    hidden = network.stages["embeddings"](batch())
+    averaged = copy.deepcopy(network)  # as EMA does
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    entered = TokenStates(hidden.states, hidden.mask)  # what surrounds the layers must be the copy's, too
+    assert torch.equal(averaged(entered, start=1), averaged(TokenStates(*hidden[:2]), start=1))
+    assert not torch.allclose(averaged(entered, start=1), network(entered, start=1))
+    assert averaged.stages["layer0"].embeddings[0] is averaged.stages["embeddings"]
+
+
+def test_how_weights_come_in(tmp_path: Path) -> None:
+    folder = str(pretrained(tmp_path / "bert"))
+    there = huggingface(folder).stages["layer1"].state_dict()
+    random = huggingface(folder, weights="none").stages["layer1"].state_dict()
+    assert not all(torch.equal(there[name], random[name]) for name in there)
+    # A network with a head for something else, as most files have it.
+    configuration = transformers.AutoConfig.from_pretrained(folder)
+    masked = transformers.BertForMaskedLM(configuration)
+    masked.save_pretrained(tmp_path / "masked")
+    from_file = huggingface(folder, weights=tmp_path / "masked/model.safetensors").stages["layer1"].state_dict()
+    for name, tensor in masked.bert.encoder.layer[1].state_dict().items():
+        assert torch.equal(from_file[f"layer.{name}"], tensor)
+    other = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(folder, num_hidden_layers=1))
+    other.save_pretrained(tmp_path / "short")
+    with pytest.raises(ValueError, match="is of another network"):
+        huggingface(folder, weights=tmp_path / "short/model.safetensors")
+    (tmp_path / "bert/model.safetensors").write_bytes((tmp_path / "short/model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"leave 16 tensors of its network unfilled: encoder.layer.1"):
+        huggingface(folder)
+
+
+def test_it_is_built_again_from_what_a_run_records(tmp_path: Path) -> None:
+    first = huggingface(str(pretrained(tmp_path)), options={"hidden_dropout_prob": 0.4})
+    settings = json.loads(json.dumps(first.settings))
+    assert isinstance(first.input_spec, TokenSpec)
+    again = huggingface("gone", weights=None, settings=settings, input_spec=first.input_spec)
+    assert again.input_spec == first.input_spec
+    one, two = network_of(first).eval(), network_of(again).eval()
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one(batch()), two(batch()))
+    dropouts = [part.p for part in two.modules() if isinstance(part, nn.Dropout)]
+    assert 0.4 in dropouts
+
+
+def test_what_is_recorded_is_float32_and_says_not_where_it_came_from(tmp_path: Path) -> None:
+    folder = pretrained(tmp_path, "llama", dtype="bfloat16")
+    settings = huggingface(str(folder)).settings
+    assert settings is not None
+    assert settings["dtype"] == "float32"
+    assert str(tmp_path) not in json.dumps(dict(settings))
+    assert huggingface(str(folder)).stages["layer0"].layer.mlp.up_proj.weight.dtype == torch.float32
+
+
+def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) -> None:
+    assert huggingface(str(pretrained(tmp_path / "bert"))).input_spec.max_length_tokens == 40  # type: ignore[union-attr]
+    # RoBERTa's positions begin behind its padding index.
+    folder = pretrained(tmp_path / "roberta", "roberta", pad_token_id=1, max_position_embeddings=20)
+    spec = huggingface(str(folder)).input_spec
+    assert isinstance(spec, TokenSpec)
+    assert (spec.max_length_tokens, spec.pad_id) == (18, 1)
+
+
+def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"the configuration of .* has no dropuot"):
+        huggingface(str(folder), options={"dropuot": 0.1})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"is no folder of a Hugging Face network: it has no config.json"):
+        huggingface(str(tmp_path / "empty"))
+    with pytest.raises(OSError, match=r"is no folder, and could not be had from the hub .*\n.*hf download"):
+        huggingface(str(tmp_path / "absent"))
+    t5 = transformers.T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2)
+    t5.save_pretrained(tmp_path / "t5")
+    with pytest.raises(ValueError, match=r"is an encoder with a decoder .t5.: name one that is either"):
+        huggingface(str(tmp_path / "t5"))
+    transformers.ViTConfig().save_pretrained(tmp_path / "vit")
+    with pytest.raises(ValueError, match="does not read texts"):
+        huggingface(str(tmp_path / "vit"))
+    for wrong, said in (
+        ("{hidden_act: foo}", "cannot be built"),
+        ("{trust_remote_code: true}", "backbone.options: trust_remote_code is not to be chosen"),
+    ):
+        options = OmegaConf.to_container(OmegaConf.create(wrong))
+        with pytest.raises(ValueError, match=said):
+            huggingface(str(folder), options=options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"backbone.options=abc is no mapping"):
+        huggingface(str(folder), options="abc")  # type: ignore[arg-type]
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"cannot be built .SafetensorError"):
+        huggingface(str(folder))
+    for file in folder.glob("tokenizer*"):
+        file.rename(tmp_path / file.name)
+    with pytest.raises(ValueError, match=r"has no tokenizer: a folder holds tokenizer.json"):
+        huggingface(str(folder))
+    for file in tmp_path.glob("tokenizer*"):
+        file.rename(folder / file.name)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="Only safetensors are read"):
+        huggingface(str(folder))
+    transformers.BertConfig(**{**NETWORKS["bert"], "vocab_size": 8}).save_pretrained(folder)
+    with pytest.raises(ValueError, match="they are not of one network"):
+        huggingface(str(folder))

@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from thaw.tasks.metrics import EpochMetrics, single_label_metrics
+
+
+@pytest.mark.parametrize("most_waiting", [1, 60, 10**6])
+def test_counting_late_counts_the_same(most_waiting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpochMetrics, "MOST_WAITING", most_waiting)
+    late, plain = EpochMetrics(single_label_metrics(3)), single_label_metrics(3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):  # epochs
+        for size in (8, 8, 5):
+            probabilities = torch.rand(size, 3, generator=generator).softmax(dim=1)
+            target = torch.randint(3, (size,), generator=generator)
+            loss = torch.rand((), generator=generator)
+            late.update(probabilities, target, loss)
+            plain.update(preds=probabilities, target=target, value=loss, weight=size)
+        expected = plain.compute()
+        plain.reset()
+        assert late.compute() == {name: pytest.approx(value) for name, value in expected.items()}
+
+
+def test_what_loader_processes_share_is_not_held() -> None:
+    metrics, target = EpochMetrics(single_label_metrics(2)), torch.tensor([0, 1])
+    metrics.update(torch.full((2, 2), 0.5), target, torch.tensor(1.0))
+    assert metrics._waiting[0][1].data_ptr() != target.data_ptr()

@@ -1,0 +1,113 @@
+"""Signals that ask a run to stop."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from tests.checkpointing.test_run_checkpoint import ended
+from tests.conftest import TINY, watched
+from tests.test_train import THREE_PHASES, assert_same
+from thaw.train import train
+from thaw.training.stop_signals import Stopped
+
+Config = Callable[..., DictConfig]
+
+RUN = (*TINY, *THREE_PHASES, "callbacks.checkpoint.every_minutes=null", "trainer.log_every_n_steps=1")
+
+
+class Signal(Callback):
+    """Sent while a batch is trained; `batch` None: while the epoch is validated."""
+
+    def __init__(self, number: int, epoch: int, batch: int | None):
+        self.number, self.epoch, self.batch = number, epoch, batch
+
+    def on_before_backward(self, trainer: Trainer, *args: Any) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == (self.epoch, self.batch):
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if self.batch is None and trainer.current_epoch == self.epoch and not trainer.sanity_checking:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "epoch", "batch"),
+    [
+        (signal.SIGTERM, 143, 2, 1),
+        (signal.SIGUSR1, 138, 0, 0),
+        (signal.SIGTERM, 143, 3, None),
+        (signal.SIGTERM, 143, 3, 3),  # its last batch: the epoch is brought to its end
+    ],
+)
+def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_not(
+    config: Config,
+    tmp_path: Path,
+    number: int,
+    code: int,
+    epoch: int,
+    batch: int | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train(config(*RUN, f"run_folder={tmp_path}/whole"))
+    run = tmp_path / "run"
+    caplog.set_level("INFO", "thaw")
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    with watched(Signal(number, epoch, batch)), pytest.raises(Stopped) as stopped:
+        train(config(*RUN))
+    assert stopped.value.code == code
+    assert f"stopped in epoch {epoch + (batch is not None and batch > 3)}. To go on: resume={run}" in caplog.text
+    assert {each: signal.getsignal(each) for each in before} == before
+    train(config(f"resume={run}"))
+    assert_same(ended(run), ended(tmp_path / "whole"))
+
+
+def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/queued\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    typed = (*RUN, f"run_folder={tmp_path}/runs/first")
+    with watched(Signal(signal.SIGUSR1, 1, 1)), pytest.raises(Stopped):
+        train(config(*typed))
+    assert (tmp_path / "queued").read_text() == "requeue 42\n"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    # The same command: where the folder has the time in its name, it has another name now.
+    train(config(*RUN, f"run_folder={tmp_path}/runs/second"))
+    train(config(*RUN, f"run_folder={tmp_path}/whole/whole"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["first"]
+    assert_same(ended(tmp_path / "runs/first"), ended(tmp_path / "whole/whole"))
+
+    scontrol.write_text("#!/bin/sh\nexit 1\n")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    with watched(Signal(signal.SIGUSR1, 1, 1)), pytest.raises(Stopped):
+        train(config(*RUN, f"run_folder={tmp_path}/third"))
+    assert "scontrol requeue 42 failed" in caplog.text
+
+
+class SignalAt(Callback):
+    """Where nothing is trained: in the sanity check, or in the test."""
+
+    def __init__(self, hook: str):
+        setattr(self, hook, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize("hook", ["on_sanity_check_start", "on_test_batch_start"])
+def test_before_and_after_training_a_signal_ends_the_run_at_once(config: Config, tmp_path: Path, hook: str) -> None:
+    train(config(*RUN, f"run_folder={tmp_path}/whole"))
+    with watched(SignalAt(hook)), pytest.raises(Stopped) as stopped:
+        train(config(*RUN))
+    assert stopped.value.code == 143
+    run = tmp_path / "run"
+    assert not (run / "metrics.json").exists()
+    train(config(*RUN, f"run_folder={run}", "resume=auto"))
+    assert_same(ended(run), ended(tmp_path / "whole"))
