@@ -63,17 +63,10 @@ def config(tmp_path: Path) -> Callable[..., DictConfig]:
     return compose_config
 
 
-def network_for(cfg: DictConfig, data: DataModule) -> Network:
-    """As thaw.train builds it."""
-    backbone = build.backbone(cfg, data.training_texts)
-    data.use_input_spec(backbone.input_spec)
-    return build.network(cfg, backbone, data.num_classes)
-
-
 @contextmanager
 def watched(*watchers: Callback) -> Iterator[None]:
     """What trains meanwhile has these callbacks, too, after thaw's own."""
     make = build.callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "callbacks", lambda cfg, plan: [*make(cfg, plan), *watchers])
+        patch.setattr(build, "callbacks", lambda *parts: [*make(*parts), *watchers])
         yield

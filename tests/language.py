@@ -33,6 +33,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "qwen2": {**DEEP, "num_key_value_heads": 1},
     "gemma2": {**DEEP, "num_key_value_heads": 1, "head_dim": 8},
     "opt": {**DEEP, "ffn_dim": 24, "word_embed_proj_dim": 16},
+    "xlm": {"vocab_size": 64, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "pad_token_id": 0},  # no module is a layer
+    "flaubert": {"vocab_size": 64, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "pad_token_id": 0},
+    "longformer": {**DEEP, "attention_window": [4, 4]},
 }
 """By `model_type`, the settings of a small one."""
 

@@ -1,6 +1,7 @@
 """A network so small that a whole run takes a second; with BatchNorm and dropout, which are easy to get wrong. And data
 that are at hand at once."""
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from thaw.data.digits import ImagesInMemory
 from thaw.data.module import DataModule
 from thaw.models.backbone import Backbone
+from thaw.models.stages import child_stages
 from thaw.types import Batch, ImageSpec
 
 
@@ -20,7 +22,13 @@ def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> B
         "layer1": _block(8, 8, dropout),
         "layer2": nn.Sequential(_block(8, 16, dropout), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     }
-    return Backbone(stages, num_features=16, input_spec=ImageSpec(8, channels, (0.3,) * channels, (0.35,) * channels))
+    return chain(stages, 16, ImageSpec(8, channels, (0.3,) * channels, (0.35,) * channels))
+
+
+def chain(stages: dict[str, nn.Module], num_features: int, spec: ImageSpec) -> Backbone:
+    """Stages that run one after the other."""
+    network = nn.Sequential(OrderedDict(stages))
+    return Backbone(network, child_stages(network), num_features, spec)
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:
@@ -46,7 +54,7 @@ def made_up(kinds: list[str], weights: None = None) -> Backbone:
                 assert part == "pool"
                 parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
         stages[f"stage{number}"] = nn.Sequential(*parts)
-    return Backbone(stages, num_features=channels * 4, input_spec=ImageSpec(8, 1, (0.0,), (1.0,)))
+    return chain(stages, channels * 4, ImageSpec(8, 1, (0.0,), (1.0,)))
 
 
 class Noise(DataModule):
@@ -56,7 +64,7 @@ class Noise(DataModule):
         super().__init__(np.arange(60) % 3, ["a", "b", "c"], **choices)
         self.images = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
-    def dataset(self) -> Dataset[Batch]:
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
         return ImagesInMemory(self.images, torch.from_numpy(self.targets))
 
 
@@ -67,4 +75,4 @@ def smooth(weights: None = None) -> Backbone:
         "layer1": nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()),
         "layer2": nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     }
-    return Backbone(stages, num_features=16, input_spec=ImageSpec(8, 1, (0.3,), (0.35,)))
+    return chain(stages, 16, ImageSpec(8, 1, (0.3,), (0.35,)))

@@ -21,7 +21,7 @@ def check(cfg: DictConfig) -> str:
     must_load = cfg.data.get("on_bad") == "error"
     if must_load:  # so that all else is reported, too
         cfg.data.on_bad = "leave_out"
-    data = build.unsplit_data(cfg)
+    data = build.data(cfg)
     bad = data.left_out if must_load else []
     faults = [f"{len(bad)} samples cannot be used: mend or remove them, or type data.on_bad=leave_out", *bad]
     try:

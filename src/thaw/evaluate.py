@@ -10,37 +10,37 @@ from thaw.errors import UserError
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
+    """Measure, print the metrics beside those of the training run, and write them into the run folder."""
     evaluate(cfg)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Metrics of `cfg.split` ("val" or "test") by name, beside those that the training run wrote."""
+    """Metrics of `cfg.split` ("val" or "test") by name."""
+    # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config import build
-    from thaw.config.restore import restore
-    from thaw.runs.folder import RunFolder
+    from thaw.config.assemble import assemble, finished_run
+    from thaw.config.resume import read_config
+    from thaw.storage import write_atomically
     from thaw.tasks.metrics import comparison_table
 
     if cfg.split not in ("val", "test"):
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
-    run = RunFolder(cfg.run)
-    was, data = restore(run, cfg.data)
-    if not len(data.parts[cfg.split]):
-        raise UserError(
-            f"there is no {cfg.split} split in the data: type split={'val' if cfg.split == 'test' else 'test'}"
-        )
-    if not len(data.parts["train"]):  # other data than the run's: its counts are no weights for the loss
-        data.balance = "none"
-    if several := {"devices", "num_nodes", "strategy"}.intersection(cfg.trainer):
+    if several := set(build.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: it is measured in one process, leave it out")
-    was.cfg.trainer.merge_with(cfg.trainer, {"devices": 1, "num_nodes": 1, "strategy": "auto"})
-    classifier = build.classifier(was.cfg, data, was.network, build.plan(was.cfg, was.network))
-    data.prefix = build.frozen_prefix(was.cfg, data, classifier)
-    trainer = build.evaluation_trainer(was.cfg)
+    run = finished_run(cfg.run)
+    run_cfg = read_config(run.path)
+    run_cfg.data.merge_with(cfg.data)
+    run_cfg.trainer.merge_with(cfg.trainer)
+    parts = assemble(run_cfg, run)
+    if not len(parts.samples.parts[cfg.split]):
+        other = "val" if cfg.split == "test" else "test"
+        raise UserError(f"there is no {cfg.split} split in the data: type split={other}")
+    trainer = build.trainer_without_logs(run_cfg, build.progress_bar(run_cfg))
     measure = trainer.test if cfg.split == "test" else trainer.validate
-    metrics = dict(measure(classifier, datamodule=data, verbose=False)[0])
-    (run.path / f"evaluate_{cfg.split}.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    trained = {name: value for name, value in run.metrics().items() if name in metrics}
-    print(comparison_table({"training run": trained, "now": metrics}))
+    metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
+    write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
+    before = {name: value for name, value in run.metrics().items() if name in metrics}
+    print(comparison_table({"training run": before, "now": metrics}))
     return metrics
 
 

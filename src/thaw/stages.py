@@ -12,10 +12,14 @@ def main(cfg: DictConfig) -> None:
 
 def stages(cfg: DictConfig) -> str:
     """A tree with parameter counts and output shapes; weights are neither loaded nor downloaded."""
+    # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config import build
     from thaw.finetuning.table import stage_tree
+    from thaw.models.network import Network, new_head
 
-    return stage_tree(build.backbone(cfg, pretrained=False))
+    backbone = build.backbone(cfg, pretrained=False)
+    network = Network(backbone, new_head(backbone.num_features, num_outputs=1, dropout=0.0))
+    return stage_tree(network, backbone.num_features, backbone.input_spec)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ B: batch size, C: classes or channels, H and W: height and width in pixels, T: t
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,6 @@ class TokenStates(NamedTuple):
     """(B, T, D)."""
     mask: Tensor
     """(B, T), 1 for tokens and 0 for padding."""
-    calls: Any = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,11 @@ class ImageSpec:
             raise UserError(f"the input of the backbone: {'; '.join(faults)}")
 
     @property
+    def shape(self) -> str:
+        """Shape of one input, for people."""
+        return f"{self.channels} x {self.size_px} x {self.size_px}"
+
+    @property
     def resize_px(self) -> int:
         """Length of the shorter side (of both sides with `squash`) before the centre crop, pixels."""
         return int(self.size_px / self.crop_ratio + 1e-6)  # as timm does; torchvision's ratio is of whole pixels
@@ -117,6 +121,11 @@ class TokenSpec:
     """Token id that fills short texts up, on the right."""
     max_length_tokens: int
     """Longer texts are truncated on the right. Special tokens count."""
+
+    @property
+    def shape(self) -> str:
+        """Shape of one input, for people."""
+        return f"up to {self.max_length_tokens:,} tokens"
 
 
 InputSpec = ImageSpec | TokenSpec

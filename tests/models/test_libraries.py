@@ -1,17 +1,23 @@
-"""One contract for every network of every library: torchvision's classification families, and twenty of timm's."""
+"""One contract for every network of every library: torchvision's families, forty of timm's, sixteen of Hugging Face's."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 from torchvision import models
 
+from tests.language import NETWORKS, pretrained
+from thaw.caching.cut import cut
+from thaw.finetuning.freezing import freeze_all_but
+from thaw.finetuning.phase import Plan
+from thaw.finetuning.plans import gradual
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network, new_head
 from thaw.models.torchvision import torchvision
+from thaw.types import ImageSpec
 
 TORCHVISION = {  # the smallest of each family, and the smallest input that it takes
     "alexnet": 64,
@@ -35,45 +41,65 @@ TORCHVISION = {  # the smallest of each family, and the smallest input that it t
     "vit_b_32": 32,
 }
 TIMM = {
+    "beit_base_patch16_224": 32,
     "cait_xxs24_224": 32,
+    "coat_lite_tiny": 32,
     "convnextv2_atto": 32,
+    "crossvit_tiny_240": 240,
     "cs3darknet_s": 32,
     "deit_tiny_patch16_224": 32,
     "densenet121": 32,
     "dla34": 32,
+    "dpn48b": 32,
     "edgenext_xx_small": 64,
+    "efficientformer_l1": 224,
     "efficientnet_b0": 32,
     "eva02_tiny_patch14_224": 28,
     "fastvit_t8": 64,
+    "focalnet_tiny_srf": 32,
+    "gcvit_xxtiny": 224,
     "ghostnet_050": 32,
+    "hrnet_w18_small": 64,
+    "inception_next_atto": 32,
     "lcnet_050": 32,
+    "levit_128s": 224,
+    "maxvit_rmlp_pico_rw_256": 256,
     "mixer_s32_224": 224,
     "mobilenetv2_035": 32,
     "mobilenetv3_small_050": 32,
+    "mobilenetv4_conv_small_050": 32,
     "mobilevit_xxs": 64,
+    "nfnet_l0": 32,
+    "pit_ti_224": 224,
     "poolformer_s12": 32,
+    "pvt_v2_b0": 32,
     "regnetx_002": 32,
     "repvgg_a0": 32,
+    "res2net50_14w_8s": 32,
     "resnet26d": 32,
     "swin_tiny_patch4_window7_224": 224,
     "twins_pcpvt_small": 64,
+    "vit_small_patch16_dinov3": 32,
     "vit_tiny_patch16_224": 32,
     "xcit_nano_12_p16_224": 32,
 }
-UNCUT = ("ghostnet_050", "twins_pcpvt_small")  # torch.fx cannot follow them: a single stage, with a warning
-QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224")
+NOT_CUT = {"crossvit_tiny_240", "ghostnet_050", "hrnet_w18_small", "twins_pcpvt_small", "vit_small_patch16_dinov3"}
+"""Networks that torch.fx cannot follow, or that hand on several tensors: they have stages, but no cut inside."""
+QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
 STAGES = {
     "resnet18": "stem layer1 layer2 layer3 layer4",
     "densenet121": "stem denseblock1 transition1 denseblock2 transition2 denseblock3 transition3 denseblock4",
     "regnet_x_400mf": "stem block1 block2 block3 block4",
-    "vit_b_32": "embedding " + " ".join(f"encoder_layer_{i}" for i in range(12)),
+    "vit_b_32": "stem " + " ".join(f"encoder_layer_{i}" for i in range(12)),
     "convnext_tiny": "stem " + " ".join(f"features{i}" for i in range(1, 8)),
-    "mobilenet_v3_small": "stem " + " ".join(f"features{i}" for i in range(1, 13)) + " classifier",
-    "swin_tiny_patch4_window7_224": "embedding layers0 layers1 layers2 layers3",
-    "swin_t": "embedding features1 features2 features3 features4 features5 features6 features7",
+    "mobilenet_v3_small": "stem " + " ".join(f"features{i}" for i in range(1, 13)) + " classifier0",
+    "swin_t": "stem features1 features2 features3 features4 features5 features6 features7",
+    "swin_tiny_patch4_window7_224": "stem layers0 layers1 layers2 layers3",
     "convnextv2_atto": "stem stages0 stages1 stages2 stages3",
-    "mobilenetv2_035": "stem blocks0 blocks1 blocks2 blocks3 blocks4 blocks5 blocks6 conv_head",
-    "vit_tiny_patch16_224": "embedding " + " ".join(f"blocks{i}" for i in range(12)),
+    "mobilenetv2_035": "stem blocks0 blocks1 blocks2 blocks3 blocks4 blocks5 blocks6",
+    "vit_tiny_patch16_224": "stem " + " ".join(f"blocks{i}" for i in range(12)),
+    "hrnet_w18_small": "stem layer1 stage2 stage3 stage4 incre_modules0",
+    "twins_pcpvt_small": "stem blocks0 blocks1 blocks2 blocks3",
 }
 
 
@@ -84,6 +110,8 @@ def families() -> set[str]:
 def test_every_family_of_torchvision_is_here() -> None:
     here = {models.get_model_builder(name).__module__.split(".")[-1] for name in TORCHVISION}
     assert here == families() >= {"resnet", "vision_transformer"}
+    assert len(TIMM) >= 40
+    assert len(NETWORKS) >= 16
 
 
 def marked(names: Iterable[str]) -> list[Any]:
@@ -99,76 +127,100 @@ def test_torchvision(name: str, granularity: str) -> None:
     options: dict[str, Any] = {"image_size": size_px} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "transform_input": True, "init_weights": False}
-    require_contract(backbone, models.get_model(name, **options), head_of=last_layer)
-    assert len(backbone.stages) > 2
+    library = models.get_model(name, **options)
+    if name != "squeezenet1_1":  # its head is a convolution and a ReLU; thaw pools in front of it
+        last = [path for path, module in library.named_modules() if isinstance(module, nn.Linear)][-1]
+        library.set_submodule(last, nn.Identity())
+    else:
+        library.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+    require_contract(backbone, library, images(backbone), name, cuts=True)
     if granularity == "stages" and name in STAGES:
         assert " ".join(backbone.stages) == STAGES[name]
 
 
+@pytest.mark.parametrize("granularity", ["stages", "blocks"])
 @pytest.mark.parametrize("name", marked(TIMM))
-def test_timm(name: str) -> None:
-    library = pytest.importorskip("timm")
+def test_timm(name: str, granularity: str) -> None:
+    timm_library = pytest.importorskip("timm")
     from thaw.models.timm import timm
 
-    backbone = timm(name, None, image_size_px=TIMM[name], options=None)
-    sized = library.get_pretrained_cfg(name).fixed_input_size
-    own = library.create_model(name, num_classes=0, **({"img_size": TIMM[name]} if sized else {}))
-    require_contract(backbone, own, head_of=None)
-    assert list(backbone.stages) == ["body"] if name in UNCUT else len(backbone.stages) > 2
-    if name in STAGES:
+    backbone = timm(name, None, granularity, image_size_px=TIMM[name])
+    sized = timm_library.get_pretrained_cfg(name).fixed_input_size
+    library = timm_library.create_model(name, num_classes=0, **({"img_size": TIMM[name]} if sized else {}))
+    require_contract(backbone, library, images(backbone), name, cuts=name not in NOT_CUT)
+    if granularity == "stages" and name in STAGES:
         assert " ".join(backbone.stages) == STAGES[name]
 
 
-def require_contract(backbone: Backbone, own: nn.Module, head_of: Callable[[nn.Module, Tensor], Tensor] | None) -> None:
+@pytest.mark.parametrize("name", marked(NETWORKS))
+def test_huggingface(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from thaw.models.huggingface import huggingface
+
+    backbone = huggingface(str(pretrained(tmp_path, name)), pooling="last")
+    library = transformers.AutoModel.from_pretrained(tmp_path)
+    library.pooler = None
+    ids = torch.randint(4, 32, (3, 16), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(16) < torch.tensor([9, 4, 1])[:, None]).long()
+    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    require_contract(backbone, library, inputs, name, cuts=name not in ("albert", "xlm", "flaubert", "longformer"))
+    layers = ["layer0"] if name == "albert" else ["layer0", "layer1"]
+    assert list(backbone.stages) == ["embeddings", *layers]
+
+
+def images(backbone: Backbone) -> Tensor:
+    spec = backbone.input_spec
+    assert isinstance(spec, ImageSpec)
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, spec.channels, spec.size_px, spec.size_px, generator=generator)
+
+
+def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: str, cuts: bool) -> None:
     torch.manual_seed(0)
-    network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.0))
-    stages, spec = network.stages, backbone.input_spec
-    x = torch.randn(2, spec.channels, spec.size_px, spec.size_px)
+    network = Network(backbone, new_head(backbone.num_features, 3, dropout=0.0)).eval()
+    parameters = dict(network.named_parameters())
 
-    # Every parameter of the library's network is in one stage (Network refuses two), under the library's name.
-    tensors = {
-        name.split(".", 1)[1]: value for name, value in stages.state_dict().items() if not name.startswith("head.")
-    }
-    loaded = own.state_dict()
-    loaded.update(tensors)
-    own.load_state_dict(loaded, strict=False)
-    names = {name for name, _ in own.named_parameters()}
-    assert {name.split(".", 1)[1] for name, _ in stages.named_parameters()} - {"1.weight", "1.bias"} <= names
-    assert len(names - tensors.keys()) <= (2 if head_of is not None else 0)
+    # Every parameter is in exactly one stage, and there are more than two stages.
+    named = [parameter for stage in network.stages.values() for parameter in stage.parameters]
+    assert sorted(named) == sorted(parameters)
+    assert len(network.stages) > 2
 
-    # The same numbers, to the last bit.
-    network.eval()
-    own.eval()
+    # The state dict loads into the library's own class, which then gives the same features, to the last bit.
+    own = {key.removeprefix("backbone."): v for key, v in network.state_dict().items() if key.startswith("backbone.")}
+    library.load_state_dict(own)
+    library.eval()
     with torch.no_grad():
-        features = x
-        entering = []
-        for stage in list(stages.values())[:-1]:
-            entering.append(features)
-            features = stage(features)
-            assert isinstance(features, Tensor)
-        assert features.shape == (2, backbone.num_features)
-        if isinstance(own, models.SqueezeNet):  # it pools behind its head, a convolution and a ReLU; ours is behind
-            assert torch.equal(features, adaptive_avg_pool2d(own.features(x), 1).flatten(1))
-        else:
-            assert torch.equal(features if head_of is None else head_of(own, features), own(x))
-        logits = network(x)
-        for k, activation in enumerate(entering):
-            assert torch.equal(network(activation, start=k), logits)
-        assert torch.equal(network(features, start=len(entering)), logits)
+        features = network.features(inputs)
+        assert features.shape == (len(features), backbone.num_features)
+        states = network.backbone(**inputs).last_hidden_state if isinstance(inputs, Mapping) else features
+        expected = library(**inputs).last_hidden_state if isinstance(inputs, Mapping) else library(inputs)
+        assert torch.equal(states, expected)
+        logits = network(inputs)
+        assert torch.equal(network(features, start=len(network.stages) - 1), logits)
 
-    # Gradients where it trains and none where it is frozen.
-    middle = len(stages) // 2
-    for k, stage in enumerate(stages.values()):
-        stage.requires_grad_(k >= middle).train(k >= middle)
-    network(torch.cat([x, x])).square().sum().backward()
-    for k, (name, stage) in enumerate(stages.items()):
-        gradients = [parameter.grad for parameter in stage.parameters()]
-        if k < middle:
-            assert all(gradient is None for gradient in gradients), name
-        else:
-            assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), name
+    # Every cut suffix gives the same logits, to the last bit.
+    found = []
+    for start in range(1, len(network.stages) - 1):
+        if (halves := cut(network, backbone.input_spec, start)) is not None:
+            found.append(halves.start)
+            network.entries[halves.start] = halves.suffix
+            with torch.no_grad():
+                assert torch.equal(network(halves.prefix(inputs), start=halves.start), logits), f"behind {halves.start}"
+    assert bool(found) == cuts, f"{name} is cut in front of {found}"
 
-
-def last_layer(own: nn.Module, features: Tensor) -> Tensor:
-    """What torchvision makes of the features: its own head."""
-    return [part for part in own.modules() if isinstance(part, nn.Linear)][-1](features)
+    # `gradual` trains what it says: gradients and training mode there, and nowhere else.
+    plan = Plan(gradual(list(network.stages), epochs_per_stage=1), list(network.stages))
+    for epoch in (0, plan.total_epochs // 2, plan.total_epochs - 1):
+        network.zero_grad()
+        freeze_all_but(network, plan.trained(epoch))
+        logits = network(inputs if isinstance(inputs, Mapping) else torch.cat([inputs, inputs]))
+        (logits * torch.arange(1.0, 4.0)).square().sum().backward()
+        for stage, content in network.stages.items():
+            gradients = [parameters[parameter].grad for parameter in content.parameters]
+            modes = {module.training for path in content.modules for module in network.get_submodule(path).modules()}
+            if stage in plan.trained(epoch):
+                assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), stage
+                assert modes <= {True}, stage
+            else:
+                assert all(gradient is None for gradient in gradients), stage
+                assert modes <= {False}, stage

@@ -1,4 +1,4 @@
-"""The output of a stage for many samples: how it is laid out as one array, and how batches are gathered from it.
+"""How the activations of many samples are laid out as one array, and how batches are gathered from it.
 
 N samples, B of them in a batch. Of texts only the tokens are kept, one row each; a batch is padded on the right to T.
 """
@@ -11,21 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thaw.caching.file import Kept
+from thaw.caching.entry import CacheEntry
 from thaw.errors import UserError
-from thaw.types import Batch, BatchRequest, TokenStates
+from thaw.types import Batch, BatchRequest, Indices, TokenStates
 
 ARRAY = "output"
+"""Name of the array in a cache entry."""
 
 
-def states_of(output: Tensor | TokenStates) -> Tensor:
-    return output.states if isinstance(output, TokenStates) else output
+def to_rows(output: Tensor | TokenStates, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """Activations as they are written: images (B, H, W, C) if `channels_last`, texts (tokens, D), else (B, ...).
 
-
-def rows_of(output: Tensor | TokenStates, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    """As it is written: (B, ...), images with their channels last where they are so in memory; texts (tokens, D).
-
-    Raises UserError where numbers are too large for `dtype`.
+    Raises:
+        UserError: a number is too large for `dtype`.
     """
     if isinstance(output, TokenStates):
         rows = output.states[output.mask.bool()]
@@ -34,59 +32,66 @@ def rows_of(output: Tensor | TokenStates, dtype: torch.dtype, channels_last: boo
     converted = rows.to("cpu", dtype)
     if dtype == torch.float16 and rows.isfinite().all() and not converted.isfinite().all():
         raise UserError(
-            f"caching.dtype=float16 holds numbers up to 65,504, and there are some of {rows.abs().max():,.0f}: type "
+            f"caching.dtype=float16 holds numbers up to 65,504, and activations reach {rows.abs().max():,.0f}: type "
             f"caching.dtype=bfloat16"
         )
     return converted
 
 
 def is_channels_last(output: Tensor | TokenStates) -> bool:
+    """Whether activations are images with their channels last in memory."""
     return isinstance(output, Tensor) and output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last)
 
 
 class Activations:
-    """What entered the file in the order of `samples`, as the batches that a loader yields.
+    """Serves cached activations as batches; row i belongs to `indices[i]`.
 
-    `targets`: of all samples of the data. `lengths`: of the tokens of each of `samples`, and `width`, from the lengths
-    in a batch to T, where they are texts.
+    Args:
+        entry: what the store keeps.
+        start: number of the stage that the activations enter.
+        indices: sample indices, in the order of the rows.
+        targets: class indices of all samples of the data.
+        lengths: tokens of each of `indices`, if the samples are texts.
+        width: from the lengths of the texts in a batch to the length they are padded to.
     """
 
     def __init__(
         self,
-        kept: Kept,
+        entry: CacheEntry,
         start: int,
-        samples: NDArray[np.int64],
+        indices: Indices,
         targets: NDArray[np.int64],
         lengths: NDArray[np.int64] | None,
         width: Callable[[NDArray[np.int64]], int],
     ):
-        self.rows, self.start, self.width = kept.arrays[ARRAY], start, width
-        self.computed = getattr(torch, kept.about["computed"])
-        self.channels_last = kept.about["channels_last"]
+        self.rows, self.start, self.width = entry.arrays[ARRAY], start, width
+        self.dtype = getattr(torch, entry.about["computed"])
+        self.channels_last = entry.about["channels_last"]
         self.targets = torch.from_numpy(targets)
-        self.place = torch.full((len(targets),), -1)
-        self.place[torch.from_numpy(samples)] = torch.arange(len(samples))
+        self.position = torch.full((len(targets),), -1)
+        self.position[torch.from_numpy(indices)] = torch.arange(len(indices))
         self.lengths = lengths
-        self.starts = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)])
+        self.first_rows = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)])
 
-    def batches(self, keys: Iterable[BatchRequest]) -> Iterator[Batch]:
-        for key in keys:
-            index = torch.tensor(key.indices)
-            places = self.place[index]
-            inputs = self._images(places) if self.lengths is None else self._texts(places.numpy())
-            yield Batch(inputs, self.targets[index], index, self.start, key.view, key.total)
+    def batches(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
+        """One batch for each request."""
+        for request in requests:
+            index = torch.tensor(request.indices)
+            positions = self.position[index]
+            inputs = self._images(positions) if self.lengths is None else self._texts(positions.numpy())
+            yield Batch(inputs, self.targets[index], index, self.start, request.view, request.total)
 
-    def _images(self, places: Tensor) -> Tensor:
-        rows = self.rows.index_select(0, places).to(self.computed)
+    def _images(self, positions: Tensor) -> Tensor:
+        rows = self.rows.index_select(0, positions).to(self.dtype)
         return rows.permute(0, 3, 1, 2) if self.channels_last else rows
 
-    def _texts(self, places: NDArray[np.int64]) -> Any:
+    def _texts(self, positions: NDArray[np.int64]) -> Any:
         assert self.lengths is not None
-        assert self.starts is not None
-        lengths = self.lengths[places]
-        position = np.arange(self.width(lengths))
-        mask = position < lengths[:, None]
-        rows = torch.from_numpy((self.starts[places][:, None] + position)[mask])
-        states = torch.zeros(*mask.shape, self.rows.shape[1], dtype=self.computed)
-        states[torch.from_numpy(mask)] = self.rows.index_select(0, rows).to(self.computed)
+        assert self.first_rows is not None
+        lengths = self.lengths[positions]
+        token = np.arange(self.width(lengths))
+        mask = token < lengths[:, None]
+        rows = torch.from_numpy((self.first_rows[positions][:, None] + token)[mask])
+        states = torch.zeros(*mask.shape, self.rows.shape[1], dtype=self.dtype)
+        states[torch.from_numpy(mask)] = self.rows.index_select(0, rows).to(self.dtype)
         return TokenStates(states, torch.from_numpy(mask.astype(np.int64)))

@@ -1,147 +1,173 @@
-"""The frozen prefix of a network, computed once: its outputs are constants as long as it is frozen."""
+"""Computes the activations behind the frozen stages of a network for all samples of a split, and keeps them."""
 
 import logging
 from collections.abc import Iterator
-from functools import cached_property
-from math import inf, prod
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from multiprocessing import get_start_method
+from typing import Any
 
+import numpy as np
 import torch
 from lightning import Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 
-from thaw.caching.activations import Activations, states_of
-from thaw.caching.keys import environment
-from thaw.caching.outputs import Outputs
-from thaw.caching.store import Store
-from thaw.data.loader import Loader
+from thaw.caching.activations import ARRAY, Activations, is_channels_last, to_rows
+from thaw.caching.cut import Cut, cut
+from thaw.caching.entry import CacheEntry, Layout, Writer
+from thaw.caching.keys import UndigestibleError, code_digest, environment, network_digest, values_digest
+from thaw.caching.store import RunProcesses, Store
+from thaw.console import progress
 from thaw.data.module import DataModule
-from thaw.errors import UserError
-from thaw.finetuning.phase import Plan
 from thaw.models.network import Network
-from thaw.models.shapes import outputs
-from thaw.types import Batch, TokenStates
+from thaw.storage import digest, digest_of_tensors
+from thaw.types import Batch, BatchRequest, Indices, TokenStates
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one split that are computed and kept together."""
+
+    split: str
+    indices: Indices
+    """Sample indices, in the order in which they are computed and kept."""
+    view: int | None
+    """Number of their augmented version; None for evaluation."""
+
+    def __str__(self) -> str:
+        return f"{len(self.indices):,} {self.split}" + ("" if self.view is None else f", view {self.view}")
 
 
 class FrozenPrefix:
-    """Says which batches enter the network behind the frozen prefix, and makes them.
+    """The frozen stages of `network`, computed once for each sample of `data`.
 
-    `views`: so many different ways training samples look while a phase reads what is kept; 1: as in evaluation.
-    `dtype`: of what is kept; None: as it is computed. `batch_size`: of the samples that are computed at once.
-    `averages`: validation is of averaged weights. `mixes_pixels`: training mixes images in a way that makes no sense
-    behind the first stage.
+    Args:
+        network: the network, whose leading stages are frozen and in evaluation mode when activations are asked for.
+        data: the samples.
+        store: where activations are kept.
+        dtype: of what is kept; None for the type that was computed.
+        batch_size: samples that are computed at once; fixed, so that the same entry has the same bits when made again.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        plan: Plan,
-        data: DataModule,
-        store: Store,
-        views: int,
-        dtype: str | None,
-        batch_size: int,
-        averages: bool = False,
-        mixes_pixels: bool = False,
-    ):
-        if not (isinstance(views, int) and views > 0):
-            raise UserError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
-        if dtype is not None and dtype not in DTYPES:
-            raise UserError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
-        if not (isinstance(batch_size, int) and batch_size > 0):
-            raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
-        self.network, self.plan, self.data, self.views = network, plan, data, views
-        self.averages, self.mixes_pixels = averages, mixes_pixels
-        self.budget_bytes, self.dtype = store.budget_bytes, None if dtype is None else DTYPES[dtype]
-        self.computed = Outputs(network, data, store, self.dtype, batch_size)
-        environment()  # of the code that runs, and not of what it may be edited to before the first phase needs it
-        self._phase: int | None = None
-        self._kept: dict[tuple[str, int | None, int], Activations | None] = {}
+    def __init__(self, network: Network, data: DataModule, store: Store, dtype: torch.dtype | None, batch_size: int):
+        self.network, self.data, self.store = network, data, store
+        self.dtype, self.batch_size = dtype, batch_size
+        self._cuts: dict[int, Cut | None] = {}
+        environment()  # of the code that runs, not of what it may be edited to before the first phase needs it
 
-    def view(self, epoch: int) -> int | None:
-        """What training samples look like in an epoch that reads what is kept; None: as in evaluation."""
-        return None if self.views == 1 else epoch % self.views
+    @property
+    def last(self) -> int:
+        """Number of the head: what enters it are the features of a wholly frozen backbone."""
+        return len(self.network.stages) - 1
 
-    def start(self, split: str) -> int:
-        """The stage that the batches of now enter; 0: they are raw samples.
+    def cut(self, start: int) -> Cut | None:
+        """The cut in front of stage `start` or as close before it as can be. The network can be entered there."""
+        if start not in self._cuts:
+            self._cuts[start] = found = cut(self.network, self.data.input_spec, start)
+            if found is not None:
+                self.network.entries[found.start] = found.suffix
+        return self._cuts[start]
 
-        Depends on the configuration and the epoch alone, and not on what happens to lie on the disk.
+    def activations(self, split: str, view: int | None, start: int) -> Activations | None:
+        """Activations that enter stage `start`, from the store; missing ones are computed and kept first.
+
+        None if they cannot be kept. Collective: call on every rank.
         """
-        trainer = self._trainer
-        limit = getattr(trainer, f"limit_{split}_batches")
-        if isinstance(limit, int) or limit < 1.0:  # of an epoch of few batches most would be computed in vain
-            return 0
-        if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
-            return 0  # weights in pieces; some strategies that cut them up are a kind of DDP
-        untouched = self.plan.never_trained(self._epoch)
-        prefix = untouched if self._epoch is None else self.plan.frozen_prefix(self._epoch)
-        if split == "train" and self.mixes_pixels:
-            return 0
-        if split != "train" and self.averages:
-            prefix = untouched  # behind it the average still moves where the weights no longer do
-        return prefix if prefix and self._is_worth_it(prefix) else 0
-
-    def batches(self, split: str, loader: Loader) -> Iterator[Batch]:
-        """Those of the epoch that is now."""
-        epoch, start = self._epoch, self.start(split)
-        if not start:
-            return loader.of_samples()
-        view = self.view(epoch) if split == "train" and self.data.augments and epoch is not None else None
-        # As long as a phase lasts, the weights of its prefix are the same.
-        phase = None if epoch is None else self.plan.index(epoch)
-        if phase != self._phase:
-            self._phase, self._kept = phase, {}
-        if (asked := (split, view, start)) not in self._kept:
-            self._kept[asked] = self.computed.of(split, view, start)
-        if (kept := self._kept[asked]) is not None:
-            return kept.batches(loader.sampler)
-        return (self.computed.run(batch, start) for batch in loader.raw)  # the same, computed when it is their turn
-
-    def _is_worth_it(self, prefix: int) -> bool:
-        """Pooled features always; what is larger, where all of it is within the budget."""
-        if prefix == len(self.network.stages) - 1:
-            return True
-        num_bytes, of_tokens = self._bytes[prefix]
-        train, val = (self._count(split, of_tokens) for split in ("train", "val"))
-        return num_bytes * (train * (self.views if self.data.augments else 1) + val) <= self.budget_bytes
-
-    def _count(self, split: str, of_tokens: bool) -> int:
-        samples = self.data.parts[split]
-        lengths = self.data.lengths
-        return int(lengths[samples].sum()) if of_tokens and lengths is not None else len(samples)
-
-    @cached_property
-    def _bytes(self) -> list[tuple[float, bool]]:
-        """For each number of stages what their output takes, at most, and whether for a token or a sample.
-
-        Infinitely much where it cannot be told without computing it.
-        """
-        found: list[tuple[float, bool]] = [(0, False)]
-        backbone = dict(list(self.network.stages.items())[:-1])
-        modes = [stage.training for stage in backbone.values()]
+        indices = self._ordered(self.data.parts[split])
+        samples = Samples(split, indices, view)
         try:
-            for name, output in outputs(backbone, self.data.input_spec):
-                if name != "input":
-                    of_tokens, states = isinstance(output, TokenStates), states_of(output)
-                    itemsize = (self.dtype or states.dtype).itemsize
-                    found.append((prod(states.shape[2 if of_tokens else 1 :]) * itemsize, of_tokens))
-        except Exception:  # whatever a network raises that looks at its numbers
-            log.debug("sizes of the outputs of stages are not known", exc_info=True)
-            found += [(inf, False)] * (len(backbone) + 1 - len(found))
-        for stage, mode in zip(backbone.values(), modes, strict=True):
-            stage.train(mode)
-        return found
+            key = self._key(samples, start)
+        except UndigestibleError as error:
+            log.warning("frozen stages are computed in each epoch, because what they depend on is unknown: %s", error)
+            return None
+        group = RunProcesses.of(self._trainer)
+        entry = self.store.open(key)
+        if not group.all(entry is not None):
+            entry = self._make(samples, key, start, group)
+        if entry is None:
+            return None
+        lengths = self.data.lengths if entry.about["tokens"] else None
+        lengths = None if lengths is None else lengths[indices]
+        return Activations(entry, start, indices, self.data.targets, lengths, self.data.width)
+
+    def run(self, batch: Batch, start: int) -> Batch:
+        """A batch of raw inputs -> the same batch of activations that enter stage `start`, on the trainer's device."""
+        frozen = set(list(self.network.stages)[:start])
+        assert not any(m.training for m, stages in self.network.modules_with_stages() if stages <= frozen)
+        prefix = self.network.features if start == self.last else self._cuts[start].prefix  # type: ignore[union-attr]
+        batch = self._trainer.strategy.batch_to_device(self._trainer.precision_plugin.convert_input(batch))
+        with torch.no_grad(), self._trainer.precision_plugin.forward_context():
+            return batch._replace(inputs=prefix(batch.inputs), start=start)
+
+    def _make(self, samples: Samples, key: str, start: int, group: RunProcesses) -> CacheEntry | None:
+        outputs = self._outputs(samples, start, group)
+        first_position, first = next(outputs)
+        states = first.states if isinstance(first, TokenStates) else first
+        dtype, channels_last = self.dtype or states.dtype, is_channels_last(first)
+        if isinstance(first, TokenStates):
+            assert self.data.lengths is not None
+            first_rows = np.concatenate([[0], np.cumsum(self.data.lengths[samples.indices])])
+        else:
+            first_rows = np.arange(len(samples.indices) + 1)
+
+        def fill(write: Writer) -> None:
+            for position, output in chain([(first_position, first)], outputs):
+                write(ARRAY, int(first_rows[position]), to_rows(output, dtype, channels_last))
+
+        about = {
+            "what": f"output of {list(self.network.stages)[start - 1]}",
+            "samples": str(samples),
+            "run": str(self._trainer.default_root_dir),
+            "computed": str(states.dtype).removeprefix("torch."),
+            "channels_last": channels_last,
+            "tokens": isinstance(first, TokenStates),
+        }
+        layout = Layout(dtype, (int(first_rows[-1]), *to_rows(first, dtype, channels_last).shape[1:]))
+        return self.store.get(key, about, {ARRAY: layout}, fill, group)
+
+    def _outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
+        """(position of the first sample, activations) for each batch of this rank's share, at least one."""
+        positions = range(0, len(samples.indices), self.batch_size)
+        share = positions[group.rank :: group.world_size] or positions[:1]
+        requests = [BatchRequest(samples.indices[i : i + self.batch_size].tolist(), samples.view) for i in share]
+        then = partial(self.run, start=start) if self._runs_in_workers(start) else None
+        batches = self.data.raw_loader(samples.split, requests, then=then)
+        names = list(self.network.stages)
+        what = f"{names[0]} ... {names[start - 1]} of {samples} samples"
+        for position, batch in zip(share, progress(batches, len(share), what), strict=True):
+            with torch.inference_mode():
+                output = (batch if batch.start == start else self.run(batch, start)).inputs
+            yield position, output
+
+    def _runs_in_workers(self, start: int) -> bool:
+        """Whether loader processes run the frozen stages, too.
+
+        On CPUs, a process for each batch does more than threads that share a kernel: 0.6 s for 500 images, not 0.8.
+        Without fork every process would need a copy of the network; feature maps may be too large for shared memory.
+        """
+        on_cpu = self._trainer.strategy.root_device.type == "cpu"
+        return start == self.last and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
+
+    def _ordered(self, indices: Indices) -> Indices:
+        """Sorted, whatever order they were drawn in; texts of similar length together."""
+        indices = np.sort(indices)
+        return indices if self.data.lengths is None else indices[np.argsort(self.data.lengths[indices], kind="stable")]
+
+    def _key(self, samples: Samples, start: int) -> str:
+        """Digest of all that the activations depend on. Raises UndigestibleError if something cannot be digested."""
+        trainer = self._trainer
+        computed = [trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size]
+        parts = [environment(), code_digest(type(self.data), FrozenPrefix), *self.data.contents(samples.indices)]
+        if samples.view is not None:  # what a view shows depends on the index of the sample
+            parts += map(str, samples.indices.tolist())
+        parts += [values_digest([self.data.recipe(samples.view), computed]), network_digest(self.network.backbone)]
+        tensors = self.network.stage_tensors()
+        parts += [digest_of_tensors(tensors[stage]) for stage in list(self.network.stages)[:start]]
+        return f"frozen-{digest(*parts)}"
 
     @property
     def _trainer(self) -> Trainer:
         assert self.data.trainer is not None, "only a trainer asks for batches"
         return self.data.trainer
-
-    @property
-    def _epoch(self) -> int | None:
-        """None: outside training."""
-        return self._trainer.current_epoch if self._trainer.state.fn == TrainerFn.FITTING else None

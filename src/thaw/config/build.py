@@ -1,43 +1,39 @@
-"""From the configuration to objects, in the order they are made: all of the wiring, the only caller of instantiate."""
+"""From the configuration to objects: one function for each part of a run."""
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from lightning import Callback, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 from torchvision.transforms.v2 import MixUp
 
-from thaw.caching.prefix import FrozenPrefix
+from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
+from thaw.config.instantiation import make
 from thaw.data.module import DataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import require_fitting
 from thaw.errors import UserError
 from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network, new_head
-from thaw.models.weights import load_tensors, read_class_names, read_weights
-from thaw.runs.folder import RunFolder, weights_file
+from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.module import FineTuningModule
 from thaw.training.sample_order import SampleOrder
-from thaw.types import ImageSpec, InputSpec, TokenSpec
+from thaw.types import ImageSpec, InputSpec
 
-NOT_OF_THE_TRAINER = {
+SET_ELSEWHERE = {
     "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
     "overfit_batches": "type debug=overfit",
     "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
@@ -46,109 +42,96 @@ NOT_OF_THE_TRAINER = {
     "default_root_dir": "type run_folder=...",
     "use_distributed_sampler": "the sampler knows its share",
 }
+"""Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
+ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+"""Settings of a trainer for commands that measure or repeat something."""
 
 
 def data(cfg: DictConfig) -> DataModule:
-    source = unsplit_data(cfg)
-    source.split()
-    return source
+    """The data module, not yet split."""
+    if not cfg.data.get("download"):
+        return make(cfg.data)
+    with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
+        return make(cfg.data, download=is_first)
 
 
-def unsplit_data(cfg: DictConfig) -> DataModule:
-    source: DataModule = make(cfg.data)
-    if "caching" in cfg:  # not so in commands that compute nothing
-        source.use_store(Store.of_machine(cfg.caching.budget_gb) if cfg.caching else None)
-    return source
+def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
+    """The backbone.
 
-
-def backbone(
-    cfg: DictConfig, texts: Sequence[str] = (), pretrained: bool = True, recorded: Mapping[str, Any] | None = None
-) -> Backbone:
-    """`texts`: to learn words from, where the backbone does. `pretrained=False`: other weights follow, or none are
-    needed. `recorded`: what a run keeps of its backbone."""
-    facts: dict[str, Any] = {} if pretrained else {"weights": None}
+    Args:
+        cfg: the configuration.
+        pretrained: False if weights follow from elsewhere, or none are needed.
+        texts: training texts, for a backbone that learns its vocabulary from them.
+        **facts: what a run folder recorded of its backbone.
+    """
+    facts |= {} if pretrained else {"weights": None}
     if cfg.backbone.get("_partial_"):
         facts["texts"] = texts
-    # A partial in any case: Hydra would make plain mappings of what is recorded.
-    return make(cfg.backbone, _partial_=True)(**facts, **(recorded or {}))
+    # A partial in any case: Hydra would turn the recorded values into mappings.
+    return make(cfg.backbone, _partial_=True)(**facts)
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
-    """The backbone's stages and a new head."""
-    head = new_head(backbone.num_features, num_classes, cfg.head.dropout)
-    network = Network(backbone.stages, head)
-    if cfg.channels_last:
-        network.to(memory_format=torch.channels_last)
-    return network
+    """The backbone with a new head."""
+    built = Network(backbone, new_head(backbone.num_features, num_classes, cfg.head.dropout))
+    return built.to(memory_format=torch.channels_last) if cfg.channels_last else built
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
-    idle = network.idle_stages
-    phases = make(cfg.freezing, stages=[stage for stage in network.stage_names if stage not in idle])
-    return Plan(phases, network.stage_names, idle)
+    """The phases of the run, bound to the stages of `network`."""
+    stages = list(network.stages)
+    return Plan(make(cfg.freezing, stages=stages), stages)
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What a classifier has to know of data; a `DataModule` knows it, too."""
-
-    class_names: list[str]
-    takes: type[InputSpec]
-    class_weights: list[float] | None
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
+    """What is asked of the network. `class_weights`: those that come from the data."""
+    if class_weights is None:
+        return make(cfg.task, num_classes=num_classes)
+    if cfg.task.class_weights is not None:
+        raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
+    return make(cfg.task, num_classes=num_classes, class_weights=class_weights)
 
 
-def classifier(cfg: DictConfig, data: DataModule | Labels, network: Network, plan: Plan) -> FineTuningModule:
-    chosen = make(cfg.schedule)
-    schedule = partial(chosen.func, **chosen.keywords)  # Hydra's own partial looks at its target in every step: 0.2 ms
-    weighed = task(cfg, data.num_classes, **_class_weights(cfg, data))
-    return FineTuningModule(
-        network, weighed, data.class_names, plan, optimizer(cfg), schedule, mixing(cfg, data), cfg.seed
-    )
+def module(
+    cfg: DictConfig, network: Network, plan: Plan, class_names: list[str], takes: type[InputSpec], task: SingleLabel
+) -> FineTuningModule:
+    """The LightningModule. `takes`: the kind of input spec of its data."""
+    schedule = make(cfg.schedule)
+    schedule = partial(schedule.func, **schedule.keywords)  # Hydra's own partial inspects its target in every step
+    mixing = _mixing(cfg, takes, len(class_names))
+    return FineTuningModule(network, task, class_names, plan, optimizer(cfg), schedule, mixing, cfg.seed)
 
 
 def optimizer(cfg: DictConfig) -> Callable[..., Any]:
-    """Fused as configured, but where Lightning cannot clip the gradients of a fused one: in mixed precision."""
+    """The optimizer factory; fused as configured, except where Lightning cannot clip gradients (mixed precision)."""
     mixed = str(cfg.trainer.precision) in ("16-mixed", "bf16-mixed", "16", "bf16")
     if mixed and cfg.trainer.gradient_clip_val and OmegaConf.select(cfg, "optimizer.optimizer.fused"):
         return make(cfg.optimizer, optimizer={"fused": None})
     return make(cfg.optimizer)
 
 
-def task(cfg: DictConfig, num_classes: int, **facts: Any) -> SingleLabel:
-    return make(cfg.task, num_classes=num_classes, **facts)
-
-
-def _class_weights(cfg: DictConfig, data: DataModule | Labels) -> dict[str, Any]:
-    if data.class_weights is None:
-        return {}
-    if cfg.task.class_weights is not None:
-        raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
-    return {"class_weights": data.class_weights}
-
-
-def frozen_prefix(cfg: DictConfig, data: DataModule, classifier: FineTuningModule) -> FrozenPrefix | None:
-    """What lets epochs begin behind the frozen stages; None where caching=off."""
+def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> LightningDataModule:
+    """The data module whose epochs begin behind the frozen stages; `data` itself with caching=off."""
     if not cfg.caching:
-        return None
-    assert data.store is not None
-    return FrozenPrefix(
-        classifier.network,
-        classifier.plan,
+        if getattr(data, "keeps_decoded", False):
+            raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
+        return data
+    targets = [str(node._target_) for node in cfg.callbacks.values() if node is not None]
+    return CachedDataModule(
         data,
-        data.store,
+        module.network,
+        module.plan,
+        Store.of_machine(cfg.caching.budget_gb),
         cfg.caching.views,
         cfg.caching.dtype,
         cfg.caching.batch_size,
-        averages=any(isinstance(callback, WeightAveraging) for callback in callbacks(cfg, classifier.plan)),
-        mixes_pixels=not (classifier.mixing is None or isinstance(classifier.mixing, MixUp)),
+        averages=any(_is_class(target, WeightAveraging) for target in targets),
+        mixes_pixels=not (module.mixing is None or isinstance(module.mixing, MixUp)),
     )
 
 
-def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
+def callbacks(cfg: DictConfig, plan: Plan, data: DataModule) -> list[Callback]:
+    """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
     chosen = [make(node) for node in cfg.callbacks.values() if node is not None]
     if any(isinstance(callback, StochasticWeightAveraging) for callback in chosen):
         raise UserError(
@@ -156,114 +139,82 @@ def callbacks(cfg: DictConfig, plan: Plan) -> list[Callback]:
             "take callbacks=ema"
         )
     # First of all, so that the others see each epoch as the plan wants it, and the same on all processes.
-    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(), *chosen]
+    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *chosen]
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
+    """The loggers of a run: metrics.csv, and those that are configured."""
     if not ranks().is_first:
         return [CSVLogger(run.path, name="", version="")]  # Lightning lets only the first process write
-    first_step = run.first_step()
     # Lightning puts the checkpoints beside the files of the first logger: into the run folder.
-    chosen: list[Logger] = [MetricsCSV(run.path, first_step)]
+    chosen: list[Logger] = [MetricsCSV(run.path, run.first_step)]
     for node in (cfg.logger or {}).values():
-        chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=first_step))
+        chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=run.first_step))
     return chosen
 
 
-def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
-    """Raises UserError for keys of the Trainer that are made of something else here."""
-    for key, instead in NOT_OF_THE_TRAINER.items():
+def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
+    """The trainer of a run. Raises UserError for keys that are set elsewhere, and for what cannot follow the plan."""
+    for key, instead in SET_ELSEWHERE.items():
         if key in cfg.trainer:
             raise UserError(f"trainer.{key} would be ignored: {instead}")
-    _quieten()
-    made = make(
+    quieten_lightning()
+    built = make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
-        callbacks=callbacks(cfg, plan),
+        callbacks=callbacks(cfg, plan, data),
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
         plugins=AtomicCheckpointIO(),
         use_distributed_sampler=False,  # our sampler knows the rank
     )
-    # Signals are checkpointing/stopping.py's: Lightning leaves without saving, with exit code 0, or saves beside the
-    # run what its next test would load.
-    made._signal_connector.register_signal_handlers = _nothing
-    return made
+    # training/stop_signals.py handles signals: Lightning leaves without saving and with exit code 0, or saves beside
+    # the run what its next test would load.
+    built._signal_connector.register_signal_handlers = _do_nothing
+    require_fitting(built, plan)
+    return built
 
 
-def evaluation_trainer(cfg: DictConfig) -> Trainer:
-    """As the run's, to the same precision; it writes nothing."""
-    _quieten()
-    progress_bar = [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
-    return make(
-        cfg.trainer,
-        callbacks=progress_bar,
-        logger=False,
-        enable_checkpointing=False,
-        default_root_dir=cfg.run_folder,
-    )
+def trainer_without_logs(cfg: DictConfig, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
+    """A trainer of the run's precision, in one process, that writes nothing."""
+    quieten_lightning()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "default_root_dir": cfg.run_folder,
+        "sync_batchnorm": False,
+    }
+    return make(cfg.trainer, callbacks=list(callbacks), **ONE_PROCESS, **quiet, **settings)
 
 
-def replaying_trainer(cfg: DictConfig, at_work: Callback) -> Trainer:
-    """As the run's, to the same precision, in one process; it writes nothing."""
-    _quieten()
-    return make(
-        cfg.trainer,
-        devices=1,
-        num_nodes=1,
-        strategy="auto",
-        sync_batchnorm=False,
-        callbacks=[at_work],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=cfg.run_folder,
-    )
+def progress_bar(cfg: DictConfig) -> list[Callback]:
+    """The configured progress bar, if there is one."""
+    return [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
 
 
-def mixing(cfg: DictConfig, data: DataModule | Labels) -> Callable[..., Any] | None:
-    if cfg.mixing and data.takes is not ImageSpec:
-        raise UserError(f"mixing mixes images, and the data are {data.takes.things}: type mixing=none")
-    return make(cfg.mixing, num_classes=data.num_classes) if cfg.mixing else None
+def _mixing(cfg: DictConfig, takes: type[InputSpec], num_classes: int) -> Callable[..., Any] | None:
+    if cfg.mixing and takes is not ImageSpec:
+        raise UserError(f"mixing mixes images, and the data are {takes.things}: type mixing=none")
+    return make(cfg.mixing, num_classes=num_classes) if cfg.mixing else None
 
 
-def start_from(cfg: DictConfig, network: Network, data: DataModule) -> None:
-    """Fill `network` with the weights that `init_from` names: a run folder's, or a file. A head of other classes is not
-    taken over, even if there are as many of them. Raises UserError where a run's tokens were other ones."""
-    file = weights_file(cfg.init_from)
-    spec = RunFolder(cfg.init_from).input_spec() if Path(cfg.init_from).is_dir() else None
-    if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
-        raise UserError(
-            f"{cfg.init_from} was trained with another tokenizer: its weights would stand for other words. Name the "
-            f"backbone that it was trained with"
-        )
-    tensors = read_weights(file)
-    if (trained_on := read_class_names(file)) is not None and trained_on != data.class_names:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    load_tensors(network.stages, tensors, str(file), optional="head.")
+def _is_class(target: str, base: type) -> bool:
+    from hydra.utils import get_object
+
+    kind = get_object(target)
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
-def make(node: DictConfig, **facts: Any) -> Any:
-    """instantiate, but a user's mistake comes out as the error that the class raised."""
-    try:
-        return instantiate(node, _convert_="all", **facts)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError, MisconfigurationException)):
-            raise error.__cause__ from None
-        raise
-
-
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def _quieten() -> None:
-    """Silence what Lightning says of things that are meant to be as they are."""
+def quieten_lightning() -> None:
+    """Silence what Lightning says about things that are meant to be as they are."""
     # Its tips and devices (train.py says where it runs); what a profiler reports goes another way.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    for place in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.{place}").setLevel(logging.WARNING)
+    for name in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message in (
         r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
         r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same

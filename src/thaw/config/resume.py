@@ -1,4 +1,4 @@
-"""Which run a command goes on with, or begins."""
+"""Which run a command resumes or begins."""
 
 import logging
 import os
@@ -14,62 +14,93 @@ from yaml import YAMLError
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.runs.folder import CHECKPOINTS, CONFIG_FILE, RunFolder, typed_overrides
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
+from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import is_whole, newest_whole
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-# What moves no step to another place: batches, devices and accumulation decide how many steps an epoch has.
+# None of these moves a step; batch size, devices and accumulation decide how many steps an epoch has.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
 )
 PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
-"""Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
+"""Keys that may hold a path. They are absolute in a run folder, so that later commands run from anywhere."""
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration of the run in `folder`. Raises UserError if it is no run folder."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise UserError(f"{folder} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def typed_overrides() -> list[str]:
+    """The overrides `key=value` typed after the command; empty if it runs from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def overrides_to_record() -> list[str]:
+    """The typed overrides without the run folder, which each trial of a sweep in processes of its own is told."""
+    return [override for override in typed_overrides() if not override.startswith("run_folder=")]
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values."""
+    return dict(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """`open_run`, as the first of the run's processes finds it: the same folder, id and configuration on all."""
+    """`open_run` as decided by the first process: the same folder, id and configuration on all. Collective."""
     opened: list[tuple[DictConfig, RunFolder]] = []
 
-    def as_first() -> list[Any]:
-        cfg_of_run, run = open_run(cfg)
-        opened.append((cfg_of_run, run))
-        plain = OmegaConf.to_container(cfg_of_run, resolve=True)
+    def open_on_first() -> list[Any]:
+        config, run = open_run(cfg)
+        opened.append((config, run))
+        plain = OmegaConf.to_container(config, resolve=True)
         return [plain, str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
 
-    plain, path, checkpoint = ranks().as_first(as_first)
+    plain, path, checkpoint = ranks().as_first(open_on_first)
     if opened:
         return opened[0]
-    return OmegaConf.create(plain), RunFolder(path, None if checkpoint is None else Path(checkpoint))
+    config = OmegaConf.create(plain)
+    assert isinstance(config, DictConfig)
+    return config, RunFolder(path, None if checkpoint is None else Path(checkpoint), _checkpoint_folder(config))
 
 
 def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """The run that a composed configuration asks for: a new one, or the one that `resume` names, as it was configured.
+    """The run that a composed configuration asks for: a new one, or as `resume` says one that goes on.
 
-    Raises UserError where the folder to continue does not fit, or the new one is in use; OSError where it cannot be
-    written.
+    Returns:
+        The configuration (of a resumed run its own, with the changes that were typed) and the run folder.
+
+    Raises:
+        UserError: the folder to resume does not fit, or the new one is in use.
     """
-    if cfg.resume is None and not _queued_again():
+    if cfg.resume is None and not _is_requeued():
         return _new(cfg)
     if cfg.resume not in (None, AUTO):
-        return _continued(cfg, Path(cfg.resume), typed_overrides())
-    found = _newest_alike(cfg)
-    if found is None:
+        return _resumed(cfg, Path(cfg.resume), typed_overrides())
+    folder = _newest_of_same_configuration(cfg)
+    if folder is None:
         return _new(cfg)
-    if newest_whole(found / CHECKPOINTS) is None:  # it ended before there was anything to go on from
+    if newest_whole(_checkpoints_of(folder)) is None:  # it ended before there was anything to resume from
         with open_dict(cfg):
-            cfg.run_folder, cfg.run_id = str(found), RunFolder(found).config().run_id
+            cfg.run_folder, cfg.run_id = str(folder), read_config(folder).run_id
         return _new(cfg)
-    log.info("resume=auto: %s", found)
-    return _continued(cfg, found, [])
+    log.info("resume=auto: %s", folder)
+    return _resumed(cfg, folder, [])
 
 
 def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    run = RunFolder(_new_path(cfg))
-    if any(run.path.glob(f"{CHECKPOINTS}/*.ckpt")):
-        _require_whole(run.path)
+    run = RunFolder(_new_path(cfg), checkpoints=_checkpoint_folder(cfg))
+    if any(run.checkpoints.glob("*.ckpt")):
+        _require_one_whole(run.path, run.checkpoints)
         raise UserError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
@@ -78,45 +109,53 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     return cfg, run
 
 
-def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
-    """`named`: a run folder, or one of its checkpoints. `overrides`: what is to change."""
+def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
+    """The run in `source`, a run folder or one of its checkpoints, with the changes in `overrides`."""
     keys = [override.lstrip("+").split("=", 1)[0] for override in overrides]
-    others = [
-        o
-        for o, key in zip(overrides, keys, strict=True)
-        if key not in ("resume", *RESUME_MAY_CHANGE) and not _of_the_plan(key)
+    refused = [
+        override
+        for override, key in zip(overrides, keys, strict=True)
+        if key not in ("resume", *RESUME_MAY_CHANGE) and not _is_of_plan(key)
     ]
-    if others:
+    if refused:
         raise UserError(
-            f"resume={named} continues a run as it was configured; not with "
-            f"{', '.join(others)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), and "
-            f"by freezing=... the phases that have not begun. To start a new run from its weights: init_from={named}"
+            f"resume={source} continues a run as it was configured; not with "
+            f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), and "
+            f"by freezing=... the phases that have not begun. To start a new run from its weights: init_from={source}"
         )
-    folder = named.parent.parent if named.is_file() else named
-    saved = RunFolder(folder).config()
-    if named.is_file() and not is_whole(named):
-        raise UserError(f"{named} is not as it was written: its checksum differs. Type resume={folder}")
-    checkpoint = named if named.is_file() else newest_whole(folder / CHECKPOINTS)
+    folder = source.parent.parent if source.is_file() else source
+    saved, checkpoints = read_config(folder), _checkpoints_of(folder)
+    if source.is_file() and not is_whole(source):
+        raise UserError(f"{source} is not as it was written: its checksum differs. Type resume={folder}")
+    checkpoint = source if source.is_file() else newest_whole(checkpoints)
     if checkpoint is None:
-        _require_whole(folder)
+        _require_one_whole(folder, checkpoints)
         raise UserError(
             f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
             f"Start it again: run_folder={folder}"
         )
-    run = RunFolder(folder, checkpoint)
+    run = RunFolder(folder, checkpoint, _checkpoint_folder(saved))
     for key in keys:
-        if key != "resume" and not _of_the_plan(key):
+        if key != "resume" and not _is_of_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    if any(map(_of_the_plan, keys)):
+    if any(map(_is_of_plan, keys)):
         saved.freezing = cfg.freezing
     saved.run_folder = str(run.path)
     _settle(saved)
     return saved, run
 
 
-def _require_whole(folder: Path) -> None:
-    """Raises UserError where there are checkpoints, and all are damaged."""
-    checkpoints = folder / CHECKPOINTS
+def _checkpoint_folder(cfg: DictConfig) -> str | None:
+    """Folder of the checkpoints, if the configuration names another than the run folder's."""
+    return OmegaConf.select(cfg, "callbacks.checkpoint.dirpath")
+
+
+def _checkpoints_of(folder: Path) -> Path:
+    return Path(_checkpoint_folder(read_config(folder)) or folder / CHECKPOINTS)
+
+
+def _require_one_whole(folder: Path, checkpoints: Path) -> None:
+    """Raise UserError if there are checkpoints, and all of them are damaged."""
     if any(checkpoints.glob("*.ckpt")) and newest_whole(checkpoints) is None:
         raise UserError(
             f"the checkpoints of {folder} are all damaged: delete {checkpoints} to start the run again there, or "
@@ -124,39 +163,41 @@ def _require_whole(folder: Path) -> None:
         )
 
 
-def _queued_again() -> bool:
-    """Whether this is a SLURM job that had been taken off its machine."""
+def _is_requeued() -> bool:
+    """Whether this is a SLURM job that was taken off its machine and queued again."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
-def _newest_alike(cfg: DictConfig) -> Path | None:
-    """The folder of the newest run of this configuration that no process has: the one that is named, where one is, or
-    one beside it."""
+def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
+    """The newest run folder of this configuration that no process trains in.
+
+    It is the folder that `run_folder` names, if that was typed, or else one beside the default.
+    """
     named, wanted = _new_path(cfg), _without_place(cfg)
     is_chosen = _is_multirun() or any(override.startswith("run_folder=") for override in typed_overrides())
-    found = [named] if is_chosen else sorted((f.parent for f in named.parent.glob(f"*/{CONFIG_FILE}")), key=_age)
-    for run in filter(partial(_is_alike, wanted), found):
-        if is_chosen or not RunFolder(run).in_use:
-            return run
-        log.info("%s is of this configuration, and in use: it is left alone", run)
+    folders = [named] if is_chosen else sorted((f.parent for f in named.parent.glob(f"*/{CONFIG_FILE}")), key=_age)
+    for folder in filter(partial(_has_configuration, wanted), folders):
+        if is_chosen or not RunFolder(folder).in_use:
+            return folder
+        log.info("%s is of this configuration, and in use: it is left alone", folder)
     return None
 
 
-def _is_alike(wanted: DictConfig, folder: Path) -> bool:
+def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
     try:
-        return _without_place(RunFolder(folder).config()) == wanted
+        return _without_place(read_config(folder)) == wanted
     except (OSError, ValueError, YAMLError, AssertionError):  # whatever lies there
         return False
 
 
 def _age(folder: Path) -> float:
-    """Negative: the newest first."""
+    """A sort key that puts the newest folder first."""
     file = folder / CONFIG_FILE
     return -file.stat().st_mtime if file.is_file() else 0.0
 
 
 def _without_place(cfg: DictConfig) -> DictConfig:
-    """What makes two runs the same."""
+    """What makes two runs the same: the configuration without folder, id and `resume`."""
     same = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
     assert isinstance(same, DictConfig)
     _settle(same)
@@ -174,7 +215,7 @@ def _is_multirun() -> bool:
 
 
 def _settle(cfg: DictConfig) -> None:
-    """What depends on where the command was typed: paths, and how many devices there are."""
+    """Fix what depends on where the command was typed: relative paths, and the number of devices."""
     if str(cfg.trainer.devices) in ("auto", "-1"):
         cfg.trainer.devices = count_devices(cfg.trainer)
     for key in PATHS:
@@ -185,5 +226,5 @@ def _settle(cfg: DictConfig) -> None:
                 OmegaConf.update(cfg, key, str(path))
 
 
-def _of_the_plan(key: str) -> bool:
+def _is_of_plan(key: str) -> bool:
     return key.split(".")[0] == "freezing"

@@ -25,7 +25,7 @@ class Digits(DataModule):
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self.images[index]).convert("RGB")
 
-    def dataset(self) -> Dataset[Batch]:
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         transform = evaluation_transform(self.input_spec)
         images = torch.stack([transform(self.image(index)) for index in range(len(self.images))])

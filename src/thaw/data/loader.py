@@ -1,4 +1,4 @@
-"""Where the batches of an epoch come from."""
+"""Loaders: where the batches of an epoch come from, and the processes that load them."""
 
 import os
 import threading
@@ -14,29 +14,35 @@ from thaw.data.sampler import EpochBatches
 from thaw.types import Batch, BatchRequest
 
 
-class Loader:
-    """The batches of a split. Where they come from is decided anew each epoch, when the first one is asked for."""
+class EpochLoader:
+    """The batches of a split. Where they come from is decided anew in each epoch, when the first one is asked for.
+
+    Args:
+        sampler: says which samples make up which batch.
+        make_raw: makes the DataLoader of raw samples; called when it is first needed.
+        batches: gives the batches of the current epoch.
+        batches_done: number of batches of the current epoch that a resumed run has behind it.
+    """
 
     def __init__(
         self,
         sampler: EpochBatches,
-        raw: Callable[[], DataLoader[Any]],
-        batches: Callable[["Loader"], Iterator[Batch]],
-        done: Callable[[], int] = lambda: 0,
+        make_raw: Callable[[], DataLoader[Any]],
+        batches: Callable[["EpochLoader"], Iterator[Batch]],
+        batches_done: Callable[[], int],
     ):
-        """`done`: how many batches of the epoch a resumed run has behind it."""
-        self._raw, self._batches, self._done = raw, batches, done
+        self._make_raw, self._batches, self._batches_done = make_raw, batches, batches_done
         # Lightning tells the sampler the epoch, and asks for both.
         self.sampler, self.batch_sampler = sampler, None
 
     @cached_property
     def raw(self) -> DataLoader[Any]:
-        """Of samples as they are. Made when it is first needed, and then kept with its processes."""
-        return self._raw()
+        """Batches of raw samples. The DataLoader is kept with its processes."""
+        return self._make_raw()
 
     @property
     def _iterator(self) -> Any:
-        """Of the processes, which Lightning ends by it when training is over."""
+        """Iterator of the raw DataLoader: Lightning shuts its processes down by it when training is over."""
         return vars(self)["raw"]._iterator if "raw" in vars(self) else None
 
     @_iterator.setter
@@ -44,37 +50,42 @@ class Loader:
         if "raw" in vars(self):
             self.raw._iterator = iterator
 
-    def of_samples(self) -> Iterator[Batch]:
-        return iter(self.raw)
-
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.sampler.first_batch = self._done()
+        self.sampler.first_batch = self._batches_done()
         yield from self._batches(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: Lightning knows how far the epoch is. That there is one tells it that the loader can go on there."""
+        """Empty on purpose: its presence marks the loader as resumable for Lightning, which knows the batch itself."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing, see above."""
+        """Nothing to load, see `state_dict`."""
 
 
 class MappedDataset(Dataset[Batch]):
-    """The batches of a dataset, each as `then` leaves it."""
+    """The batches of `dataset`, each after the function `then`."""
 
     def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
         self.dataset, self.then = dataset, then
 
-    def __getitem__(self, key: BatchRequest) -> Batch:
-        return self.then(self.dataset[key])
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        return self.then(self.dataset[request])
+
+
+def identity(batch: Any) -> Any:
+    """Collate function for datasets that give whole batches."""
+    return batch
 
 
 def init_worker(worker: int) -> None:
-    """Loader processes come second where cores are scarce: a kernel waits for the slowest of its threads. And they end
-    with the process that they load for, however it ends: torch looks at who started them, maybe a fork server."""
+    """Lower the priority of a loader process, and end it when its parent ends.
+
+    Where cores are scarce, training comes first: a kernel waits for the slowest of its threads. Torch's own watchdog
+    looks at the process that started the worker, which may be a fork server that outlives the parent.
+    """
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True, name="thaw-loader").start()

@@ -1,11 +1,10 @@
-"""The base that every data source shares: splits, loaders, and the facts that a network is built from."""
+"""The data module: labelled samples, cut into train, val and test, as batches."""
 
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,37 +12,52 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.caching.store import Store
-from thaw.data.loader import Loader, MappedDataset, init_worker
+from thaw.data.loader import EpochLoader, MappedDataset, identity, init_worker
 from thaw.data.report import counts_table, listed
 from thaw.data.sampler import EpochBatches, process_batch_size, require_shares
 from thaw.data.samples import UNUSED, Sample, SampleRecord
-from thaw.data.splits import SPLITS, Splits, completed_splits, few_per_class, fold_splits, random_splits, require_enough
+from thaw.data.splits import few_per_class
+from thaw.data.splitting import GivenSplits, make_splits, splits_as_recorded, splits_of_new_data
 from thaw.errors import UserError
 from thaw.storage import digest_of_tensors
 from thaw.types import Batch, BatchRequest, ImageSpec, Indices, InputSpec
-
-if TYPE_CHECKING:
-    from thaw.caching.prefix import FrozenPrefix
 
 BALANCES = ("none", "loss", "sampler")
 
 
 class DataModule(LightningDataModule):
-    """Labelled samples, cut into train, val and test: as the data says, or by a seed.
+    """Labelled samples and their splits. A kind of data overrides `dataset`; all else is here.
 
-    A source gives the class index of every sample, the class names, the split that each sample belongs to where the
-    data says so, and `dataset`; all else is here. `split` (or `split_as`, `test_all`) comes before the loaders.
+    `split` (or `split_as`, `test_all`) and then `use_input_spec` come before the loaders.
+
+    Args:
+        targets: class index of every sample, (N,).
+        class_names: in the order of the class indices.
+        given_splits: train, val or test for each sample, None for those that are split here.
+        seed: of the splits, of the order in each epoch and of augmentation.
+        batch_size: samples per step and process.
+        num_workers: loader processes; 0 loads in the main one.
+        shuffle: whether each epoch has an order of its own.
+        balance: what is done about classes of unequal size: none, loss or sampler.
+        val_fraction: share of all samples that validates.
+        test_fraction: share of all samples that tests.
+        labels_per_class: training samples of each class; None for all.
+        fold: number of the fold that tests; None for no cross-validation.
+        folds: number of folds.
+        global_batch_size: samples per step over all processes, instead of `batch_size`.
+
+    Raises:
+        UserError: a setting is out of range.
     """
 
     takes: type[InputSpec] = ImageSpec
-    """How a network that suits the samples says what its inputs are."""
+    """Kind of input spec of the networks that suit the samples."""
 
     def __init__(
         self,
         targets: NDArray[np.int64],
         class_names: list[str],
-        given_splits: Sequence[str | None] | None = None,
+        given_splits: GivenSplits = None,
         *,
         seed: int,
         batch_size: int,
@@ -67,92 +81,50 @@ class DataModule(LightningDataModule):
         self.targets, self.class_names = targets, class_names
         self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
         self.seed, self.batch_size, self.num_workers, self.shuffle = seed, batch_size, num_workers, shuffle
-        self.balance, self.global_batch_size = balance, global_batch_size
-        self.val_fraction, self.test_fraction, self.labels_per_class = val_fraction, test_fraction, labels_per_class
-        self.fold, self.folds = fold, folds
+        self.balance, self.global_batch_size, self.labels_per_class = balance, global_batch_size, labels_per_class
+        self.split_settings: dict[str, Any] = {
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "fold": fold,
+            "folds": folds,
+            "seed": seed,
+        }
         self.input_spec: Any = None
-        self.prefix: FrozenPrefix | None = None
-        """Where batches may enter the network behind its frozen stages."""
-        self.store: Store | None = None
         self.left_out: list[str] = []
+        """Samples that cannot be used, for the report."""
         self.notes: list[str] = []
+        """What else was found and is not used, for the report."""
 
-    def split(self) -> None:
-        """Cut into train, val and test. Raises UserError where the numbers do not fit the samples."""
-        targets, seed, val_fraction = self.targets, self.seed, self.val_fraction
-        if self.num_classes < 2:
-            raise UserError(f"there are at least two classes to tell apart, but this data has {self.class_names}")
-        if self.given_splits is None:
-            require_enough(targets, self.class_names, self.folds if self.fold is not None else 3)
-        if self.fold is not None:
-            if self.given_splits is not None:
-                raise UserError(
-                    "data.fold cuts the data anew, but it comes with splits of its own: type data.fold=null"
-                )
-            splits = fold_splits(targets, self.fold, self.folds, val_fraction, seed)
-        elif self.given_splits is not None:
-            splits = completed_splits(self.given_splits, targets, val_fraction, self.test_fraction, seed)
-        else:
-            splits = random_splits(targets, val_fraction, self.test_fraction, seed)
-        if absent := [name for name, n in zip(self.class_names, self.counts(splits.train), strict=True) if not n]:
-            raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
-        self.splits, self.train_indices = splits, splits.train
-        if self.labels_per_class is not None:
-            self.train_indices = few_per_class(splits.train, targets, self.labels_per_class, seed)
+    # What a kind of data overrides.
 
-    def split_as(self, recorded: Sequence[SampleRecord]) -> None:
-        """Split as a run did, whatever was added to the data since. Raises UserError where samples of it are gone."""
-        numbers = defaultdict(list)
-        for index in reversed(range(len(self.targets))):
-            numbers[self.identity(index)].append(index)
-        parts: dict[str, list[int]] = defaultdict(list)
-        gone = []
-        for sample, label, split in recorded:
-            if left := numbers[sample]:  # a table may have a sample more than once
-                same = next((i for i in reversed(left) if self.class_names[self.targets[i]] == label), left[-1])
-                left.remove(same)
-                parts[split].append(same)
-            else:
-                gone.append(sample.name)
-        if gone:
-            raise UserError(
-                f"{len(gone)} samples of the run are gone or changed ({', '.join(gone[:5])} ...): put them back"
-            )
-        self.splits = Splits(*(np.array(parts[name], dtype=np.int64) for name in SPLITS))
-        self.train_indices = self.splits.train
+    @abstractmethod
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
+        """All samples: `dataset[request]` is the batch of a `BatchRequest`, a pure function of it.
 
-    def test_all(self, but: Collection[str]) -> None:
-        """For other data than a run's: test its test split, or all of it where it has none; `but` these contents."""
-        known = np.array([self.identity(index).content in but for index in range(len(self.targets))])
-        given = np.array([name or "" for name in self.given_splits or [None] * len(self.targets)])
-        test = given == "test" if "test" in given else np.full(len(given), True)
-        self.splits = Splits(*(np.flatnonzero(part & ~known) for part in (False, given == "val", test)))
-        self.train_indices = self.splits.train
-
-    def recorded(self) -> list[SampleRecord]:
-        """Every sample, for later commands."""
-        split = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
-        return [
-            SampleRecord(self.identity(index), self.class_names[target], split.get(index, UNUSED))
-            for index, target in enumerate(self.targets)
-        ]
+        Args:
+            split: the split that batches are asked of, where that makes loading faster; None for any.
+        """
 
     def identity(self, index: int) -> Sample:
-        """What sample number `index` is known by in later runs."""
+        """What a sample is known by in later runs."""
         return Sample(str(index))
 
     def contents(self, samples: Indices) -> list[str]:
-        """Digests of what each of them is, whatever is made of it. Here: of what the network is given in evaluation."""
+        """Digest of each sample's content. By default of what the network is given in evaluation."""
         dataset = self.dataset()
         return [digest_of_tensors(dataset[BatchRequest([index], None)].inputs) for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
-        """All that decides what is made of a sample, plain values. `view`: None for the evaluation's."""
-        return asdict(self.input_spec)
+        """Plain values that decide what the network is given of a sample in this view; None for evaluation."""
+        return asdict(self.input_spec) | ({} if view is None else {"seed": self.seed, "view": view})
 
     def width(self, lengths: NDArray[np.int64]) -> int:
-        """What samples of these lengths are padded to in one batch."""
+        """Length in tokens that texts of these lengths are padded to in one batch."""
         return int(lengths.max())
+
+    def warnings(self) -> list[str]:
+        """What is odd about the data, one text each; the first line says what it is."""
+        return []
 
     @property
     def augments(self) -> bool:
@@ -161,40 +133,79 @@ class DataModule(LightningDataModule):
 
     @property
     def training_texts(self) -> list[str]:
-        """What words can be learnt from: nothing, where samples are no texts."""
+        """Texts that a vocabulary can be learnt from; empty if samples are not texts."""
         return []
 
     @property
     def lengths(self) -> NDArray[np.int64] | None:
-        """(N,): how long each sample is, where samples of similar length make better batches."""
+        """Length of each sample, (N,), if samples of similar length make better batches."""
         return None
+
+    # Splits.
+
+    def split(self) -> None:
+        """Split as the data and the settings say. Raises UserError if the settings do not fit the samples."""
+        self.splits = make_splits(self.targets, self.class_names, self.given_splits, **self.split_settings)
+        self.train_indices = self.splits.train
+        if self.labels_per_class is not None:
+            self.train_indices = few_per_class(self.train_indices, self.targets, self.labels_per_class, self.seed)
+
+    def split_as(self, records: Sequence[SampleRecord]) -> None:
+        """Split as a run did, whatever was added since. Raises UserError if samples of the run are gone."""
+        labels = [self.class_names[target] for target in self.targets]
+        self.splits = splits_as_recorded(self.identities(), labels, records)
+        self.train_indices = self.splits.train
+
+    def test_all(self, but: Collection[str]) -> None:
+        """Split for measuring a finished run on other data, without samples whose content is in `but`."""
+        self.splits = splits_of_new_data(self.identities(), self.given_splits, but)
+        self.train_indices = self.splits.train
+
+    def identities(self) -> list[Sample]:
+        """What each sample is known by in later runs."""
+        return [self.identity(index) for index in range(len(self.targets))]
+
+    def records(self) -> list[SampleRecord]:
+        """Every sample with its label and split, for later commands."""
+        split = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
+        return [
+            SampleRecord(self.identity(index), self.class_names[target], split.get(index, UNUSED))
+            for index, target in enumerate(self.targets)
+        ]
+
+    @property
+    def parts(self) -> dict[str, Indices]:
+        """Sample indices of each split."""
+        return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
+
+    # Classes.
 
     @property
     def num_classes(self) -> int:
+        """Number of classes."""
         return len(self.class_names)
 
     @property
-    def class_counts(self) -> list[int]:
-        """Training samples of each class, in the order of the class names."""
-        return self.counts(self.train_indices)
-
-    @property
     def class_weights(self) -> list[float] | None:
-        """For the loss: each class weighs the same in sum, n / (C x its count); None where data.balance is not loss."""
-        if self.balance != "loss":
-            return None
-        return [sum(self.class_counts) / (self.num_classes * count) for count in self.class_counts]
+        """Weights of the loss, n / (C * count) for each class; None unless `balance` is loss."""
+        counts = self.counts(self.train_indices)
+        return [sum(counts) / (self.num_classes * count) for count in counts] if self.balance == "loss" else None
+
+    def counts(self, indices: Indices) -> list[int]:
+        """Number of these samples in each class."""
+        return np.bincount(self.targets[indices], minlength=self.num_classes).tolist()
 
     def align(self, class_names: Sequence[str]) -> None:
-        """Number the classes as a network trained before does. Raises UserError for a class that it does not know."""
-        unknown = [name for name in self.class_names if name not in class_names]
-        if unknown:
+        """Number the classes as a trained network does. Raises UserError for a class that it does not know."""
+        if unknown := [name for name in self.class_names if name not in class_names]:
             raise UserError(
                 f"the network was trained on the classes {', '.join(class_names)}; this data also has "
                 f"{', '.join(unknown)}: leave it out, or start a new run with init_from=..."
             )
         number = np.array([class_names.index(name) for name in self.class_names])
         self.targets, self.class_names = number[self.targets], list(class_names)
+
+    # For people.
 
     def summary(self) -> str:
         """The report in a line or two, for the start of a run."""
@@ -205,7 +216,7 @@ class DataModule(LightningDataModule):
         return "\n".join([*lines, *(f"warning: {warning.splitlines()[0]}" for warning in self.warnings())])
 
     def report(self) -> str:
-        """What the data holds, for people."""
+        """Samples of each class and split, what was left out, and what is odd."""
         counts = {name: self.counts(part) for name, part in self.parts.items()}
         lines = [counts_table(self.class_names, counts).rstrip()]
         if self.left_out:
@@ -215,74 +226,44 @@ class DataModule(LightningDataModule):
             lines.append(listed("not used", self.notes))
         return "\n".join(lines)
 
-    def warnings(self) -> list[str]:
-        """What is odd about the data; of each the first line says what it is."""
-        return []
-
-    @property
-    def parts(self) -> dict[str, Indices]:
-        """What is used for which split."""
-        return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
-
-    def counts(self, indices: Indices) -> list[int]:
-        """How many of these samples each class has."""
-        return np.bincount(self.targets[indices], minlength=len(self.class_names)).tolist()
+    # Batches.
 
     def use_input_spec(self, spec: InputSpec) -> None:
-        """Told once, by the network: how its inputs must look. Raises UserError where it takes other things."""
+        """Set what the network expects of its inputs, once. Raises UserError if it takes another kind of data."""
         if not isinstance(spec, self.takes):
             raise UserError(f"this backbone takes {spec.things}, and the data are {self.takes.things}: see --help")
         self.input_spec = spec
 
-    def use_store(self, store: Store | None) -> None:
-        """Told once: where what was computed is kept; None: nothing is. Raises UserError where something must be."""
-        self.store = store
-
     def require_shares(self, world_size: int) -> None:
-        """Raises UserError where batches or splits cannot be shared out among so many processes."""
+        """Raise UserError if batches or splits cannot be shared out among so many processes."""
         process_batch_size(self.batch_size, self.global_batch_size, world_size)
         require_shares(self.parts, world_size)
 
-    @abstractmethod
-    def dataset(self) -> Dataset[Batch]:
-        """All samples; `dataset[key]` is the batch of the key's samples, a pure function of the key."""
-
-    def dataset_of(self, split: str) -> Dataset[Batch]:
-        """The same, made for loading samples of this split."""
-        return self.dataset()
-
     def train_dataloader(self) -> Iterable[Batch]:
-        return self._loader("train")
+        """Batches of raw training samples."""
+        return self.loader("train")
 
     def val_dataloader(self) -> Iterable[Batch]:
-        return self._loader("val")
+        """Batches of raw validation samples."""
+        return self.loader("val")
 
     def test_dataloader(self) -> Iterable[Batch]:
-        return self._loader("test")
+        """Batches of raw test samples."""
+        return self.loader("test")
 
-    def raw_loader(
+    def loader(
         self,
         split: str,
-        keys: Iterable[BatchRequest],
-        persistent: bool = False,
-        then: Callable[[Batch], Batch] | None = None,
-    ) -> DataLoader[Any]:
-        """Batches of samples of this split as they are. `persistent`: its processes wait for the next epoch. `then`:
-        what they do with a batch before they hand it over."""
-        dataset = self.dataset_of(split)
-        # batch_size=None: the keys go to the dataset as they are, which makes whole batches.
-        return DataLoader(
-            dataset if then is None else MappedDataset(dataset, then),
-            sampler=keys,
-            batch_size=None,
-            collate_fn=_as_is,
-            num_workers=self.num_workers,
-            worker_init_fn=init_worker,
-            persistent_workers=persistent and self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        view: Callable[[int], int | None] | None = None,
+        batches: Callable[[EpochLoader], Iterator[Batch]] = lambda loader: iter(loader.raw),
+    ) -> EpochLoader:
+        """The loader of a split.
 
-    def _loader(self, split: str) -> Iterable[Batch]:
+        Args:
+            split: train, val or test.
+            view: from the epoch to the augmented version that training shows; None for a new one in each epoch.
+            batches: gives the batches of an epoch; by default those of raw samples.
+        """
         training = split == "train"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochBatches(
@@ -292,26 +273,43 @@ class DataModule(LightningDataModule):
             training and self.shuffle,
             rank,
             world_size,
-            view=self._view if training else None,
+            view=(view or self._new_view) if training else None,
             balance_targets=self.targets if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
-        raw = partial(self.raw_loader, split, sampler, persistent=True)
-        return Loader(sampler, raw, self._batches(split), self._batches_done if training else lambda: 0)
+        make_raw = partial(self.raw_loader, split, sampler, persistent=True)
+        return EpochLoader(sampler, make_raw, batches, self._batches_done if training else lambda: 0)
+
+    def raw_loader(
+        self,
+        split: str,
+        requests: Iterable[BatchRequest],
+        persistent: bool = False,
+        then: Callable[[Batch], Batch] | None = None,
+    ) -> DataLoader[Any]:
+        """Batches of raw samples, one for each request.
+
+        Args:
+            split: the split that the samples belong to.
+            requests: what the batches consist of.
+            persistent: whether loader processes wait for the next epoch.
+            then: what loader processes do with a batch before they hand it over.
+        """
+        dataset = self.dataset(split)
+        return DataLoader(
+            dataset if then is None else MappedDataset(dataset, then),
+            sampler=requests,
+            batch_size=None,  # a request goes to the dataset as it is, which makes a whole batch
+            collate_fn=identity,
+            num_workers=self.num_workers,
+            worker_init_fn=init_worker,
+            persistent_workers=persistent and self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _new_view(self, epoch: int) -> int | None:
+        return epoch if self.augments else None
 
     def _batches_done(self) -> int:
-        """Of this epoch of training: none, unless the run goes on inside it. Asked for when the epoch begins."""
+        """Batches of this training epoch that a run which resumes inside it has behind it."""
         return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1
-
-    def _batches(self, split: str) -> Callable[[Loader], Iterator[Batch]]:
-        return Loader.of_samples if self.prefix is None else partial(self.prefix.batches, split)
-
-    def _view(self, epoch: int) -> int | None:
-        """Of the training samples: a new one each epoch, but where what is kept is read."""
-        if not self.augments:
-            return None
-        return self.prefix.view(epoch) if self.prefix is not None and self.prefix.start("train") else epoch
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

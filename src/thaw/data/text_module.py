@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from thaw.data.image_module import numbered
 from thaw.data.module import DataModule
 from thaw.data.report import oddities
 from thaw.data.samples import Sample
@@ -18,17 +19,24 @@ from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, Indices, InputSpec, TokenSpec
 
 MOST_TOKENS = 512
-"""Longer texts are cut where data.max_length_tokens says nothing."""
-
-
+"""Default length at which texts are truncated."""
 MANY_UNKNOWN = 0.1
-"""So large a part of unknown tokens is worth a warning."""
+"""Share of unknown tokens that is worth a warning."""
 
 
 class TextDataModule(DataModule):
-    """Texts, one label each by name. `splits`: train, val or test where the data says so, else None.
+    """Texts with one label each.
 
-    `max_length_tokens`: None for what the network takes, at most MOST_TOKENS. Takes the keywords of `DataModule`.
+    Args:
+        texts: the texts.
+        labels: class name of each text.
+        splits: train, val or test for each text, None for those that are split here.
+        max_length_tokens: longer texts are truncated; None for what the network takes, at most MOST_TOKENS.
+        pad_multiple_tokens: batches are padded to a multiple of it.
+        **choices: see `DataModule`.
+
+    Raises:
+        UserError: a setting is out of range.
     """
 
     takes = TokenSpec
@@ -47,9 +55,7 @@ class TextDataModule(DataModule):
             raise UserError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
         if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
             raise UserError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
-        class_names = sorted(set(labels))
-        number = {name: i for i, name in enumerate(class_names)}
-        targets = np.array([number[label] for label in labels], dtype=np.int64)
+        class_names, targets = numbered(labels)
         super().__init__(targets, class_names, splits, **choices)
         self.texts, self.max_length_tokens = list(texts), max_length_tokens
         self.pad_multiple_tokens = pad_multiple_tokens
@@ -57,29 +63,35 @@ class TextDataModule(DataModule):
         self.tokens: Tokens | None = None
 
     def identity(self, index: int) -> Sample:
+        """The beginning of a text and the digest of the whole."""
         return Sample(short(self.texts[index]), self.digests[index].hex())
 
     def contents(self, samples: Indices) -> list[str]:
+        """Digest of each text."""
         return [self.digests[index].hex() for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
+        """Plain values that decide what the network is given of a text."""
         return {**super().recipe(view), "pad_multiple_tokens": self.pad_multiple_tokens}
 
     def width(self, lengths: NDArray[np.int64]) -> int:
+        """Length in tokens that texts of these lengths are padded to in one batch."""
         assert self.tokens is not None, "use_input_spec comes before the loaders"
         return self.tokens.width(lengths)
 
     @property
     def training_texts(self) -> list[str]:
+        """The texts of the training split."""
         return [self.texts[index] for index in self.train_indices]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, (N,)."""
         assert self.tokens is not None, "use_input_spec comes before the loaders"
         return self.tokens.lengths
 
     def use_input_spec(self, spec: InputSpec) -> None:
-        """Cuts every text up, once. Raises UserError where the network takes other things, or shorter ones."""
+        """Tokenise every text, once. Raises UserError if the network takes no texts, or only shorter ones."""
         super().use_input_spec(spec)
         assert isinstance(spec, TokenSpec)
         most, least = spec.max_length_tokens, shortest(spec)
@@ -97,6 +109,7 @@ class TextDataModule(DataModule):
         self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
 
     def warnings(self) -> list[str]:
+        """Duplicates across splits or labels, and texts that are truncated, empty or mostly unknown."""
         found = oddities(self, self.digests, lambda i: short(self.texts[i]), "texts")
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
@@ -113,13 +126,14 @@ class TextDataModule(DataModule):
                 )
         return found
 
-    def dataset(self) -> Dataset[Batch]:
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
+        """All texts as token ids; see `TextDataset`."""
         assert self.tokens is not None, "use_input_spec comes before the loaders"
         return TextDataset(self.tokens, self.targets)
 
 
 class TextDataset(Dataset[Batch]):
-    """Batches of token ids and masks (B, T), a pure function of the key."""
+    """Batches of `input_ids` and `attention_mask`, both (B, T), a pure function of the request."""
 
     def __init__(self, tokens: Tokens, targets: NDArray[np.int64]):
         self.tokens, self.targets = tokens, torch.from_numpy(targets)
@@ -127,9 +141,11 @@ class TextDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, key: BatchRequest) -> Batch:
-        index = torch.tensor(key.indices)
-        return Batch(self.tokens.batch(key.indices), self.targets[index], index, view=key.view, total=key.total)
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        index = torch.tensor(request.indices)
+        return Batch(
+            self.tokens.batch(request.indices), self.targets[index], index, view=request.view, total=request.total
+        )
 
 
 def short(text: str, most: int = 60) -> str:

@@ -1,27 +1,32 @@
 """Freeze and unfreeze the stages of a network."""
 
-from torch import nn
+from thaw.models.network import Network
 
 
-def freeze_all_but(stages: nn.ModuleDict, trained: frozenset[str]) -> bool:
-    """Let `trained` stages train and freeze the rest; True if any parameter's state changed.
+def freeze_all_but(network: Network, trained: frozenset[str]) -> bool:
+    """Let the stages `trained` train and freeze all others; True if the state of any parameter changed.
 
-    Frozen means no gradient and evaluation mode: BatchNorm statistics stand still, dropout is off.
+    Frozen means no gradient and evaluation mode: BatchNorm statistics stand still and dropout is off.
     """
     changed = False
-    for name, stage in stages.items():
-        trains = name in trained
-        stage.train(trains)
-        for parameter in stage.parameters():
+    for stage, parameters in network.stage_parameters().items():
+        trains = stage in trained
+        for parameter in parameters.values():
             changed |= parameter.requires_grad != trains
             parameter.requires_grad_(trains)
             if not trains:
                 parameter.grad = None
+    _set_modes(network, trained)
     return changed
 
 
-def keep_frozen_in_eval(stages: nn.ModuleDict) -> None:
-    """Put every frozen stage back into evaluation mode, after a `.train()` that went over the whole network."""
-    for stage in stages.values():
-        if not any(parameter.requires_grad for parameter in stage.parameters()):
-            stage.eval()
+def keep_frozen_in_eval(network: Network) -> None:
+    """Put what is frozen back into evaluation mode, after a `.train()` that went over the whole network."""
+    stages = network.stage_parameters().items()
+    _set_modes(network, frozenset(stage for stage, own in stages if any(p.requires_grad for p in own.values())))
+
+
+def _set_modes(network: Network, trained: frozenset[str]) -> None:
+    """A module that holds several stages trains only when all of them do: what it does itself may precede a frozen one."""
+    for module, stages in network.modules_with_stages():
+        module.training = stages <= trained

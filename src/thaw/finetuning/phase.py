@@ -1,7 +1,7 @@
-"""When each stage of a network trains. Pure: no torch, no Lightning, nothing stored between epochs."""
+"""When each stage of a network trains. Pure functions of the epoch: no torch, no Lightning."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, takewhile
@@ -14,39 +14,48 @@ class Phase:
     """Consecutive epochs in which the same stages train."""
 
     epochs: int
-    """How many epochs it lasts, at least 1."""
+    """Length, at least 1."""
     train: tuple[str, ...]
-    """Stages that train, by name or pattern (`layer*`); the others are frozen."""
+    """Names or patterns (`layer*`) of the stages that train; all others are frozen."""
     lr_scale: float = 1.0
-    """Factor on every learning rate while it lasts, above 0."""
+    """Factor on every learning rate in this phase, above 0."""
 
     def trains(self, stage: str) -> bool:
+        """Whether the stage of that name trains in this phase."""
         return any(fnmatchcase(stage, pattern) for pattern in self.train)
 
 
 class Plan:
-    """The phases of a run, bound to the stages of one network (input to output).
+    """The phases of a run, bound to the stages of one network.
 
-    Everything it answers is a function of the epoch alone (counted from 0; epochs after the end belong to the last
-    phase), so a resumed run stands where it stood. `idle`: stages without parameters. Raises UserError naming every
-    fault at once.
+    Everything it answers is a function of the epoch alone, so a resumed run stands where it stood. Epochs count from 0;
+    epochs after the end belong to the last phase.
+
+    Args:
+        phases: in order.
+        stages: names of the network's stages, input to output.
+
+    Raises:
+        UserError: naming every fault of the phases at once.
     """
 
-    def __init__(self, phases: Sequence[Phase], stages: Sequence[str], idle: Collection[str] = ()):
+    def __init__(self, phases: Sequence[Phase], stages: Sequence[str]):
         self.phases, self.stages = tuple(phases), tuple(stages)
-        if faults := _faults(self.phases, self.stages, idle):
+        if faults := _faults(self.phases, self.stages):
             raise UserError("\n".join([*faults, f"the stages are: {', '.join(self.stages)}"]))
         self._ends = tuple(accumulate(phase.epochs for phase in self.phases))
 
     @property
     def total_epochs(self) -> int:
+        """Epochs of all phases together."""
         return self._ends[-1]
 
     def index(self, epoch: int) -> int:
-        """Which phase an epoch belongs to, from 0."""
+        """Number of the phase that an epoch belongs to, from 0."""
         return min(bisect_right(self._ends, epoch), len(self.phases) - 1)
 
     def at(self, epoch: int) -> Phase:
+        """The phase that an epoch belongs to."""
         return self.phases[self.index(epoch)]
 
     def start(self, epoch: int) -> int:
@@ -54,24 +63,26 @@ class Plan:
         return (0, *self._ends)[self.index(epoch)]
 
     def in_last_phase(self, epoch: int) -> bool:
+        """Whether an epoch belongs to the last phase."""
         return self.index(epoch) == len(self.phases) - 1
 
     def trained(self, epoch: int) -> frozenset[str]:
+        """Names of the stages that train in an epoch."""
         phase = self.at(epoch)
         return frozenset(stage for stage in self.stages if phase.trains(stage))
 
     def frozen_prefix(self, epoch: int) -> int:
-        """How many leading stages are all frozen: their outputs are constants."""
+        """Number of leading stages that are all frozen in an epoch: their outputs are constants."""
         trained = self.trained(epoch)
         return len(list(takewhile(lambda stage: stage not in trained, self.stages)))
 
     def never_trained(self, epoch: int | None = None) -> int:
-        """How many leading stages have been frozen in every phase up to that of `epoch`; None: in all phases."""
+        """Number of leading stages that were frozen in every phase up to that of `epoch`; None: in all phases."""
         last = len(self.phases) - 1 if epoch is None else self.index(epoch)
         return min(self.frozen_prefix(end - 1) for end in self._ends[: last + 1])
 
 
-def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...], idle: Collection[str]) -> list[str]:
+def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...]) -> list[str]:
     faults = [] if phases else ["a plan has at least one phase: this one has none"]
     for number, phase in enumerate(phases, start=1):
         for pattern in phase.train:
@@ -79,8 +90,6 @@ def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...], idle: Collection
                 faults.append(f"phase {number}: no stage matches '{pattern}'")
         if not phase.train:
             faults.append(f"phase {number} trains nothing: name at least one stage in `train`")
-        elif (trained := {stage for stage in stages if phase.trains(stage)}) and trained <= set(idle):
-            faults.append(f"phase {number} trains nothing: {', '.join(sorted(trained))} has no parameters")
         if not isinstance(phase.epochs, int) or phase.epochs < 1:
             faults.append(f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out")
         if not phase.lr_scale > 0:

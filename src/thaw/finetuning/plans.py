@@ -1,4 +1,4 @@
-"""The plans that `conf/freezing/` offers: from the stage names of a network, input to output, to phases."""
+"""The plans of `conf/freezing/`: functions from the names of a network's stages, input to output, to phases."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def gradual(stages: Sequence[str], epochs_per_stage: int) -> list[Phase]:
 
 
 def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) -> list[Phase]:
-    """Head, each stage alone from the input up, `rounds` times over; then everything (DeepMoji, Felbo et al. 2017)."""
+    """Head, then each stage alone from the input up, `rounds` times; then everything (DeepMoji, Felbo et al. 2017)."""
     if rounds < 1:
         raise UserError(
             f"chain_thaw goes through the stages at least once, not rounds={rounds}: type freezing.rounds=1"
@@ -42,16 +42,20 @@ def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) ->
 
 
 def surgical(stages: Sequence[str], epochs: int, train: Sequence[str]) -> list[Phase]:
-    """Only the stages named (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
+    """Only the named stages (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
     return [Phase(epochs, _listed(train))]
 
 
 def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list[Phase]:
-    """Phases as the YAML lists them: `epochs`, `train` and, if wanted, `lr_scale`. Raises UserError on other keys."""
+    """Phases as YAML lists them: mappings with `epochs`, `train` and optionally `lr_scale`.
+
+    Raises:
+        UserError: a phase has other keys.
+    """
     for number, phase in enumerate(phases, start=1):
         if not {"epochs", "train"} <= set(phase) <= {"epochs", "train", "lr_scale"}:
             raise UserError(
-                f"phase {number} has the keys {', '.join(phase)}: it takes `epochs`, `train` and, if wanted, `lr_scale`"
+                f"phase {number} has the keys {', '.join(phase)}: it takes `epochs`, `train` and optionally `lr_scale`"
             )
     return [Phase(**{**phase, "train": _listed(phase["train"])}) for phase in phases]
 

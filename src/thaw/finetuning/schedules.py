@@ -1,6 +1,6 @@
-"""Learning-rate schedules as closed forms: a factor for a step of a phase. They start again with every phase.
+"""Learning-rate schedules as closed forms: factors by step. They restart with every phase.
 
-`step` counts optimizer steps from 0 within the phase, `steps` is the phase's length.
+`step` counts optimizer steps from 0 within the phase; `steps` is the length of the phase.
 """
 
 from collections.abc import Callable
@@ -18,40 +18,42 @@ Schedule = Callable[[int, int], float]
 
 
 def lr_factor(step: int, plan: Plan, schedule: Schedule, steps_per_epoch: int) -> float:
-    """What every base rate is multiplied by at optimizer step `step` of the run."""
+    """Factor on every base rate at optimizer step `step` of the run."""
     epoch = step // steps_per_epoch
     phase = plan.at(epoch)
     return phase.lr_scale * schedule(step - plan.start(epoch) * steps_per_epoch, phase.epochs * steps_per_epoch)
 
 
 class PhaseSchedule(LRScheduler):
-    """Every base rate times the `factor` of the step. As torch's LambdaLR, which asks once for each parameter group."""
+    """Multiplies every base rate by `factor(step)`; torch's LambdaLR calls its function once per parameter group."""
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]):
         self.factor = factor
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
+        """Rates of all groups for the current step."""
         factor = self.factor(self.last_epoch)
         return [base * factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Checkpoints hold plain values."""
+        """Plain values only: the function stays out of checkpoints."""
         return {name: value for name, value in super().state_dict().items() if name != "factor"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The rates that come next follow the plan of now: what was saved at the end of a run knew of no next phase."""
+        """Restore the step, then take the rates from the current plan, which may have phases that the saved one lacked."""
         super().load_state_dict(state_dict)
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
 
 
 def constant(step: int, steps: int) -> float:
+    """The full rate at every step."""
     return 1.0
 
 
 def warmup_cosine(step: int, steps: int, warmup_fraction: float, final_factor: float) -> float:
-    """Up in a straight line for `warmup_fraction` of the phase, then down along a half cosine to `final_factor`."""
+    """Linear warm-up for `warmup_fraction` of the phase, then a half cosine down to `final_factor`."""
     _require_fraction("schedule.warmup_fraction", warmup_fraction)
     warmup = int(warmup_fraction * steps)
     if step < warmup:
@@ -60,7 +62,7 @@ def warmup_cosine(step: int, steps: int, warmup_fraction: float, final_factor: f
 
 
 def one_cycle(step: int, steps: int, warmup_fraction: float, start_factor: float, final_factor: float) -> float:
-    """Up and down along half cosines (Smith & Topin 2018); the rates of torch's OneCycleLR. Momentum stays as it is."""
+    """Up and down along half cosines (Smith & Topin 2018): the rates of torch's OneCycleLR, without its momentum."""
     _require_fraction("schedule.warmup_fraction", warmup_fraction)
     top = warmup_fraction * steps - 1
     if step <= top:
@@ -75,4 +77,4 @@ def _anneal(first: float, last: float, progress: float) -> float:
 
 def _require_fraction(key: str, value: float) -> None:
     if not 0 <= value < 1:
-        raise UserError(f"{key} is a part of a phase, from 0 to below 1, not {value}: type {key}=0.1")
+        raise UserError(f"{key} is a fraction of a phase, from 0 to below 1, not {value}: type {key}=0.1")

@@ -1,40 +1,45 @@
 """What every adapter hands over, whatever library its network came from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from thaw.models.pooling import Pool
+from thaw.models.stages import Stages
 from thaw.types import InputSpec
 
 
 @dataclass(frozen=True)
 class RebuildRecipe:
-    """How to build the same network where exported weights are loaded: by its own library, without thaw."""
+    """Python that builds the same network without thaw, for whoever loads exported weights."""
 
     imports: Sequence[str]
-    """Modules."""
+    """Modules to import."""
     build: Sequence[str]
-    """Lines of Python that make `network`, with `{num_classes}` where the number of classes goes."""
+    """Lines that make `network`; `{num_classes}` and `{folder}` (of the exported file) are filled in."""
     head: str | None
-    """Where the head's linear layer is in it; None where `network` is a thaw.models.network.Network."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """For prefixes of the stages' tensors, the ones in `network`; for all others it is what follows the stage."""
+    """Dotted name of the head's linear layer; None if `network` is a thaw.models.network.Network."""
     logits: str = "network(inputs)"
-    """What gives logits (B, C) of `inputs`, of which texts have two: {"input_ids": ..., "attention_mask": ...}."""
+    """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids` and `attention_mask`."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network without its head, cut into stages."""
+    """A pretrained network without its head, and the names of its stages."""
 
-    stages: dict[str, nn.Module]
-    """Input to output; the last one ends in features of shape (B, D)."""
+    network: nn.Module
+    """The library's own module. Images (B, C, H, W) -> features (B, D). With `pool`, it is called with `input_ids` and
+    `attention_mask`, both (B, T), and its result has `last_hidden_state` (B, T, D)."""
+    stages: Stages
+    """Names of its parameters by stage, input to output."""
     num_features: int
-    """D, the width of those features."""
+    """D, the width of the features."""
     input_spec: InputSpec
-    library: RebuildRecipe | None = None
-    """None where nobody else can build it: it is exported whole only."""
+    pool: Pool | None = None
+    """From hidden states to features; None if `network` gives features."""
+    recipe: RebuildRecipe | None = None
+    """None if nobody else can build the network: then only whole programs are exported."""
     settings: Mapping[str, Any] | None = None
-    """What it takes to build the same again, beside the keywords and the input spec; plain values."""
+    """Plain values that rebuild it, beside the keywords and the input spec; None if the keywords are enough."""

@@ -1,5 +1,6 @@
-"""The backbone that comes with thaw: a small residual network that has learnt to read (docs/glyphs.md)."""
+"""The backbone in the package: a small residual network trained on rendered letters and digits (docs/glyphs.md)."""
 
+from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.stages import child_stages
 from thaw.models.weights import load_weights
 from thaw.types import ImageSpec
 
@@ -15,25 +17,30 @@ INPUT_SPEC = ImageSpec(size_px=16, channels=1, mean=(0.3,), std=(0.37,))
 WIDTHS = (24, 24, 48, 96, 128)
 """Channels after stem, stage1 ... stage4."""
 
-LIBRARY = RebuildRecipe(
+RECIPE = RebuildRecipe(
     imports=["thaw.models.glyphs", "thaw.models.network"],
     build=[
         f"head = thaw.models.network.new_head({WIDTHS[-1]}, {{num_classes}}, dropout=0.0)",
-        "network = thaw.models.network.Network(thaw.models.glyphs.glyphs(weights=None).stages, head)",
+        "network = thaw.models.network.Network(thaw.models.glyphs.glyphs(weights=None), head)",
     ],
     head=None,
 )
 
 
 def glyphs(weights: str | Path | None = "default") -> Backbone:
-    """Grey images (B, 1, 16, 16) to features (B, 128). `weights`: "default" (in the package), None (random), a file."""
-    stages: dict[str, nn.Module] = {"stem": _conv_norm(1, WIDTHS[0], stride=1).append(nn.ReLU())}
+    """Residual network: grey images (B, 1, 16, 16) -> features (B, 128).
+
+    Args:
+        weights: "default" (in the package), None (random), or a file.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_conv_norm(1, WIDTHS[0], stride=1).append(nn.ReLU()))
     for number, (inputs, outputs) in enumerate(pairwise(WIDTHS), start=1):
-        stages[f"stage{number}"] = Residual(inputs, outputs, stride=1 if number == 1 else 2)
-    stages["stage4"] = nn.Sequential(stages["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        layers[f"stage{number}"] = Residual(inputs, outputs, stride=1 if number == 1 else 2)
+    layers["stage4"] = nn.Sequential(layers["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(layers)
     if weights is not None:
-        load_weights(nn.ModuleDict(stages), WEIGHTS if weights == "default" else weights)
-    return Backbone(stages, WIDTHS[-1], INPUT_SPEC, LIBRARY)
+        load_weights(network, WEIGHTS if weights == "default" else weights)
+    return Backbone(network, child_stages(network), WIDTHS[-1], INPUT_SPEC, recipe=RECIPE)
 
 
 class Residual(nn.Module):
@@ -48,6 +55,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if same else _conv_norm(inputs, outputs, stride, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Feature maps (B, C, H, W) -> (B, C', H/stride, W/stride)."""
         return torch.relu(self.body(x) + self.shortcut(x))
 
 

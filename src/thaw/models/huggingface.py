@@ -9,7 +9,8 @@ from torch import Tensor
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe
-from thaw.models.layers import staged
+from thaw.models.layers import layer_stages, require_context
+from thaw.models.pooling import Pool
 from thaw.models.weights import load_tensors, log, read_weights
 from thaw.types import TokenSpec
 
@@ -20,11 +21,10 @@ LOGITS = {
     "last": "network.head(network(**inputs).last_hidden_state"
     "[torch.arange(len(inputs['input_ids'])), inputs['attention_mask'].sum(1) - 1])",
 }
-"""Of AutoModel's network and a linear layer, by pooling."""
+"""Expressions for the logits (B, C) of AutoModel's network with a linear layer `head`, by pooling."""
 
-
-OURS = {"trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"}
-"""Settings that must be as they are here."""
+FIXED = {"trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"}
+"""Options of the configuration that thaw sets itself."""
 
 
 def huggingface(
@@ -35,52 +35,62 @@ def huggingface(
     settings: Mapping[str, Any] | None = None,
     input_spec: TokenSpec | None = None,
 ) -> Backbone:
-    """Token ids and mask, both (B, T), to the features (B, D) that `pooling` (see `Pool`) makes of AutoModel's states.
+    """A Hugging Face network: `input_ids` and `attention_mask`, both (B, T) -> pooled features (B, D).
 
-    `name`: a folder, or an id on the hub, downloaded once. `weights`: "default" (those of `name`), None or "none"
-    (random), or a file. `options`: other values in its configuration. `settings` and `input_spec`: as a run recorded
-    them; then `name` need not be there. Only safetensors are read, and no code that comes with the weights is run.
-    Raises UserError for what is no such network, OSError where it cannot be had.
+    Only safetensors are read, and no code that comes with the weights is run.
+
+    Args:
+        name: a folder, or an id on the hub, which is downloaded once.
+        weights: "default" (those of `name`), None or "none" (random), or a file.
+        pooling: how states become features, see `Pool`.
+        options: other values in the network's configuration.
+        settings: configuration as a run recorded it; then `name` need not exist.
+        input_spec: tokenizer as a run recorded it.
+
+    Raises:
+        UserError: the network cannot be found, loaded or built, or is neither an encoder nor a decoder of texts.
     """
     try:
         import transformers
     except ImportError as error:
         raise UserError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
-    with _quiet(), _refused(name):
+    with _quiet(), _user_errors(name):
         if settings is None:
             configuration = _settings(transformers, name, options)
             input_spec = _token_spec(transformers, name, configuration)
         else:
             configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
-        configuration.use_cache = False  # of past tokens, for writing texts
+        configuration.use_cache = False  # of past tokens: only for generating text
         if weights == "default":
             network = _pretrained(transformers, name, configuration)
         else:
             network = transformers.AutoModel.from_config(configuration, dtype="float32")
     has_pooler = getattr(network, "pooler", None) is not None
     if has_pooler:
-        network.pooler = None  # another way to pool, never used here
+        network.pooler = None  # thaw pools itself
     if weights not in (None, "none", "default"):
         load_tensors(network, _named(network, read_weights(str(weights))), str(weights))
-    with _refused(name):
+    with _user_errors(name):
         if (positions := _positions(network)) < input_spec.max_length_tokens:
             input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
-        found = staged(network, pooling)
+        pool = Pool(pooling)
+        require_context(network, pooling)
+        stages = layer_stages(network)
     width = int(configuration.hidden_size)
-    library = _library(width, pooling, has_pooler, found.names)
-    # Whatever they were stored in, the weights are float32 here; and the place that they came from is private.
+    # The weights are float32 here, whatever they were stored as; where they came from is nobody's business.
     recorded = {**configuration.to_dict(), "dtype": "float32"}
     recorded.pop("_name_or_path", None)
-    return Backbone(found.stages, width, input_spec, library, recorded)
+    recipe = _recipe(width, pooling, has_pooler)
+    return Backbone(network, stages, width, input_spec, pool, recipe, recorded)
 
 
 def _settings(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
     if options is not None and not isinstance(options, Mapping):
         raise UserError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
     options = dict(options or {})
-    if ours := OURS & options.keys():
-        raise UserError(f"backbone.options: {', '.join(sorted(ours))} is not to be chosen")
+    if fixed := FIXED & options.keys():
+        raise UserError(f"backbone.options: {', '.join(sorted(fixed))} is not to be chosen")
     configuration, unknown = transformers.AutoConfig.from_pretrained(
         name, return_unused_kwargs=True, trust_remote_code=False, **options
     )
@@ -107,10 +117,10 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
         )
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
         raise UserError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
-    known = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    pad_id = next(one for one in known if one is not None and 0 <= one < configuration.vocab_size)
+    candidates = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    pad_id = next(i for i in candidates if i is not None and 0 <= i < configuration.vocab_size)
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # the length is ours to choose
+    backend.no_truncation()  # data.max_length_tokens decides
     backend.no_padding()
     return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
 
@@ -135,32 +145,32 @@ def _pretrained(transformers: Any, name: str, configuration: Any) -> Any:
 
 
 def _named(network: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A file of a network with some head has the tensors of the network without it under one prefix: `bert.`."""
+    """Names of the network without a head: files with one have them under a prefix such as `bert.`."""
     prefix = f"{network.base_model_prefix}."
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return own or tensors
+    base = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return base or tensors
 
 
 def _positions(network: Any) -> int:
-    """How many tokens a text may have for the table of positions."""
+    """Longest text, in tokens, that the table of positions allows."""
     most = getattr(network.config, "max_position_embeddings", None) or 2**30
     tables = [part for path, part in network.named_modules() if path.endswith("position_embeddings")]
     padding = next((part.padding_idx for part in tables if getattr(part, "padding_idx", None) is not None), None)
     return most if padding is None else most - padding - 1  # RoBERTa counts from behind the padding's index
 
 
-def _library(width: int, pooling: str, has_pooler: bool, names: Mapping[str, str]) -> RebuildRecipe:
+def _recipe(width: int, pooling: str, has_pooler: bool) -> RebuildRecipe:
     build = [
         "network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained({folder!r}))",
         *(["network.pooler = None"] if has_pooler else []),
         f"network.head = torch.nn.Linear({width}, {{num_classes}})",
     ]
-    return RebuildRecipe(["torch", "transformers"], build, "head", names, LOGITS[pooling])
+    return RebuildRecipe(["torch", "transformers"], build, "head", LOGITS[pooling])
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's own reports: what becomes of the weights is said here, or is an error."""
+    """Silence the library's own reports on loading; thaw reports what became of the weights itself."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -174,18 +184,18 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _refused(name: str) -> Iterator[None]:
-    """Whatever the library raises on what is not there or not what it should be, as an error with what to type."""
+def _user_errors(name: str) -> Iterator[None]:
+    """Turn whatever the library raises on a missing or broken network into a UserError that says what to type."""
     try:
         yield
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         if Path(name).is_dir():
-            raise OSError(
+            raise UserError(
                 f"{name}: {reason} Only safetensors are read: a folder holds config.json, tokenizer.json and "
                 f"model.safetensors."
             ) from error
-        raise OSError(
+        raise UserError(
             f"{name} is no folder, and could not be had from the hub ({reason}).\nOn a machine with internet type "
             f"`hf download {name} --local-dir <folder>`, and then backbone.name=<folder>."
         ) from error
@@ -194,6 +204,6 @@ def _refused(name: str) -> Iterator[None]:
             raise UserError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
         if "trust_remote_code" in str(error) and "is not to be chosen" not in str(error):
             raise UserError(f"{name} comes with code of its own, which is never run: name another network") from error
-        if type(error) is ValueError:
+        if isinstance(error, UserError):
             raise
         raise UserError(f"{name} cannot be built ({type(error).__name__}: {error})") from error

@@ -1,57 +1,73 @@
-"""Every network, whatever library it came from, as ordered named stages."""
+"""Every network, whatever library it came from: an untouched backbone and a new head, with named stages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import Parameter
 
-from thaw.errors import UserError
+from thaw.models.backbone import Backbone
+from thaw.models.stages import Stage, with_modules
+from thaw.types import TokenStates
+
+HEAD = "head"
+FSDP_WRAPPER = "_fsdp_wrapped_module."
+"""FSDP inserts this into names of parameters."""
 
 
 class Network(nn.Module):
-    """A backbone's stages and a new head, run from input to output.
+    """`head(features(inputs))`, where the features come from the library's own forward.
 
-    Raises UserError where a parameter belongs to two stages: it could not be frozen in one and trained in the other.
+    Names in the state dict are the library's below `backbone.`, and `head.*`.
+
+    Raises:
+        UserError: a parameter of the backbone is in no stage, or in two.
     """
 
-    def __init__(self, stages: dict[str, nn.Module], head: nn.Module):
+    stages: Mapping[str, Stage]
+    """Parameters and modules of this network by stage, input to output; the last stage is `head`."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
-        _require_own_parameters({**stages, "head": head})
-        self.stages = nn.ModuleDict({**stages, "head": head})
+        self.backbone, self.pool, self.head = backbone.network, backbone.pool, head
+        stages = {name: [f"backbone.{own}" for own in names] for name, names in backbone.stages.items()}
+        stages[HEAD] = [f"head.{name}" for name, _ in head.named_parameters()]
+        self.stages, self._stages_of_module = with_modules(self, stages)
+        self.entries: dict[int, Callable[[Any], Tensor]] = {}
+        """By stage number: from activations that enter there to features. The cache fills it."""
 
-    @property
-    def stage_names(self) -> list[str]:
-        """Input to output; the last is `head`."""
-        return list(self.stages)
+    def forward(self, inputs: Any, start: int = 0) -> Tensor:
+        """Logits (B, C) of raw inputs, or of activations that enter at stage number `start`."""
+        if start == len(self.stages) - 1:
+            return self.head(inputs)
+        return self.head(self.entries[start](inputs) if start else self.features(inputs))
 
-    @property
-    def idle_stages(self) -> list[str]:
-        """Those that have no parameters."""
-        return [name for name, stage in self.stages.items() if next(stage.parameters(), None) is None]
+    def features(self, inputs: Any) -> Tensor:
+        """Features (B, D) of images (B, C, H, W), or of `input_ids` and `attention_mask`, both (B, T)."""
+        if self.pool is None:
+            return self.backbone(inputs)
+        return self.pool(TokenStates(self.backbone(**inputs).last_hidden_state, inputs["attention_mask"]))
 
-    def forward(self, x: Any, start: int = 0) -> Tensor:
-        """Logits (B, C). `x` enters stage `start`: 0 takes raw inputs, k the output of stage k - 1."""
-        for stage in list(self.stages.values())[start:]:
-            x = stage(x)
-        return x
+    def stage_parameters(self) -> dict[str, dict[str, Parameter]]:
+        """Parameters by stage and name, also where FSDP has renamed them."""
+        named = {name.replace(FSDP_WRAPPER, ""): parameter for name, parameter in self.named_parameters()}
+        return {stage: {name: named[name] for name in content.parameters} for stage, content in self.stages.items()}
+
+    def stage_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Parameters and buffers by stage and name. Buffers of a module of several stages belong to the first."""
+        tensors: dict[str, dict[str, Tensor]] = {stage: dict(own) for stage, own in self.stage_parameters().items()}
+        for name, buffer in self.named_buffers():
+            stages = self._stages_of_module[name.replace(FSDP_WRAPPER, "").rpartition(".")[0]]
+            tensors[next(stage for stage in self.stages if stage in stages)][name] = buffer
+        return tensors
+
+    def modules_with_stages(self) -> Iterator[tuple[nn.Module, frozenset[str]]]:
+        """Every module and the stages that its parameters belong to. Looks modules up by name: some get replaced."""
+        for path, module in self.named_modules():
+            path = path.replace(FSDP_WRAPPER, "").removesuffix("._fsdp_wrapped_module")
+            yield module, self._stages_of_module.get(path, frozenset(self.stages))
 
 
 def new_head(num_features: int, num_outputs: int, dropout: float) -> nn.Module:
-    """The last stage: features (B, D) to logits (B, C)."""
+    """The last stage: features (B, num_features) -> logits (B, num_outputs)."""
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_outputs))
-
-
-def _require_own_parameters(stages: dict[str, nn.Module]) -> None:
-    owner: dict[int, str] = {}
-    for stage, name, identity in _parameters(stages):
-        if (other := owner.setdefault(identity, stage)) != stage:
-            raise UserError(
-                f"the parameter '{name}' belongs to the stages '{other}' and '{stage}': tied weights cannot be frozen "
-                f"in one stage and trained in another. Put both into one stage, or untie them."
-            )
-
-
-def _parameters(stages: dict[str, nn.Module]) -> Iterator[tuple[str, str, int]]:
-    for stage, module in stages.items():
-        for name, parameter in module.named_parameters():
-            yield stage, f"{stage}.{name}", id(parameter)

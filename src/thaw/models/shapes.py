@@ -1,31 +1,66 @@
-"""What comes out of each stage, without computing it."""
+"""Output shapes of the stages, without computing any numbers."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from thaw.errors import UserError
+from thaw.models.network import Network
 from thaw.types import ImageSpec, InputSpec
 
 
-def outputs(stages: Mapping[str, nn.Module], spec: InputSpec) -> Iterator[tuple[str, Any]]:
-    """("input", ...) and (stage, its output) for two samples, as tensors without content. Texts are of 8 tokens.
-
-    Puts the stages into evaluation mode.
-    """
-    parameter = next((one for stage in stages.values() for one in stage.parameters()), torch.empty(0))
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), parameter.device:
-        x = _example(spec, parameter.dtype)
-        yield "input", x
-        for name, stage in stages.items():
-            x = stage.eval()(x)
-            yield name, x
-
-
-def _example(spec: InputSpec, dtype: torch.dtype) -> Any:
+def example_inputs(spec: InputSpec, device: torch.device | str = "cpu") -> Any:
+    """Two samples of zeros: images (2, C, H, W), or texts of 8 padding tokens."""
     if isinstance(spec, ImageSpec):
-        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px, dtype=dtype)
-    ids = torch.full((2, 8), spec.pad_id)
+        return torch.zeros(2, spec.channels, spec.size_px, spec.size_px, device=device)
+    ids = torch.full((2, 8), spec.pad_id, device=device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def require_input(network: nn.Module, spec: ImageSpec) -> None:
+    """Raise UserError if an image network does not take images of the size in `spec`."""
+    training = network.training
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            network.eval()(example_inputs(spec))
+    except Exception as error:  # whatever the network's own code raises
+        try:
+            with torch.no_grad():  # some networks only fail because the tensors hold no numbers
+                network(example_inputs(spec))
+        except Exception:
+            raise UserError(
+                f"{type(network).__name__} does not take images of {spec.size_px} x {spec.size_px} pixels and "
+                f"{spec.channels} channels ({(str(error) or type(error).__name__).splitlines()[0]}): type "
+                f"backbone.image_size_px=<another size>"
+            ) from error
+    finally:
+        network.train(training)
+
+
+def output_shapes(network: Network, spec: InputSpec) -> dict[str, tuple[int, ...]]:
+    """Shape of the last output of each stage, without the batch; stages that could not be watched are left out.
+
+    Puts the network into evaluation mode.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(tensor := output[0] if isinstance(output, tuple) else output, Tensor):
+            shapes[name] = tuple(tensor.shape[1:])
+
+    hooks = [
+        network.get_submodule(path).register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, stage in network.eval().stages.items()
+        for path in stage.modules
+    ]
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            network.features(example_inputs(spec))
+    except Exception:  # networks that look at their numbers cannot run on tensors without any
+        shapes.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes

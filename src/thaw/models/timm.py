@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe
-from thaw.models.cut import cut
+from thaw.models.shapes import require_input
+from thaw.models.stages import stages_by_matcher
 from thaw.models.weights import load_tensors, read_weights, without_common_prefix
 from thaw.types import ImageSpec
 
@@ -24,15 +25,22 @@ def timm(
     std: Sequence[float] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Images (B, C, H, W) to the features (B, D) that timm gives with `num_classes=0`.
+    """A timm network: images (B, C, H, W) -> the features (B, D) that timm gives with `num_classes=0`.
 
-    `weights`: "default" (timm's, downloaded once), None or "none" (random), or a file. `granularity`: see `cut`.
-    `image_size_px`, `mean`, `std`: None for what timm's weights were trained with. `options`: more keywords of
-    `timm.create_model`. Raises UserError for an unknown name, OSError where weights cannot be had.
+    Args:
+        name: any of `timm.list_models()`, with or without the tag of its weights.
+        weights: "default" (timm's, downloaded once), None or "none" (random), or a file.
+        granularity: "stages" (`layer1`) or "blocks" (`layer1_0`), see `stages_by_matcher`.
+        image_size_px: None for the size that timm's weights were trained with; `mean` and `std` likewise.
+        mean: per channel, for values in 0..1.
+        std: per channel, for values in 0..1.
+        options: more keywords of `timm.create_model`.
+
+    Raises:
+        UserError: the name is unknown, an option does not fit, or weights cannot be loaded or downloaded.
     """
     try:
         import timm as library
-        from timm.models._features_fx import get_notrace_functions
     except ImportError as error:
         raise UserError('backbone=timm needs timm: type pip install -e ".[timm]"') from error
 
@@ -58,9 +66,10 @@ def timm(
         tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
         load_tensors(network, _renamed(network, tensors), str(weights))
     spec = _input_spec(library, network, image_size_px, mean, std, options)
-    untraced = get_notrace_functions()
-    stages = cut(network, (spec.channels, spec.size_px, spec.size_px), granularity, untraced)
-    return Backbone(stages, int(cast(Any, network).head_hidden_size), spec, _library(name, options, trained))
+    if image_size_px is not None:
+        require_input(network, spec)
+    num_features, recipe = int(cast(Any, network).head_hidden_size), _recipe(name, options, trained)
+    return Backbone(network, stages_by_matcher(network, granularity), num_features, spec, recipe=recipe)
 
 
 def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -74,7 +83,7 @@ def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any])
         return library.create_model(name, pretrained=True, num_classes=0, **options).state_dict()
     except Exception as error:  # of the hub's client, or of whatever it stands on
         place = f"https://huggingface.co/{trained.hf_hub_id}" if trained.hf_hub_id else trained.url
-        raise OSError(
+        raise UserError(
             f"timm's weights for {name} could not be had ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"On a machine with internet get model.safetensors of {place} and type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
@@ -82,7 +91,7 @@ def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any])
 
 
 def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """As timm does with its own downloads: names of an older version, position tables for another image size."""
+    """Apply timm's own filter for checkpoints: names of older versions, position tables for other image sizes."""
     rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     return tensors if rename is None else rename(dict(tensors), network)
 
@@ -112,7 +121,7 @@ def _input_spec(
     )
 
 
-def _library(name: str, options: Mapping[str, Any], trained: Any) -> RebuildRecipe | None:
+def _recipe(name: str, options: Mapping[str, Any], trained: Any) -> RebuildRecipe | None:
     head = trained.classifier if trained is not None else None
     if not isinstance(head, str):  # several of them, or none
         return None

@@ -13,12 +13,13 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe
-from thaw.models.cut import cut
+from thaw.models.shapes import require_input
+from thaw.models.stages import stages_by_prefix
 from thaw.models.weights import load_tensors, read_weights, without_common_prefix
 from thaw.types import ImageSpec
 
 SQUEEZENET_HEAD = "classifier.2"
-"""Where `_library` puts a linear layer: the library's own head is a convolution with a ReLU that cuts logits off."""
+"""Name of the linear layer in `_recipe`. The library's own head is a convolution and a ReLU, which clips logits."""
 
 
 def torchvision(
@@ -30,11 +31,19 @@ def torchvision(
     std: Sequence[float] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """RGB images (B, 3, H, W) to the features (B, D) that the library's own last linear layer takes.
+    """A torchvision network: RGB images (B, 3, H, W) -> the features (B, D) of its last linear layer.
 
-    `weights`: "default" (the library's best, downloaded once), None or "none" (random), or a file. `granularity`: see
-    `cut`. `image_size_px`, `mean`, `std`: None for what the library's weights were trained with. `options`: more
-    keywords of the library's builder. Raises UserError for an unknown name, OSError where weights cannot be had.
+    Args:
+        name: any of `torchvision.models.list_models()` that classifies.
+        weights: "default" (the library's best, downloaded once), None or "none" (random), or a file.
+        granularity: "stages" (`layer1`) or "blocks" (`layer1_0`), see `stages_by_prefix`.
+        image_size_px: None for the size that the library's weights were trained with; `mean` and `std` likewise.
+        mean: per channel, for values in 0..1.
+        std: per channel, for values in 0..1.
+        options: more keywords of the library's builder.
+
+    Raises:
+        UserError: the name is unknown, an option does not fit, or weights cannot be loaded or downloaded.
     """
     if name not in models.list_models(module=models):
         close = difflib.get_close_matches(name, models.list_models(module=models), n=5, cutoff=0.3)
@@ -52,8 +61,10 @@ def torchvision(
     elif weights not in (None, "none"):
         tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
         load_tensors(network, _fitted(network, tensors), str(weights))
-    stages = cut(network, (3, spec.size_px, spec.size_px), granularity)
-    return Backbone(stages, num_features, spec, _library(name, options, head, num_features))
+    if image_size_px is not None:
+        require_input(network, spec)
+    recipe = _recipe(name, options, head, num_features)
+    return Backbone(network, stages_by_prefix(network, granularity), num_features, spec, recipe=recipe)
 
 
 def _input_spec(
@@ -72,7 +83,7 @@ def _input_spec(
 
 
 def _architecture(name: str, spec: ImageSpec) -> dict[str, Any]:
-    """What the builder must be told so that the network is the one that the library's weights belong to."""
+    """Keywords of the builder that make the network fit the library's weights and the image size."""
     if name in ("googlenet", "inception_v3"):  # the weights take inputs scaled in another way: done in the network
         return {"aux_logits": False, "transform_input": True, "init_weights": False}
     if name.startswith("vit_"):  # its position table has a row for every patch
@@ -83,7 +94,7 @@ def _architecture(name: str, spec: ImageSpec) -> dict[str, Any]:
 
 
 def _take_head_off(network: nn.Module) -> tuple[str, int]:
-    """Replace the last linear layer by nothing; gives its place and the width of the features that it took."""
+    """Replace the last linear layer by an identity; return its dotted name and the width of its inputs."""
     if isinstance(network, models.SqueezeNet):  # its head is a convolution before the pooling
         num_features = network.classifier[1].in_channels
         network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
@@ -98,30 +109,30 @@ def _download(name: str, trained: models.WeightsEnum, options: Mapping[str, Any]
         trained.get_state_dict(progress=True, check_hash=True)  # into the cache
     except (OSError, RuntimeError) as error:  # no internet; a broken download
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(trained.url).name
-        raise OSError(
+        raise UserError(
             f"torchvision's weights for {name} could not be had ({error}).\n"
             f"On a machine with internet get {trained.url} and put it at {file}, or type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
         ) from error
-    # With these the library's builder insists on the values that its weights were trained with: `_fitted` does better.
-    ours = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
+    # The library's builder refuses other image sizes together with its weights; `_fitted` interpolates instead.
+    fixed = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
     try:
-        return models.get_model(name, weights=trained, **ours).state_dict()
+        return models.get_model(name, weights=trained, **fixed).state_dict()
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"torchvision's weights for {name} do not fit backbone.options={ours} ({str(error).splitlines()[0]}): type "
-            f"backbone.weights=none, or backbone.weights=<file>"
+            f"torchvision's weights for {name} do not fit backbone.options={fixed} ({str(error).splitlines()[0]}): "
+            f"type backbone.weights=none, or backbone.weights=<file>"
         ) from error
 
 
 def _fitted(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """A vision transformer's position table, for images of another size."""
+    """Interpolate the position table of a vision transformer to the image size."""
     if not isinstance(network, models.VisionTransformer) or "encoder.pos_embedding" not in tensors:
         return tensors
     return interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(tensors))
 
 
-def _library(name: str, options: Mapping[str, Any], head: str, num_features: int) -> RebuildRecipe:
+def _recipe(name: str, options: Mapping[str, Any], head: str, num_features: int) -> RebuildRecipe:
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())
     if head == SQUEEZENET_HEAD:
         build = [

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "module")
 """Keys under which training scripts put the tensors by name, beside other things; the first that is there is taken."""
-WRAPPERS = ("module.", "_orig_mod.", "network.stages.")
+WRAPPERS = ("module.", "_orig_mod.", "network.")
 """Prefixes that say who saved a file, not what a tensor is: DataParallel's, torch.compile's, our own checkpoints'."""
 
 COUNTERS = "num_batches_tracked"
@@ -79,9 +79,9 @@ def load_tensors(
     return report
 
 
-def require_network(stages: nn.ModuleDict, file: Path) -> None:
-    """ValueError where `file` does not hold exactly the tensors of `stages`, head included."""
-    own = stages.state_dict()
+def require_network(network: nn.Module, file: Path) -> None:
+    """ValueError where `file` does not hold exactly the tensors of `network`."""
+    own = network.state_dict()
     weights = read_weights(file)
     odd = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
     if odd:
@@ -136,7 +136,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 
 def require_file(file: Path) -> Path:
     if not file.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists (backbone.weights also "
             f"takes default and none)"
         )

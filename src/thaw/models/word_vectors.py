@@ -54,7 +54,7 @@ def _lines(file: Path) -> Iterator[Line]:
             f"To start from the weights of a run type init_from=..."
         )
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not a file: backbone.weights is none or a file of word vectors")
+        raise UserError(f"{file} is not a file: backbone.weights is none or a file of word vectors")
     width = 0
     # Words may hold other spaces than the plain one, other ends of lines than \n, and now and then no UTF-8.
     with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:

@@ -42,7 +42,7 @@ class FineTuningModule(LightningModule):
         self.network, self.task, self.plan = network, task, plan
         self.class_names, self.seed = list(class_names), seed
         self.make_optimizer, self.schedule, self.mixing = optimizer, schedule, mixing
-        self.decayed = decayed_names(network.stages)
+        self.decayed = decayed_names(network)
         self.train_metrics, self.val_metrics, self.test_metrics = (
             EpochMetrics(task.metrics().clone(postfix=f"/{split}")) for split in ("train", "val", "test")
         )
@@ -57,7 +57,7 @@ class FineTuningModule(LightningModule):
 
     def train(self, mode: bool = True) -> "FineTuningModule":
         super().train(mode)
-        keep_frozen_in_eval(self.network.stages)
+        keep_frozen_in_eval(self.network)
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -93,7 +93,7 @@ class FineTuningModule(LightningModule):
         self.test_confusion.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.make_optimizer(self.network.stages, world_size=self.trainer.world_size, decayed=self.decayed)
+        optimizer = self.make_optimizer(self.network, world_size=self.trainer.world_size, decayed=self.decayed)
         # Asked first because it makes Lightning set the loaders up: only then is the number of batches known.
         assert self.trainer.estimated_stepping_batches > 0
         steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -168,3 +168,9 @@ def _of_every_rank(value: Any) -> list[Any]:
     found = [None] * distributed.get_world_size()
     distributed.gather_object(value, found if distributed.get_rank() == 0 else None)
     return found
+
+
+def logged_metrics(trainer: Any) -> dict[str, float]:
+    """The values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
+    metrics = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in metrics if not name.startswith("lr-")}

@@ -1,5 +1,6 @@
 """Which samples a run has trained on, in which order: one number, equal for two runs that saw the same."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -25,14 +26,11 @@ class SampleOrder(Callback):
     which knows what a sample is by its number: `identity(index)`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identities: Callable[[], Sequence[Sample]]) -> None:
         self._sum = 0
-        self._source: Any = None
+        self._samples = identities
         self.latest: str | None = None
         """Over all ranks, where training ended or was loaded: 16 hexadecimal digits."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._source = trainer.datamodule  # type: ignore[attr-defined]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -61,7 +59,7 @@ class SampleOrder(Callback):
 
     @cached_property
     def _identities(self) -> Hashes:
-        return np.array([sample_hash(self._source.identity(n)) for n in range(len(self._source.targets))], np.uint64)
+        return np.array([sample_hash(sample) for sample in self._samples()], np.uint64)
 
 
 def order_of(trainer: Trainer) -> str | None:

@@ -1,0 +1,179 @@
+"""A data module whose batches enter the network behind its frozen stages, where that is possible and worth it."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+from thaw.caching.activations import Activations
+from thaw.caching.decoded import DecodedImages, ImageDecoder
+from thaw.caching.prefix import FrozenPrefix
+from thaw.caching.store import RunProcesses, Store
+from thaw.data.image_module import ImageDataModule, default_workers
+from thaw.data.loader import EpochLoader
+from thaw.data.module import DataModule
+from thaw.data.transforms import evaluation_resize, training_resize
+from thaw.errors import UserError
+from thaw.finetuning.phase import Plan
+from thaw.models.network import Network
+from thaw.types import Batch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class CachedDataModule(LightningDataModule):
+    """Wraps a data module: what frozen stages make of a sample is computed once and kept.
+
+    Where batches enter the network is a function of the configuration and the epoch, not of what is on the disk.
+
+    Args:
+        data: the samples.
+        network: what is trained on them.
+        plan: which stages are frozen when.
+        store: where activations and decoded images are kept.
+        views: number of augmented versions of a training sample that are shown while activations are read; 1: as in
+            evaluation.
+        dtype: of what is kept: float32, float16 or bfloat16; None for the type that was computed.
+        batch_size: samples that are computed at once.
+        averages: whether averaged weights are validated.
+        mixes_pixels: whether training mixes images in a way that makes no sense behind the first stage.
+
+    Raises:
+        UserError: `views`, `dtype` or `batch_size` is out of range.
+    """
+
+    def __init__(
+        self,
+        data: DataModule,
+        network: Network,
+        plan: Plan,
+        store: Store,
+        views: int,
+        dtype: str | None,
+        batch_size: int,
+        averages: bool = False,
+        mixes_pixels: bool = False,
+    ):
+        super().__init__()
+        if not (isinstance(views, int) and views > 0):
+            raise UserError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
+        if not (isinstance(batch_size, int) and batch_size > 0):
+            raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
+        self.data, self.network, self.plan, self.store, self.views = data, network, plan, store, views
+        self.averages, self.mixes_pixels = averages, mixes_pixels
+        self.dtype = None if dtype is None else DTYPES[dtype]
+        self.prefix = FrozenPrefix(network, data, store, self.dtype, batch_size)
+        self._phase: int | None = None
+        self._activations: dict[tuple[str, int | None, int], Activations | None] = {}
+        self._decoded: dict[str, DecodedImages | None] = {}
+
+    def setup(self, stage: str) -> None:
+        """Hand the trainer on to the wrapped data module."""
+        self.data.trainer = self.trainer
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Batches of training samples, or of their activations."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Batches of validation samples, or of their activations."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> Iterable[Batch]:
+        """Batches of test samples, or of their activations."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """The wrapped data module's last step, on the device; activations stay as they are."""
+        return batch if batch.start else self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+    def view(self, epoch: int) -> int | None:
+        """Number of the augmented version that training shows in an epoch; None: as in evaluation."""
+        if not self.data.augments:
+            return None
+        if not self.start("train"):
+            return epoch
+        return None if self.views == 1 else epoch % self.views
+
+    def start(self, split: str) -> int:
+        """Stage at which the current batches of a split enter; 0 means raw samples."""
+        trainer, epoch = self.trainer, self._epoch
+        assert trainer is not None, "only a trainer asks for batches"
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if isinstance(limit, int) or limit < 1.0:  # of an epoch of few batches most would be computed in vain
+            return 0
+        if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
+            return 0  # weights in pieces; some strategies that cut them up derive from DDP's
+        never_trained = self.plan.never_trained(epoch)
+        frozen = never_trained if epoch is None else self.plan.frozen_prefix(epoch)
+        if split == "train" and self.mixes_pixels:
+            return 0
+        if split != "train" and self.averages:
+            frozen = never_trained  # behind it the average still moves where the weights no longer do
+        return self._start_behind(frozen)
+
+    def _start_behind(self, frozen: int) -> int:
+        """Where to enter if the first `frozen` stages are: features always; larger activations within the budget."""
+        if frozen in (0, self.prefix.last):
+            return frozen
+        cut = self.prefix.cut(frozen)
+        if cut is None:
+            return 0
+        train, val = self.data.parts["train"], self.data.parts["val"]
+        num_views = self.views if self.data.augments else 1
+        if self.data.lengths is None:
+            rows = len(train) * num_views + len(val)
+        else:
+            rows = int(self.data.lengths[train].sum()) * num_views + int(self.data.lengths[val].sum())
+        num_bytes = prod(cut.shape) * (self.dtype or cut.dtype).itemsize * rows
+        return cut.start if num_bytes <= self.store.budget_bytes else 0
+
+    def _loader(self, split: str) -> Iterable[Batch]:
+        if isinstance(self.data, ImageDataModule) and self.data.keeps_decoded:
+            self._keep_decoded(self.data, split)
+        view = self.view if split == "train" else None
+        return self.data.loader(split, view, partial(self._batches, split))
+
+    def _batches(self, split: str, loader: EpochLoader) -> Iterator[Batch]:
+        epoch, start = self._epoch, self.start(split)
+        if not start:
+            return iter(loader.raw)
+        view = self.view(epoch) if split == "train" and epoch is not None else None
+        phase = None if epoch is None else self.plan.index(epoch)
+        if phase != self._phase:  # within a phase the weights of its prefix are the same
+            self._phase, self._activations = phase, {}
+        key = (split, view, start)
+        if key not in self._activations:
+            self._activations[key] = self.prefix.activations(split, view, start)
+        if (activations := self._activations[key]) is not None:
+            return activations.batches(loader.sampler)
+        return (self.prefix.run(batch, start) for batch in loader.raw)  # the same numbers, computed in each epoch
+
+    def _keep_decoded(self, data: ImageDataModule, split: str) -> None:
+        """Let the images of a split be read as decoded copies, where these fit into the budget."""
+        if split in self._decoded:
+            return
+        resize = training_resize if split == "train" and data.augments else evaluation_resize
+        indices = np.sort(data.parts[split])
+        what, run = f"{len(indices):,} {split} images", str(self.trainer.default_root_dir if self.trainer else "")
+        decoder = ImageDecoder(
+            data.read, resize(data.input_spec), indices, data.contents(indices), what, run, default_workers()
+        )
+        taken = sum(images.num_bytes for images in self._decoded.values() if images is not None)
+        self._decoded[split] = images = decoder.decode(self.store, RunProcesses.of(self.trainer), taken)
+        if images is not None:
+            data.decoded[split] = images
+
+    @property
+    def _epoch(self) -> int | None:
+        """None outside of training."""
+        trainer: Any = self.trainer
+        return trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None

@@ -1,0 +1,225 @@
+"""Puts the parts of a run together: one way for training, resuming, measuring, predicting and repeating a step."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lightning import LightningDataModule
+from omegaconf import DictConfig
+
+from thaw.config import build
+from thaw.config.resume import read_config
+from thaw.data.module import DataModule
+from thaw.distributed.ranks import ranks
+from thaw.errors import UserError
+from thaw.finetuning.phase import Phase, Plan
+from thaw.models.backbone import Backbone
+from thaw.models.network import Network
+from thaw.models.weights import load_tensors, load_weights, read_class_names, read_weights, require_network
+from thaw.runs.files import WEIGHTS_FILE
+from thaw.runs.folder import RunFolder, weights_file
+from thaw.training.module import FineTuningModule
+from thaw.types import TokenSpec
+
+log = logging.getLogger(__name__)
+
+PLACE_KEYS = {"root", "table", "name", "options"}
+"""Keys of `data` that say where it comes from."""
+SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
+"""Keys of `data` that are settled when a run begins."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Facts about the classes, for a run whose data need not be there."""
+
+    class_names: list[str]
+    """In the order of the network's outputs."""
+    class_weights: Sequence[float] | None = None
+    """Weights of the loss that came from the data."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run consists of, before a trainer brings it together."""
+
+    cfg: DictConfig
+    data: DataModule | None
+    """None if the parts were assembled from `Labels`."""
+    backbone: Backbone
+    network: Network
+    """Its backbone is that of `backbone`."""
+    plan: Plan
+    module: FineTuningModule
+
+    @property
+    def samples(self) -> DataModule:
+        """The data, of which the caller knows that they are there."""
+        assert self.data is not None, "these parts were assembled without data"
+        return self.data
+
+    def loaders(self) -> LightningDataModule:
+        """The data module for a trainer: with the frozen stages' cache, unless caching=off."""
+        return build.cached(self.cfg, self.samples, self.module)
+
+
+def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Labels | None = None) -> Parts:
+    """Build data, network, plan and module.
+
+    Args:
+        cfg: the configuration of the run; for a run that is `remembered`, its own with changes.
+        remembered: folder of a run to resume (with a checkpoint: everything must be as it was), or of a finished one,
+            whose weights are loaded; None for a new run.
+        labels: facts about the classes; then no data is loaded.
+
+    Raises:
+        UserError: a setting does not fit, or something is not as the run folder remembers it.
+    """
+    data = split_data(cfg, remembered) if labels is None else None
+    if data is not None:
+        data.require_shares(ranks().world_size)
+        labels = Labels(data.class_names, data.class_weights)
+    assert labels is not None
+    backbone = _backbone(cfg, remembered, data)
+    if data is not None:
+        data.use_input_spec(backbone.input_spec)
+    network = build.network(cfg, backbone, len(labels.class_names))
+    if remembered is None and cfg.init_from is not None and data is not None:
+        _start_from(cfg.init_from, network, data)
+    plan = build.plan(cfg, network)
+    task = build.task(cfg, len(labels.class_names), labels.class_weights)
+    module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task)
+    if remembered is not None and remembered.checkpoint is not None:
+        _require_same_past(remembered, plan, build.plan(read_config(remembered.path), network))
+        require_network(network, remembered.checkpoint)
+    elif remembered is not None and remembered.weights.is_file():
+        require_network(network, remembered.weights)
+        load_weights(network, remembered.weights)
+        network.eval()
+    return Parts(cfg, data, backbone, network, plan, module)
+
+
+def finished_run(path: str) -> RunFolder:
+    """The folder of a finished run. Raises UserError if it is no run folder, or its run did not end."""
+    run = RunFolder(path)
+    read_config(run.path)
+    if not run.weights.is_file():
+        raise UserError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
+    return run
+
+
+def split_data(
+    cfg: DictConfig, remembered: RunFolder | None = None, class_names: list[str] | None = None
+) -> DataModule:
+    """The data: split anew, or as the remembered run split it.
+
+    Args:
+        cfg: the configuration; where it names other data than the remembered run's, these are split for measuring.
+        remembered: folder of the run.
+        class_names: of the run, if its folder has no weights yet.
+
+    Raises:
+        UserError: samples are gone, or (for a run to resume) added or labelled anew.
+    """
+    changes = _changed_keys(cfg, remembered) if remembered is not None else set()
+    if remembered is not None and remembered.checkpoint is None and (ignored := SPLIT_KEYS & changes):
+        raise UserError(f"data.{' and data.'.join(sorted(ignored))} would be ignored: the run's own split is measured")
+    data = build.data(cfg)
+    if remembered is None:
+        data.split()
+        return data
+    data.align(class_names or remembered.class_names())
+    if remembered.checkpoint is not None:
+        _split_as_before(data, remembered)
+    else:
+        _split_for_measuring(data, remembered, moved=not PLACE_KEYS.isdisjoint(changes))
+    return data
+
+
+def _changed_keys(cfg: DictConfig, run: RunFolder) -> set[str]:
+    """Keys of `data` that differ from the run's own configuration."""
+    before = read_config(run.path).data
+    return {str(key) for key, value in cfg.data.items() if key not in before or before[key] != value}
+
+
+def _split_as_before(data: DataModule, run: RunFolder) -> None:
+    """Split as the run to resume did. Raises UserError if it would not end as it was to end."""
+    records = run.records()
+    data.split_as(records)
+    if added := len(data.targets) - len(records):
+        raise UserError(
+            f"{added} samples were added to the data since this run began: it would not end as it was to end. "
+            f"Take them away, or start a new run from its weights: init_from={run.path}"
+        )
+    labels = Counter((sample, label) for sample, label, _ in records)
+    if changed := labels - Counter((sample, label) for sample, label, _ in data.records()):
+        names = ", ".join(sample.name for sample, _ in list(changed)[:5])
+        raise UserError(
+            f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
+            f"back, or start a new run from its weights: init_from={run.path}"
+        )
+
+
+def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
+    """Split as the run did; other data are tested whole, without the samples that the run learnt from.
+
+    `moved`: whether the configuration names another place.
+    """
+    records, samples = run.records(), set(data.identities())
+    if not moved or sum(record.sample in samples for record in records) > len(records) / 2:
+        data.split_as(records)
+        return
+    learnt = {record.sample.content for record in records if record.split in ("train", "val")} - {""}
+    data.test_all(but=learnt)
+    data.balance = "none"  # nothing is trained on, so there are no counts to weigh the loss by
+    if not len(data.splits.test) and not len(data.splits.val):
+        raise UserError("there is nothing to measure: the run was trained on all of these samples")
+    if known := sum(sample.content in learnt for sample in samples):
+        log.warning("%d samples are left out: the run was trained on them, or chosen by them", known)
+
+
+def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | None) -> Backbone:
+    """The backbone: of a remembered run as it was, with whatever weights."""
+    if remembered is not None:
+        backbone = build.backbone(cfg, pretrained=False, **remembered.backbone_facts())
+        return replace(backbone, input_spec=remembered.input_spec())
+    facts = {}
+    if cfg.init_from is not None and cfg.backbone.get("_partial_"):  # it starts from the vocabulary of that run, too
+        facts = RunFolder(cfg.init_from).backbone_facts()
+    return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)
+
+
+def _start_from(source: str, network: Network, data: DataModule) -> None:
+    """Fill `network` from a run folder or a file of weights; a head of other classes is not taken over.
+
+    Raises UserError if the weights belong to another network, or to another tokenizer.
+    """
+    file = weights_file(source)
+    spec = RunFolder(source).input_spec() if Path(source).is_dir() else None
+    if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
+        raise UserError(
+            f"{source} was trained with another tokenizer: its weights would stand for other words. Name the "
+            f"backbone that it was trained with"
+        )
+    tensors = read_weights(file)
+    if (class_names := read_class_names(file)) is not None and class_names != data.class_names:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    load_tensors(network, tensors, str(file), optional="head.")
+
+
+def _require_same_past(run: RunFolder, plan: Plan, before: Plan) -> None:
+    """Raise UserError if a phase of the run to resume that has begun differs; later phases may change."""
+    begun = before.index(run.resumed["epoch"]) + 1
+    past, now = ([_described(p, phase) for phase in p.phases[:begun]] for p in (before, plan))
+    if past != now:
+        phases = ", ".join(f"{{epochs: {n}, train: [{', '.join(train)}], lr_scale: {s}}}" for n, train, s in past)
+        raise UserError(
+            f"the first {begun} phases of {run.path} have begun, and this plan has others. Type freezing=phases "
+            f'"freezing.phases=[{phases}, ...]" with further phases in place of ...'
+        )
+
+
+def _described(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:
+    return phase.epochs, [stage for stage in plan.stages if phase.trains(stage)], phase.lr_scale

@@ -1,0 +1,89 @@
+"""Which samples train, validate and test: by a seed, as the data say, as a run recorded it, or all that is new."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.data.samples import Sample, SampleRecord
+from thaw.data.splits import SPLITS, Splits, completed_splits, fold_splits, random_splits, require_enough
+from thaw.errors import UserError
+
+GivenSplits = Sequence[str | None] | None
+"""train, val or test for each sample, None for a sample that is not assigned; None if no sample is."""
+
+
+def make_splits(
+    targets: NDArray[np.int64],
+    class_names: Sequence[str],
+    given: GivenSplits,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    fold: int | None,
+    folds: int,
+    seed: int,
+) -> Splits:
+    """Split samples as the data say, completed by a seed; or into the folds of a cross-validation.
+
+    Raises:
+        UserError: the fractions or folds do not fit the samples, or a class has no training sample.
+    """
+    if len(class_names) < 2:
+        raise UserError(f"there are at least two classes to tell apart, but this data has {list(class_names)}")
+    if given is None:
+        require_enough(targets, class_names, folds if fold is not None else 3)
+    if fold is not None:
+        if given is not None:
+            raise UserError("data.fold cuts the data anew, but it comes with splits of its own: type data.fold=null")
+        splits = fold_splits(targets, fold, folds, val_fraction, seed)
+    elif given is not None:
+        splits = completed_splits(given, targets, val_fraction, test_fraction, seed)
+    else:
+        splits = random_splits(targets, val_fraction, test_fraction, seed)
+    counts = np.bincount(targets[splits.train], minlength=len(class_names))
+    if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
+        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
+    return splits
+
+
+def splits_as_recorded(samples: Sequence[Sample], labels: Sequence[str], records: Sequence[SampleRecord]) -> Splits:
+    """The splits of a run, whatever was added to the data since.
+
+    Args:
+        samples: identity of each sample of the data; a table may hold a sample more than once.
+        labels: class name of each sample.
+        records: the samples of the run.
+
+    Raises:
+        UserError: samples of the run are gone.
+    """
+    indices = defaultdict(list)
+    for index in reversed(range(len(samples))):
+        indices[samples[index]].append(index)
+    parts: dict[str, list[int]] = defaultdict(list)
+    gone = []
+    for sample, label, split in records:
+        if candidates := indices[sample]:
+            index = next((i for i in reversed(candidates) if labels[i] == label), candidates[-1])
+            candidates.remove(index)
+            parts[split].append(index)
+        else:
+            gone.append(sample.name)
+    if gone:
+        raise UserError(
+            f"{len(gone)} samples of the run are gone or changed ({', '.join(gone[:5])} ...): put them back"
+        )
+    return Splits(*(np.array(parts[name], dtype=np.int64) for name in SPLITS))
+
+
+def splits_of_new_data(samples: Sequence[Sample], given: GivenSplits, known: Collection[str]) -> Splits:
+    """Splits for measuring a finished run on other data: its test split, or all of it if there is none.
+
+    Samples whose content is in `known` are left out; nothing is trained on.
+    """
+    is_known = np.array([sample.content in known for sample in samples])
+    names = np.array([name or "" for name in given or [None] * len(samples)])
+    test = names == "test" if "test" in names else np.full(len(samples), True)
+    return Splits(*(np.flatnonzero(part & ~is_known) for part in (False, names == "val", test)))
