@@ -1,33 +1,60 @@
-"""What was computed once and is kept: `python -m thaw.cache` lists it, `budget_gb=2` makes room."""
+"""Lists the cache of this machine: `python -m thaw.cache`. `budget_gb=2` makes room."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from rich.markup import escape
+from rich.table import Column, Table
 
 from thaw.config.command import command
+from thaw.console import as_text
 from thaw.errors import UserError
+
+if TYPE_CHECKING:
+    from thaw.caching.entry import CacheEntry
 
 
 @command("cache")
 def main(cfg: DictConfig) -> None:
+    """Print the table."""
     print(cache(cfg.budget_gb))
 
 
 def cache(budget_gb: float | None) -> str:
-    """A table of all files, those used least recently first; before that, delete of those what is over the budget.
+    """A table of all entries, the least recently used first.
 
-    A run that reads a deleted file goes on with it; the next one computes it again.
+    With a budget, entries beyond it are deleted before. A run that has one open keeps it; the next run computes it
+    again. Raises UserError.
     """
-    from thaw.caching.listing import files_table
-    from thaw.caching.store import entries, prune
+    from thaw.caching.store import entries, prune  # torch is slow to import: not for `--help`
     from thaw.storage import cache_folder
 
     folder = cache_folder()
     if budget_gb is None:
-        return files_table(folder, entries(folder))
+        return entries_table(folder, entries(folder))
     if isinstance(budget_gb, str) or not budget_gb >= 0:
         raise UserError(f"budget_gb={budget_gb} is no number of gigabytes from 0 on: type budget_gb=2")
     deleted = prune(folder, budget_gb * 1e9)
-    size = sum(entry.num_bytes for entry in deleted) / 1e9
-    return f"{files_table(folder, entries(folder))}deleted {len(deleted)} files, {size:.2f} GB"
+    size_gb = sum(entry.num_bytes for entry in deleted) / 1e9
+    return f"{entries_table(folder, entries(folder))}deleted {len(deleted)} entries, {size_gb:.2f} GB"
+
+
+def entries_table(folder: Path, entries: "Sequence[CacheEntry]") -> str:
+    """A table with a row per entry and their total size."""
+    size, run = Column("MB", justify="right"), Column("made by", overflow="fold")
+    table = Table("last used", size, "what", "of", run, title=str(folder), title_justify="left")
+    for entry in entries:
+        last_used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
+        unreadable = "unfinished" if entry.is_unfinished else "damaged"
+        facts = [entry.about.get("what", unreadable), entry.about.get("samples", ""), entry.about.get("run", "")]
+        table.add_row(last_used, f"{entry.num_bytes / 1e6:,.1f}", *(escape(str(fact)) for fact in facts))
+    table.add_section()
+    total = sum(entry.num_bytes for entry in entries)
+    table.add_row("", f"{total / 1e6:,.1f}", f"{len(entries)} entries")
+    return as_text(table)
 
 
 if __name__ == "__main__":

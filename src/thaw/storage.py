@@ -44,7 +44,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def digest_of_tensors(values: Tensor | Mapping[str, Tensor]) -> str:
-    """Digest of shape and values of a tensor, or of every tensor of a mapping with its name."""
+    """Digest of type, shape and values of a tensor, or of every tensor of a mapping with its name."""
     if isinstance(values, Tensor):
-        return digest(str(tuple(values.shape)), tensor_bytes(values))
+        return digest(f"{values.dtype} {tuple(values.shape)}", tensor_bytes(values))
     return digest(*(digest(name) + digest_of_tensors(values[name]) for name in sorted(values)))

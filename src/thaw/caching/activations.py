@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thaw.caching.file import Kept
+from thaw.caching.entry import CacheEntry
 from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, TokenStates
 
@@ -53,7 +53,7 @@ class Activations:
 
     def __init__(
         self,
-        kept: Kept,
+        kept: CacheEntry,
         start: int,
         samples: NDArray[np.int64],
         targets: NDArray[np.int64],

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
-from thaw.caching.file import Kept, Layout, Writer
-from thaw.caching.keys import classes_digests, digest_of_values, environment, stage_digest
-from thaw.caching.ranks import TrainerProcessGroup
-from thaw.caching.store import Store
+from thaw.caching.entry import CacheEntry, Layout, Writer
+from thaw.caching.keys import code_digest, environment, network_digest, values_digest
+from thaw.caching.store import RunProcesses, Store
 from thaw.console import progress
 from thaw.data.module import DataModule
 from thaw.models.network import Network
-from thaw.storage import digest
+from thaw.storage import digest, digest_of_tensors
 from thaw.types import Batch, BatchRequest, TokenStates
 
 
@@ -50,7 +49,7 @@ class Outputs:
         """What leaves stage `end` - 1, from the disk; it is put there where it is not yet. None where it cannot be."""
         part = Part(split, self._in_order(self.data.parts[split]), view)
         keys = self._keys(part, end)
-        ranks = TrainerProcessGroup(self._trainer)
+        ranks = RunProcesses.of(self._trainer)
         kept = self.store.open(keys[end])
         if not ranks.all(kept is not None):
             kept = self._made(part, keys, end, ranks)
@@ -69,7 +68,7 @@ class Outputs:
             output = output._replace(calls=None)  # the network makes it again
         return batch._replace(inputs=output, start=end)
 
-    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerProcessGroup) -> Kept | None:
+    def _made(self, part: Part, keys: dict[int, str], end: int, ranks: RunProcesses) -> CacheEntry | None:
         outputs = self._computed(part, keys, end, ranks)
         first = next(outputs)
         states = states_of(first.output)
@@ -92,7 +91,7 @@ class Outputs:
         layout = Layout(dtype, (int(rows[-1]), *rows_of(first.output, dtype, channels_last).shape[1:]))
         return self.store.get(keys[end], about, {ARRAY: layout}, fill, ranks)
 
-    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: TrainerProcessGroup) -> "Iterator[Computed]":
+    def _computed(self, part: Part, keys: dict[int, str], end: int, ranks: RunProcesses) -> "Iterator[Computed]":
         """The share of this rank, at least one batch."""
         places = range(0, len(part.samples), self.batch_size)
         share = places[ranks.rank :: ranks.world_size] or places[:1]
@@ -106,7 +105,7 @@ class Outputs:
             yield Computed(place, output)
 
     def _nearest(
-        self, part: Part, keys: dict[int, str], end: int, wanted: list[BatchRequest], ranks: TrainerProcessGroup
+        self, part: Part, keys: dict[int, str], end: int, wanted: list[BatchRequest], ranks: RunProcesses
     ) -> Iterator[Batch]:
         """From what is kept, unrounded, of the most stages; else the samples themselves. The same on all ranks, which
         may have to read the samples together."""
@@ -127,7 +126,7 @@ class Outputs:
         on_cpu = self._trainer.strategy.root_device.type == "cpu"
         return gives_features and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
-    def _activations(self, kept: Kept, part: Part, start: int) -> Activations:
+    def _activations(self, kept: CacheEntry, part: Part, start: int) -> Activations:
         lengths = self.data.lengths if kept.about["tokens"] else None
         lengths = None if lengths is None else lengths[part.samples]
         return Activations(kept, start, part.samples, self.data.targets, lengths, self.data.width)
@@ -148,13 +147,14 @@ class Outputs:
         """By the number of stages: digests of all that their output depends on."""
         trainer = self._trainer
         computed = (trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size)
-        samples = [*self.data.contents(part.samples), *classes_digests(self.data)]
+        samples = [*self.data.contents(part.samples), code_digest(type(self.data), Network, Activations)]
         if part.view is not None:  # what it shows depends on the number of a sample
             samples += map(str, part.samples.tolist())
-        found = digest(environment(), *samples, digest_of_values([self.data.recipe(part.view), computed]))
+        found = digest(environment(), *samples, values_digest([self.data.recipe(part.view), computed]))
         keys = {}
         for number, stage in enumerate(list(self.network.stages.values())[:end], start=1):
-            found = digest(found, stage_digest(stage))
+            tensors = {**dict(stage.named_parameters()), **dict(stage.named_buffers())}
+            found = digest(found, network_digest(stage), digest_of_tensors(tensors))
             keys[number] = f"frozen-{found}"
         return keys
 

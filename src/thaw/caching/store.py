@@ -1,230 +1,230 @@
-"""What was computed once, as files whose names are digests of all that their values depend on.
+"""Results that were computed once, kept under keys that are digests of all that they depend on.
 
-A file is there whole or not at all, and never changes. So it may be deleted at any time: whoever has it open keeps it.
+An entry is whole or not there, and never changes. So it may be deleted at any time: a process that has it open keeps it.
 """
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
+from lightning import Trainer
 
-from thaw.caching.file import DamagedFileError, FilePlan, Kept, Layout, Writer, about, begin, finish, opened, write
+from thaw.caching.entry import CacheEntry, DamagedEntryError, Layout, Writer, allocate, seal, write_rows
+from thaw.data.checked_files import CHECKED_FILES
 from thaw.errors import UserError
-from thaw.storage import cache_folder
+from thaw.storage import CACHE_VARIABLE, UNFINISHED, cache_folder
 
 log = logging.getLogger(__name__)
 
-FOLDER_VARIABLE = "THAW_CACHE"
-SUFFIX, UNFINISHED = ".thaw", ".unfinished"
-CHECKED = "checked-*.json"
-"""Files that say which images were found whole. `*`: a digest of the folder that the images are in."""
+SUFFIX = ".arrays"
+"""Suffix of the folder of an entry."""
+ABOUT_CHECKED = {"what": "image files that were checked"}
 
 
-class ProcessGroup(Protocol):
-    """The processes of a run, which all ask for the same files in the same order."""
+@dataclass(frozen=True)
+class RunProcesses:
+    """The processes of one run, which all ask for the same entries in the same order. By default there is one."""
 
-    rank: int
-    world_size: int
+    rank: int = 0
+    world_size: int = 1
+    all: Callable[[bool], bool] = bool
+    """Whether a statement is true on every rank. Collective: call on every rank."""
 
-    def all(self, true: bool) -> bool:
-        """Whether it is so on every rank; waits for the others."""
-
-
-class SingleProcess:
-    rank, world_size = 0, 1
-
-    def all(self, true: bool) -> bool:
-        return true
+    @classmethod
+    def of(cls, trainer: Trainer | None) -> "RunProcesses":
+        """The processes of a trainer; a single one if there is no trainer."""
+        if trainer is None:
+            return cls()
+        return cls(trainer.global_rank, trainer.world_size, trainer.strategy.reduce_boolean_decision)
 
 
 class Store:
-    """The files of one folder. `budget_bytes`: those used least recently make room for new ones."""
+    """Cache entries in one folder. The least recently used ones are deleted to stay within `budget_bytes`."""
 
     def __init__(self, folder: Path, budget_bytes: float):
         self.folder, self.budget_bytes = folder, budget_bytes
 
     @classmethod
     def of_machine(cls, budget_gb: float) -> "Store":
+        """The cache of this machine, with a budget in gigabytes. Raises UserError."""
         if not isinstance(budget_gb, (int, float)) or not budget_gb >= 0:
             raise UserError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
         return cls(cache_folder(), budget_gb * 1e9)
+
+    def path(self, key: str) -> Path:
+        """The folder of the entry with this key."""
+        return self.folder / f"{key}{SUFFIX}"
+
+    def open(self, key: str) -> CacheEntry | None:
+        """The entry with this key, or None. A damaged one is deleted with a warning."""
+        path = self.path(key)
+        with suppress(OSError):
+            os.utime(path)  # the time of last use; set first, since the check of a large entry takes seconds
+        try:
+            return CacheEntry.open(path)
+        except DamagedEntryError as error:
+            log.warning("the cache entry %s is damaged (%s): it is computed again", path, error)
+            _delete(path)
+        except OSError:  # not there, or not readable
+            pass
+        return None
 
     def get(
         self,
         key: str,
         about: Mapping[str, Any],
-        arrays: Mapping[str, Layout],
+        layouts: Mapping[str, Layout],
         fill: Callable[[Writer], None],
-        together: ProcessGroup | None = None,
-    ) -> Kept | None:
-        """The file of that key; `fill` makes it where there is none. None, with a warning, where it cannot be kept.
+        group: RunProcesses | None = None,
+    ) -> CacheEntry | None:
+        """The entry with this key; if there is none, it is written. Several runs that want it write it once.
 
-        Processes that want the same file make it once. Those of one run make it together: on each rank `fill` writes
-        a share.
+        Args:
+            key: Name of the entry; letters, then "-", then a digest.
+            about: Description for people and for whoever reads the entry; plain JSON.
+            layouts: Data type and shape of each array.
+            fill: Writes the arrays. On several ranks each call writes a share of the rows.
+            group: The processes of this run; all of them call this method.
+
+        Returns:
+            The entry, or None with a warning if the disk is full or cannot be written.
         """
-        together = together or SingleProcess()
+        group = group or RunProcesses()
         try:
-            kept = self.open(key)
-            if not together.all(kept is not None):
-                kept = self._made(key, FilePlan.of(about, arrays), fill, together)
-            return kept
+            entry = self.open(key)
+            if group.all(entry is not None):
+                return entry
+            with self._locked(key, group):
+                entry = self.open(key)  # another run may have written it meanwhile
+                if not group.all(entry is not None):
+                    self._write(key, about, layouts, fill, group)
+                    entry = self.open(key)
+            if not group.all(entry is not None):
+                raise OSError(f"the processes do not see the same folder: set {CACHE_VARIABLE} to one that they share")
+            return entry
         except OSError as error:
             reason = f"{error.strerror or error} ({self.folder})"
-            log.warning("not kept: %s. The run goes on, and computes in each epoch what it could have kept", reason)
+            log.warning("not cached: %s. The run goes on, and computes in each epoch what it could have kept", reason)
             return None
 
-    def open(self, key: str) -> Kept | None:
-        """None where there is no such file, or a damaged one, which is deleted."""
-        path = self.path(key)
-        with suppress(OSError):
-            os.utime(path)  # when it was last used: before the check, which takes seconds where it is large
-        try:
-            return opened(path)
-        except DamagedFileError as error:
-            log.warning("%s is damaged (%s): it is made again", path, error)
-            with suppress(OSError):
-                path.unlink()
-        except OSError:  # none there, or none that may be read
-            pass
-        return None
+    def _write(
+        self,
+        key: str,
+        about: Mapping[str, Any],
+        layouts: Mapping[str, Layout],
+        fill: Callable[[Writer], None],
+        group: RunProcesses,
+    ) -> None:
+        unfinished = self.folder / f"{key}{UNFINISHED}"
 
-    def path(self, key: str) -> Path:
-        return self.folder / f"{key}{SUFFIX}"
+        def begin() -> None:
+            _delete(unfinished)  # left by a process that was killed
+            prune(self.folder, self.budget_bytes - sum(layout.file_bytes for layout in layouts.values()))
+            allocate(unfinished, layouts)
 
-    def _made(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: ProcessGroup) -> Kept:
-        lock = self._locked(key, together)
+        def finish() -> None:
+            seal(unfinished, about, layouts)
+            _delete(self.path(key))
+            unfinished.rename(self.path(key))
+
+        is_first = group.rank == 0
         try:
-            kept = self.open(key)  # another process may have made it meanwhile
-            if not together.all(kept is not None):
-                self._make(key, plan, fill, together)
-                kept = self.open(key)
+            _on_all_ranks(group, begin if is_first else None)
+            _on_all_ranks(group, partial(write_rows, unfinished, layouts, fill))
+            _on_all_ranks(group, finish if is_first else None)
+        except BaseException:
+            if is_first:
+                _delete(unfinished)
+            raise
+
+    @contextmanager
+    def _locked(self, key: str, group: RunProcesses) -> Iterator[None]:
+        """Hold the lock of a key on rank 0 and let the other ranks wait with it."""
+        lock = _lock(self.path(key)) if group.rank == 0 else None
+        acquire = partial(_acquire, lock, timeout=1) if lock is not None else None
+        waiting = False
+        try:
+            while not group.all(_on_all_ranks(group, acquire) is not False):
+                if not waiting:
+                    log.info("another process computes the same: waiting for it")
+                waiting = True
+            yield
         finally:
             if lock is not None:
                 lock.release()
-        if not together.all(kept is not None):
-            raise OSError(f"not all processes see the folder: set {FOLDER_VARIABLE} to one that they share")
-        assert kept is not None
-        return kept
-
-    def _make(self, key: str, plan: FilePlan, fill: Callable[[Writer], None], together: ProcessGroup) -> None:
-        unfinished = self.path(key).with_suffix(UNFINISHED)
-        first = together.rank == 0
-        try:
-            _everywhere(together, partial(self._begin, unfinished, plan) if first else None)
-            _everywhere(together, partial(write, unfinished, plan, fill))
-            _everywhere(together, partial(self._finish, unfinished, key) if first else None)
-        except BaseException:
-            if first:
-                with suppress(OSError):
-                    unfinished.unlink()
-            raise
-
-    def _begin(self, unfinished: Path, plan: FilePlan) -> None:
-        unfinished.unlink(missing_ok=True)  # of a process that was killed
-        prune(self.folder, self.budget_bytes - plan.num_bytes)
-        begin(unfinished, plan)
-
-    def _finish(self, unfinished: Path, key: str) -> None:
-        finish(unfinished)
-        os.replace(unfinished, self.path(key))
-
-    def _locked(self, key: str, together: ProcessGroup) -> FileLock | None:
-        """Held by rank 0; the others wait with it."""
-        lock = FileLock(_lock_path(self.path(key))) if together.rank == 0 else None
-        waits = False
-        while True:
-            held = _everywhere(together, partial(_try_to_hold, lock))
-            if together.all(held):
-                return lock
-            if not waits:
-                log.info("another process is at work on the same: waiting for it")
-                waits = True
 
 
-def _try_to_hold(lock: FileLock | None) -> bool:
-    try:
-        if lock is not None:
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=1)
-        return True
-    except Timeout:
-        return False
+def entries(folder: Path) -> list[CacheEntry]:
+    """All entries of a cache folder, also unfinished and damaged ones; the least recently used come first."""
+    listed = []
+    for path in (path for pattern in (f"*{SUFFIX}", f"*{UNFINISHED}", CHECKED_FILES) for path in folder.glob(pattern)):
+        with suppress(OSError):  # deleted meanwhile
+            entry = CacheEntry.listed(path)
+            listed.append(replace(entry, about=ABOUT_CHECKED) if path.match(CHECKED_FILES) else entry)
+    return sorted(listed, key=lambda entry: entry.last_used)
 
 
-def _everywhere(together: ProcessGroup, action: Callable[[], Any] | None) -> Any:
-    """Do it, and raise on every rank where it fails on one: none is left waiting for another."""
-    result: Any = None
-    error: Exception | None = None
-    try:
-        result = action() if action is not None else None
-    except Exception as caught:
-        error = caught
-    if not together.all(error is None):
-        disk = together.all(error is None or isinstance(error, OSError))
-        raise error or (OSError if disk else RuntimeError)("it failed in another process of this run")
-    return result
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as `thaw.cache` lists it."""
-
-    path: Path
-    num_bytes: int
-    used: float
-    """When last, seconds since 1970."""
-    about: Mapping[str, Any]
-    """Empty where it is unfinished or damaged."""
-
-
-def entries(folder: Path) -> list[Entry]:
-    """Those used least recently come first."""
-    found = []
-    for path in (path for names in (f"*{SUFFIX}", f"*{UNFINISHED}", CHECKED) for path in folder.glob(names)):
-        with suppress(FileNotFoundError):  # deleted meanwhile
-            status = path.stat()
-            found.append(Entry(path, status.st_size, status.st_mtime, _about(path)))
-    return sorted(found, key=lambda entry: entry.used)
-
-
-def prune(folder: Path, budget_bytes: float) -> list[Entry]:
-    """Delete those used least recently until the rest is within the budget; gives what was deleted."""
-    files = entries(folder)
-    total, deleted = sum(entry.num_bytes for entry in files), []
-    for entry in files:
-        if total > budget_bytes and not (entry.path.suffix == UNFINISHED and _in_the_making(entry.path)):
-            with suppress(OSError):  # Windows keeps what is open
-                entry.path.unlink()
-                total -= entry.num_bytes
-                deleted.append(entry)
+def prune(folder: Path, budget_bytes: float) -> list[CacheEntry]:
+    """Delete the least recently used entries until the rest is within the budget; returns the deleted ones."""
+    listed = entries(folder)
+    total, deleted = sum(entry.num_bytes for entry in listed), []
+    for entry in listed:
+        if total > budget_bytes and not _is_being_written(entry) and _delete(entry.path):
+            total -= entry.num_bytes
+            deleted.append(entry)
     return deleted
 
 
-def _lock_path(path: Path) -> Path:
-    """One for many keys: they are never deleted, for who waits for one must find the same."""
-    return path.parent / "locks" / path.stem.rpartition("-")[2][:2]
-
-
-def _in_the_making(unfinished: Path) -> bool:
+def _delete(path: Path) -> bool:
+    """Delete an entry; returns whether it is gone. It is renamed first, so that nobody opens half of it."""
     try:
-        with FileLock(_lock_path(unfinished)).acquire(timeout=0):
+        if path.suffix != UNFINISHED:
+            path = path.rename(path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}"))
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:  # Windows refuses while it is open
+        return isinstance(error, FileNotFoundError)
+    return True
+
+
+def _lock(path: Path) -> FileLock:
+    """The lock of an entry. Keys share 256 locks, because a lock file can never be deleted safely."""
+    return FileLock(path.parent / "locks" / path.name.rpartition("-")[2][:2])
+
+
+def _acquire(lock: FileLock, timeout: float) -> bool:
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return False
+    return True
+
+
+def _is_being_written(entry: CacheEntry) -> bool:
+    if not entry.is_unfinished:
+        return False
+    try:
+        with _lock(entry.path).acquire(timeout=0):
             return False
     except (Timeout, OSError):
         return True
 
 
-def _about(path: Path) -> Mapping[str, Any]:
-    if path.suffix == UNFINISHED:
-        return {}
-    if path.match(CHECKED):
-        return {"what": "images that were found whole"}
+def _on_all_ranks(group: RunProcesses, action: Callable[[], Any] | None) -> Any:
+    """Do something, and raise on every rank if it fails on one, so that no rank waits for another in vain."""
+    result, error = None, None
     try:
-        return about(path)
-    except (OSError, DamagedFileError):
-        return {}
+        result = action() if action is not None else None
+    except Exception as caught:
+        error = caught
+    if not group.all(error is None):
+        is_disk_error = group.all(error is None or isinstance(error, OSError))
+        raise error or (OSError if is_disk_error else RuntimeError)("it failed in another process of this run")
+    return result

@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from thaw.caching.decoded import Decoded, Decoder, Read
-from thaw.caching.ranks import together
-from thaw.caching.store import Store
+from thaw.caching.decoded import DecodedImages, ImageDecoder, Read
+from thaw.caching.store import RunProcesses, Store
 from thaw.data.module import DataModule
 from thaw.data.transforms import (
     AUGMENTATIONS,
@@ -64,7 +63,7 @@ class ImageDataModule(DataModule):
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
         self.read, self.augment, self.flip_probability = read, augment, flip_probability
         self.keeps_decoded = keep
-        self._decoded: dict[str, Decoded | None] = {}
+        self._decoded: dict[str, DecodedImages | None] = {}
 
     def image(self, index: int) -> Image.Image:
         return self.read(index)
@@ -99,22 +98,22 @@ class ImageDataModule(DataModule):
             self._decoded[split] = self._kept(split, self.store)
         return self._dataset(self._decoded[split])
 
-    def _dataset(self, decoded: Decoded | None) -> Dataset[Batch]:
+    def _dataset(self, decoded: DecodedImages | None) -> Dataset[Batch]:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         evaluation = evaluation_transform(self.input_spec)
         # Views are the same whether the image is kept or not.
         training = training_transform(self.input_spec, self.augment, self.flip_probability, shrink=self.keeps_decoded)
         return ImageDataset(self.read, decoded, self.targets, evaluation, training, self.seed)
 
-    def _kept(self, split: str, store: Store) -> Decoded | None:
+    def _kept(self, split: str, store: Store) -> DecodedImages | None:
         form = training_resize if split == "train" and self.augments else evaluation_resize
         samples = np.sort(self.parts[split])
         what = f"{len(samples):,} {split} images"
         run = "" if self.trainer is None else str(self.trainer.default_root_dir)
         contents = self.contents(samples)
-        decoder = Decoder(self.read, form(self.input_spec), samples, contents, what, run, default_workers())
+        decoder = ImageDecoder(self.read, form(self.input_spec), samples, contents, what, run, default_workers())
         taken = sum(kept.num_bytes for kept in self._decoded.values() if kept is not None)
-        return decoder.kept(store, together(self.trainer), taken)
+        return decoder.decode(store, RunProcesses.of(self.trainer), taken)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The last step, on the device: until here images are uint8."""
@@ -133,7 +132,7 @@ class ImageDataset(Dataset[Batch]):
     def __init__(
         self,
         read: Read,
-        decoded: Decoded | None,
+        decoded: DecodedImages | None,
         targets: NDArray[np.int64],
         evaluation: Transform,
         training: Transform,
