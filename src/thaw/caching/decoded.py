@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thaw.caching.entry import CacheEntry, DamagedEntryError, Layout, Writer
-from thaw.caching.keys import code_digest, environment, values_digest
+from thaw.caching.keys import UndigestibleError, code_digest, environment, values_digest
 from thaw.caching.store import RunProcesses, Store
 from thaw.console import progress
 from thaw.data.image_file import load_image, quiet_pillow
@@ -120,10 +120,14 @@ class ImageDecoder:
     def decode(self, store: Store, group: RunProcesses, taken_bytes: int) -> DecodedImages | None:
         """The images, decoded and stored if they are not there yet. Collective: call on every rank.
 
-        Returns None with a warning if they do not fit into the budget beside `taken_bytes` of other splits, or if the
-        disk cannot be written.
+        Returns None with a warning if they do not fit into the budget beside `taken_bytes` of other splits, if the disk
+        cannot be written, or if the code of `read` has no digest.
         """
-        code = code_digest(ResizeTransform, load_image, type(self.read))
+        try:
+            code = code_digest(ResizeTransform, load_image, type(self.read))
+        except UndigestibleError as error:
+            log.warning("decoded images are not kept, because %s", error)
+            return None
         key = f"decoded-{digest(environment(), code, values_digest(asdict(self.resize)), *self.contents)}"
         is_stored = store.open(key) is not None
         if not group.all(is_stored) and not self._store(key, store, group, taken_bytes):

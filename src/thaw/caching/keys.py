@@ -1,4 +1,4 @@
-"""Digests of what an output depends on: settings, code, and versions of libraries. They make up the keys of the cache."""
+"""Digests of what an output depends on: settings, code and library versions. They make up the keys of the cache."""
 
 import ast
 import inspect
@@ -123,7 +123,7 @@ class _Describer:
             if (buffer := module._buffers.get(name)) is not None:
                 yield [name, digest_of_tensors(buffer)]
 
-    def _describe(self, value: Any, where: str) -> Any:  # noqa: PLR0911
+    def _describe(self, value: Any, where: str) -> Any:
         if isinstance(value, nn.Module):
             return self.module(value, where, weights=True)
         if isinstance(value, type):

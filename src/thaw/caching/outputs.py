@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning import Trainer
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, rows_of, states_of
 from thaw.caching.entry import CacheEntry, Layout, Writer
@@ -150,11 +150,13 @@ class Outputs:
         samples = [*self.data.contents(part.samples), code_digest(type(self.data), Network, Activations)]
         if part.view is not None:  # what it shows depends on the number of a sample
             samples += map(str, part.samples.tolist())
-        found = digest(environment(), *samples, values_digest([self.data.recipe(part.view), computed]))
+        backbone = nn.ModuleDict(list(self.network.stages.items())[:-1])  # stages may refer to each other's modules
+        choices = values_digest([self.data.recipe(part.view), computed])
+        found = digest(environment(), *samples, choices, network_digest(backbone))
         keys = {}
         for number, stage in enumerate(list(self.network.stages.values())[:end], start=1):
             tensors = {**dict(stage.named_parameters()), **dict(stage.named_buffers())}
-            found = digest(found, network_digest(stage), digest_of_tensors(tensors))
+            found = digest(found, digest_of_tensors(tensors))
             keys[number] = f"frozen-{found}"
         return keys
 

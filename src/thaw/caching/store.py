@@ -1,6 +1,6 @@
 """Results that were computed once, kept under keys that are digests of all that they depend on.
 
-An entry is whole or not there, and never changes. So it may be deleted at any time: a process that has it open keeps it.
+An entry is whole or not there, and never changes. It may be deleted at any time: a process that has it open keeps it.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Any labelled image data set of torchvision, by name."""
 
-import json
 import difflib
 import inspect
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
