@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from lightning import Callback
 from omegaconf import DictConfig
 
-from thaw.caching.store import FOLDER_VARIABLE
+from thaw.storage import CACHE_VARIABLE
 from thaw.config import build
 from thaw.config.command import CONF
 from thaw.data.module import DataModule
@@ -47,7 +47,7 @@ settings.load_profile("quick")
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What is kept is the test's own, also in the commands that it starts."""
     folder = tmp_path / "cache"
-    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
 
 

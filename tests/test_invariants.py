@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tests.conftest import NOISE, TINY, watched
 from tests.test_train import assert_same
-from thaw.caching.store import FOLDER_VARIABLE
+from thaw.storage import CACHE_VARIABLE
 from thaw.train import train
 from thaw.types import Batch, BatchRequest
 
@@ -214,7 +214,7 @@ def test_any_run_leaves_what_is_frozen_trains_the_rest_and_ends_the_same_after_i
         watch = Watch(case, until)
         with watched(watch), monkeypatch.context() as patch:
             if case.elsewhere and shown_again:
-                patch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
+                patch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))
             if until is None:
                 assert train(cfg) == metrics
             else:

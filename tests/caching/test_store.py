@@ -1,16 +1,20 @@
 import errno
+import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from thaw.caching.file import Layout, Writer
-from thaw.caching.store import Kept, Store, entries, prune
+from thaw.caching.entry import CacheEntry, Layout, Writer
+from thaw.caching.store import RunProcesses, Store, entries, prune
 
 KEY = "numbers-0123456789abcdef"
 ROWS = torch.arange(300, dtype=torch.float32).reshape(100, 3)
@@ -29,51 +33,83 @@ def fill(write: Writer) -> None:
 
 
 def must_not_be_called(write: Writer) -> None:
-    raise AssertionError("it was there already")
+    raise AssertionError("the entry exists already")
 
 
-def made(store: Store) -> Kept:
-    kept = store.get(KEY, {"what": "numbers"}, LAYOUT, fill)
-    assert kept is not None
-    return kept
+def stored(store: Store) -> CacheEntry:
+    entry = store.get(KEY, {"what": "numbers"}, LAYOUT, fill)
+    assert entry is not None
+    return entry
 
 
-def test_comes_back_as_it_was_written_and_is_made_once(store: Store) -> None:
-    made(store)
-    again = store.get(KEY, {}, LAYOUT, must_not_be_called)
-    assert again is not None
-    assert torch.equal(again.arrays["rows"], ROWS)
-    assert torch.equal(again.arrays["marks"], torch.arange(100, dtype=torch.uint8))
-    assert again.about["what"] == "numbers"
+def test_comes_back_as_it_was_written_and_is_written_once(store: Store) -> None:
+    stored(store)
+    entry = store.get(KEY, {}, LAYOUT, must_not_be_called)
+    assert entry is not None
+    assert torch.equal(entry.arrays["rows"], ROWS)
+    assert torch.equal(entry.arrays["marks"], torch.arange(100, dtype=torch.uint8))
+    assert entry.about["what"] == "numbers"
 
 
-def test_bfloat16_and_empty_arrays(store: Store) -> None:
-    layout = {"rows": Layout(torch.bfloat16, (2, 2)), "none": Layout(torch.float32, (0, 5))}
-    values = torch.tensor([[1.5, -2], [3e38, 0]], dtype=torch.bfloat16)
-    kept = store.get(KEY, {}, layout, lambda write: write("rows", 0, values))
-    assert kept is not None
-    assert torch.equal(kept.arrays["rows"], values)
-    assert kept.arrays["none"].shape == (0, 5)
+def test_people_can_open_it(store: Store) -> None:
+    layout = {"rows": LAYOUT["rows"], "half": Layout(torch.bfloat16, (2, 2))}
+    half = torch.tensor([[1.5, -2], [3e38, 0]], dtype=torch.bfloat16)
+    store.get(KEY, {"what": "numbers"}, layout, lambda write: write("rows", 0, ROWS) or write("half", 0, half))  # type: ignore[func-returns-value]
+    folder = store.path(KEY)
+    assert sorted(file.name for file in folder.iterdir()) == ["about.json", "half.npy", "rows.npy"]
+    assert np.array_equal(np.load(folder / "rows.npy"), ROWS.numpy())
+    assert np.array_equal(np.load(folder / "half.npy"), half.view(torch.uint16).numpy())
+    about = json.loads((folder / "about.json").read_text())
+    assert about["about"] == {"what": "numbers"}
+    assert {name: array["dtype"] for name, array in about["arrays"].items()} == {"rows": "float32", "half": "bfloat16"}
 
 
-@pytest.mark.parametrize("place", [0, 3, 15, 25, 40, 90, 4095, 4096, 5000, -1])
-def test_a_flipped_byte_anywhere_is_noticed(store: Store, place: int, caplog: pytest.LogCaptureFixture) -> None:
-    made(store)
-    content = bytearray(store.path(KEY).read_bytes())
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int32, torch.int64]
+)
+def test_types_and_empty_arrays(store: Store, dtype: torch.dtype) -> None:
+    layout = {"rows": Layout(dtype, (2, 2)), "none": Layout(dtype, (0, 5)), "flat": Layout(dtype, (3,))}
+    values = torch.tensor([[1.5, 2], [7, 0]]).to(dtype)
+    entry = store.get(KEY, {}, layout, lambda write: write("rows", 0, values))
+    assert entry is not None
+    assert entry.arrays["rows"].dtype == dtype
+    assert torch.equal(entry.arrays["rows"], values)
+    assert entry.arrays["none"].shape == (0, 5)
+    assert torch.equal(entry.arrays["flat"], torch.zeros(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("file", ["about.json", "rows.npy", "marks.npy"])
+@pytest.mark.parametrize("place", [0, 3, 15, 60, 100, 127, -30, -1])
+def test_a_flipped_bit_anywhere_is_noticed(
+    store: Store, file: str, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored(store)
+    content = bytearray((store.path(KEY) / file).read_bytes())
     content[place] ^= 1
-    store.path(KEY).write_bytes(content)
+    (store.path(KEY) / file).write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert store.open(KEY) is None
     assert "is damaged" in caplog.text
-    assert torch.equal(made(store).arrays["rows"], ROWS)
+    assert entries(store.folder) == []
+    assert torch.equal(stored(store).arrays["rows"], ROWS)
 
 
-@pytest.mark.parametrize("length", [0, 5, 20, 30, 4096, 5000, 12287])
-def test_a_short_file_is_noticed(store: Store, length: int) -> None:
-    made(store)
-    os.truncate(store.path(KEY), length)
+@pytest.mark.parametrize("file", ["about.json", "rows.npy"])
+@pytest.mark.parametrize("length", [None, 0, 5, 128, 200])
+def test_a_short_or_missing_file_is_noticed(store: Store, file: str, length: int | None) -> None:
+    stored(store)
+    if length is None:
+        (store.path(KEY) / file).unlink()
+    else:
+        os.truncate(store.path(KEY) / file, length)
     assert store.open(KEY) is None
-    assert torch.equal(made(store).arrays["rows"], ROWS)
+    assert torch.equal(stored(store).arrays["rows"], ROWS)
+
+
+def test_a_file_in_place_of_the_folder_is_replaced(store: Store) -> None:
+    store.folder.mkdir()
+    store.path(KEY).write_bytes(b"no folder")
+    assert torch.equal(stored(store).arrays["rows"], ROWS)
 
 
 def test_an_interrupted_write_leaves_nothing_that_counts(store: Store) -> None:
@@ -84,7 +120,7 @@ def test_an_interrupted_write_leaves_nothing_that_counts(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         store.get(KEY, {}, LAYOUT, interrupted)
     assert entries(store.folder) == []
-    assert torch.equal(made(store).arrays["rows"], ROWS)
+    assert torch.equal(stored(store).arrays["rows"], ROWS)
 
 
 def test_a_killed_writer_is_followed_by_another(store: Store) -> None:
@@ -92,13 +128,13 @@ def test_a_killed_writer_is_followed_by_another(store: Store) -> None:
     writer = multiprocessing.get_context("spawn").Process(target=_hang, args=(store, begun))
     writer.start()
     assert begun.wait(60)
-    assert [entry.path.suffix for entry in entries(store.folder)] == [".unfinished"]
+    assert [entry.is_unfinished for entry in entries(store.folder)] == [True]
     assert prune(store.folder, 0) == []  # somebody is at work on it
     assert writer.pid is not None
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     assert store.open(KEY) is None
-    assert torch.equal(made(store).arrays["rows"], ROWS)
+    assert torch.equal(stored(store).arrays["rows"], ROWS)
     assert [entry.path for entry in entries(store.folder)] == [store.path(KEY)]
 
 
@@ -130,9 +166,9 @@ def _make_and_note(store: Store, notes: Path, at_once: "multiprocessing.synchron
         fill(write)
 
     at_once.wait()
-    kept = store.get(KEY, {}, LAYOUT, noted)
-    assert kept is not None
-    assert torch.equal(kept.arrays["rows"], ROWS)
+    entry = store.get(KEY, {}, LAYOUT, noted)
+    assert entry is not None
+    assert torch.equal(entry.arrays["rows"], ROWS)
 
 
 def test_a_full_disk_is_a_warning(
@@ -152,43 +188,62 @@ def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, caplog: pytest.Log
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         assert Store(tmp_path / "file" / "cache", 1e9).get(KEY, {}, LAYOUT, fill) is None
-    assert "not kept" in caplog.text
+    assert "not cached" in caplog.text
 
 
-def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
-    size = 3 * 4096  # header, rows, marks
-    store = Store(tmp_path, budget_bytes=2.5 * size)
+def test_the_least_recently_used_make_room(store: Store) -> None:
+    size = stored(store).num_bytes
+    prune(store.folder, 0)
+    store.budget_bytes = 2.5 * size
     for number, key in enumerate(("a-0", "b-1")):
         store.get(key, {}, LAYOUT, fill)
         os.utime(store.path(key), (number, number))
     store.open("a-0")
     store.get("c-2", {}, LAYOUT, fill)
-    assert {entry.path.stem for entry in entries(tmp_path)} == {"a-0", "c-2"}
-    assert [entry.path.stem for entry in prune(tmp_path, 0)] == ["a-0", "c-2"]
+    assert {entry.path.stem for entry in entries(store.folder)} == {"a-0", "c-2"}
+    assert [entry.path.stem for entry in prune(store.folder, 0)] == ["a-0", "c-2"]
+    assert [path.name for path in store.folder.iterdir()] == ["locks"]
 
 
-def test_what_is_open_outlives_its_file(store: Store) -> None:
-    kept = made(store)
+def test_an_open_entry_outlives_its_files(store: Store) -> None:
+    entry = stored(store)
     prune(store.folder, 0)
-    assert torch.equal(kept.arrays["rows"], ROWS)
+    assert not entry.path.exists()
+    assert torch.equal(entry.arrays["rows"], ROWS)
 
 
-class Rank:
-    """One of two ranks, played one after the other: what the other one says is given."""
+def test_nobody_sees_half_a_deleted_entry(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(store)
 
-    world_size = 2
+    def killed(path: Path) -> None:
+        (path / "rows.npy").unlink()
+        raise KeyboardInterrupt
 
-    def __init__(self, rank: int, others: list[bool]):
-        self.rank, self.others = rank, others
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        prune(store.folder, 0)
+    assert [entry.is_unfinished for entry in entries(store.folder)] == [True]
+    assert len(prune(store.folder, 0)) == 1
+    assert entries(store.folder) == []
 
-    def all(self, true: bool) -> bool:
-        return self.others.pop(0) and true
+
+def test_other_folders_are_left_alone(store: Store) -> None:
+    stored(store)
+    (store.folder / "photos").mkdir()
+    (store.folder / "photos" / "about.json").touch()
+    assert len(prune(store.folder, 0)) == 1
+    assert (store.folder / "photos" / "about.json").exists()
+
+
+def rank(number: int, others: list[bool]) -> RunProcesses:
+    """One of two ranks; `others`: what the other one answers, in turn."""
+    return RunProcesses(number, 2, lambda true: others.pop(0) and true)
 
 
 def test_a_failure_on_another_rank_is_one_on_all(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     # Asked: is it there, locked, held, there now, begun; then the other one cannot write its share.
     with caplog.at_level(logging.WARNING):
-        assert store.get(KEY, {}, LAYOUT, fill, Rank(0, [True] * 5 + [False, True])) is None
+        assert store.get(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, True])) is None
     assert "another process of this run" in caplog.text
     assert entries(store.folder) == []
 
@@ -198,20 +253,22 @@ def test_what_is_no_fault_of_the_disk_ends_the_run_on_all_ranks(store: Store) ->
         raise ValueError("numbers too large")
 
     with pytest.raises(ValueError, match="numbers too large"):
-        store.get(KEY, {}, LAYOUT, broken, Rank(0, [True] * 6 + [False]))
+        store.get(KEY, {}, LAYOUT, broken, rank(0, [True] * 6 + [False]))
     with pytest.raises(RuntimeError, match="another process of this run"):
-        store.get(KEY, {}, LAYOUT, fill, Rank(0, [True] * 5 + [False, False]))
+        store.get(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, False]))
 
 
-def test_a_file_that_goes_while_it_is_opened_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    made(store)
-    from_file = torch.from_file
+def test_an_entry_that_is_deleted_while_it_is_opened_is_not_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(store)
+    load = np.load
 
-    def gone(name: str, *args: object, **keywords: object) -> torch.Tensor:
-        os.unlink(name)
-        return from_file(name, *args, **keywords)  # type: ignore[arg-type, call-overload]
+    def gone(file: Path, **keywords: Any) -> Any:
+        prune(store.folder, 0)
+        return load(file, **keywords)
 
-    monkeypatch.setattr(torch, "from_file", gone)
+    monkeypatch.setattr(np, "load", gone)
     assert store.open(KEY) is None
 
 

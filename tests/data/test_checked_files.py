@@ -156,7 +156,7 @@ def test_it_counts_among_what_is_kept(look: Look, cache_folder: Path) -> None:
     look()
     (entry,) = entries(cache_folder)
     assert entry.num_bytes == entry.path.stat().st_size > 0
-    assert entry.about["what"] == "images that were found whole"
+    assert entry.about["what"] == "image files that were checked"
     (cache_folder / "others.json").touch()
     assert prune(cache_folder, 0) == [entry]
     assert [path.name for path in cache_folder.glob("*")] == ["others.json"]

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,6 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset
 from torchvision import datasets
 
-from thaw.caching.keys import digest_of_values
 from thaw.console import progress
 from thaw.data.image_file import as_rgb
 from thaw.data.image_module import ImageDataModule
@@ -57,7 +57,7 @@ class TorchvisionDataset(ImageDataModule):
 
     @cached_property
     def _digest(self) -> str:
-        return digest_of_values([self.origin, list(_fingerprints(self.root))])
+        return digest(json.dumps([self.origin, list(_fingerprints(self.root))], sort_keys=True, default=str))
 
 
 class DatasetReader:
