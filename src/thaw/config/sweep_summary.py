@@ -1,4 +1,4 @@
-"""What Hydra does when a sweep is over."""
+"""Hydra callback for the end of a sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from thaw.sweeping.trials import read_trials, write_summary
 
 
 class SweepSummary(Callback):
-    """Prints the table of all trials and leaves it in the sweep's folder; exit code 1 where a trial failed."""
+    """Prints and writes the table of all trials; the command leaves with exit code 1 if a trial failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last trial."""
         sweep = Path(config.hydra.sweep.dir)
         print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
         if any(trial.results is None for trial in read_trials(sweep)):

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from safetensors.torch import save_file
 from thaw.types import ImageSpec, InputSpec, TokenSpec
 from thaw.models.weights import read_checkpoint, require_network
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from thaw.runs.confusion import CONFUSION_FILE, Confusion, confusion_csv
+from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
@@ -45,7 +46,23 @@ from thaw.finetuning.phase import Phase, Plan
 from thaw.runs.loggers import close
 from thaw.tasks.metrics import split_table
 from thaw.training.sample_order import order_of
-from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
+from thaw.runs.files import (
+    BACKBONE_FILE,
+    CHECKPOINTS,
+    CLASS_NAMES_FILE,
+    CONFIG_FILE,
+    CONFUSION_FILE,
+    DATA_FILE,
+    FAILURE_FILE,
+    INPUT_SPEC_FILE,
+    LOCK_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    OVERRIDES_FILE,
+    SAMPLES_FILE,
+    WEIGHTS_FILE,
+    read_metrics,
+)
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,12 +71,6 @@ if TYPE_CHECKING:
     from thaw.models.network import Network
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = "checkpoints"
-LOCK_FILE = ".lock"
-CONFIG_FILE, DATA_FILE, SAMPLES_FILE, LOG_FILE = "config.yaml", "data.txt", "samples.csv", "train.log"
-INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
-CLASS_NAMES_FILE, WEIGHTS_FILE = "class_names.json", "weights.safetensors"
 
 
 class RunFolder:
@@ -85,8 +96,7 @@ class RunFolder:
 
     def metrics(self) -> dict[str, float]:
         """The final metrics of the run by name; empty where it did not come to its end."""
-        file = self.path / METRICS_FILE
-        return json.loads(file.read_text())["metrics"] if file.exists() else {}
+        return read_metrics(self.path)
 
     def first_step(self) -> int:
         """Optimizer steps done before this start of the run."""
@@ -170,7 +180,8 @@ class RunFolder:
     def recording(self, cfg: DictConfig, loggers: list[Logger]) -> Iterator[None]:
         """Keeps `train.log`, gives the configuration to the loggers and closes them at the end.
 
-        If the loss ceases to be finite, the error names the checkpoint to go on from. `train.log` ends with the error.
+        If the loss ceases to be finite, the error names the checkpoint to go on from. After any error `train.log` ends
+        with its whole traceback.
         """
         thaws = logging.getLogger("thaw")
         first = ranks().is_first
@@ -185,8 +196,9 @@ class RunFolder:
                 last = self.path / CHECKPOINTS / LAST
                 kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
                 error.args = (f"{error} {kept}",)
-            # On the console the command says it, last of all.
-            file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, f"{type(error).__name__}: {error}", (), None))
+            # Only into the file: the command prints the error, shortened and last of all.
+            whole = "".join(traceback.format_exception(error)).rstrip()
+            file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole, (), None))
             raise
         finally:
             close(loggers)

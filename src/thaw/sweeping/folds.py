@@ -1,10 +1,11 @@
-"""The recall of each class over the folds of a sweep, and the table of it. `F` folds, `C` classes."""
+"""Recall of each class over the folds of a sweep. `F` is the number of folds, `C` of classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.runs.confusion import CONFUSION_FILE, Confusion, read_confusion
+from thaw.runs.confusion import Confusion, read_confusion
+from thaw.runs.files import CONFUSION_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,12 +14,17 @@ FOLD = "data.fold"
 
 
 def read_folds(varied: Mapping[Path, Mapping[str, str]]) -> dict[str, list[Confusion]]:
-    """The tests of the trials that are folds, by what varied besides: `key=value ...`, "" where nothing did.
+    """Read the test confusion of each fold, grouped by the other choices that vary.
 
-    `varied`: by trial folder, the overrides that are not the same throughout. Trials that tested nothing are left out,
-    and those whose classes are not the first one's.
+    Trials without a fold, without a test, or with other classes than the first are left out.
+
+    Args:
+        varied: by trial folder, the overrides whose values differ between trials.
+
+    Returns:
+        Confusion matrices by choice, `key=value ...`; the key is "" if only the fold varies.
     """
-    found: dict[str, list[Confusion]] = {}
+    by_choice: dict[str, list[Confusion]] = {}
     first: Confusion | None = None
     for folder, overrides in varied.items():
         file = folder / CONFUSION_FILE
@@ -28,44 +34,48 @@ def read_folds(varied: Mapping[Path, Mapping[str, str]]) -> dict[str, list[Confu
         first = first or confusion
         if confusion.class_names == first.class_names:
             choice = " ".join(f"{key}={value}" for key, value in overrides.items() if key != FOLD)
-            found.setdefault(choice, []).append(confusion)
-    return found
+            by_choice.setdefault(choice, []).append(confusion)
+    return by_choice
 
 
 def recall_table(folds: Mapping[str, Sequence[Confusion]]) -> list[list[str]]:
-    """Header and one row a class: samples tested, then mean and deviation of the recall, by choice; [] of no folds.
+    """Build the header and one row per class: samples tested, then mean and deviation of the recall for each choice.
 
-    Where the choices did not test equally many samples, their numbers stand in the order of the columns.
+    If the choices tested different numbers of samples, the row lists one number per choice. Without folds there are no
+    rows, not even a header.
     """
     if not folds:
         return []
-    import torch  # here: what reads sweeps must not make `--help` wait
+    import torch  # here, because commands that read sweeps must not make `--help` wait for it
 
     counts = [torch.tensor([confusion.counts for confusion in tests]) for tests in folds.values()]
     tested = [count.sum((0, 2)).tolist() for count in counts]
     columns = [column for count in counts for column in mean_and_deviation(recalls(count))]
     header = ["class", "tested"]
     for choice, tests in folds.items():
-        of = f"{choice}: " if choice else ""
-        header += [f"{of}mean recall of {len(tests)} folds", f"{of}deviation"]
+        prefix = f"{choice}: " if choice else ""
+        header += [f"{prefix}mean recall of {len(tests)} folds", f"{prefix}deviation"]
     rows = [header]
     class_names = next(iter(folds.values()))[0].class_names
     for name, samples, *values in zip(class_names, zip(*tested, strict=True), *columns, strict=True):
-        printable = name.encode(errors="replace").decode()  # names of folders may be of no encoding at all
+        printable = name.encode(errors="replace").decode()  # folder names need not be valid in any encoding
         number = " / ".join(map(str, samples if len(set(samples)) > 1 else samples[:1]))
         rows.append([printable, number, *(f"{value:.4f}" for value in values)])
     return rows
 
 
 def recalls(counts: "Tensor") -> "Tensor":
-    """(F, C, C), true class by predicted -> (F, C); nan where a fold tests no sample of a class."""
-    from thaw.indexing import diagonals
+    """Recall (F, C) from counts (F, C, C), true class by predicted class; nan if a fold tests no sample of a class."""
+    from thaw.indexing import diagonals  # here, because it imports torch
 
     return diagonals(counts) / counts.sum(2)
 
 
 def mean_and_deviation(values: "Tensor") -> tuple["Tensor", "Tensor"]:
-    """Over folds, without the nan: (F, C) -> mean (C,) and sample standard deviation (C,), nan of less than two."""
+    """Mean (C,) and sample standard deviation (C,) over the folds of values (F, C), leaving out nan.
+
+    The deviation is nan where fewer than two folds have a value.
+    """
     mean = values.nanmean(0)
     squares = (values - mean).square().nansum(0)
     others = (~values.isnan()).sum(0) - 1

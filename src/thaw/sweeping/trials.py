@@ -1,121 +1,119 @@
-"""The trials of a sweep, each in its own numbered folder, and the tables that compare them."""
+"""Reads the trials of a sweep, each in its own numbered folder, and writes the tables that compare them."""
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thaw.runs.files import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 from thaw.sweeping.folds import read_folds, recall_table
-
-FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE = "failure.txt", "metrics.json", "overrides.json"
 
 
 @dataclass(frozen=True)
 class Trial:
-    number: int
-    overrides: tuple[str, ...]
-    """What was typed for it, `key=value`."""
+    """One run of a sweep, as its folder describes it."""
+
+    folder: Path
+    overrides: dict[str, str]
+    """What was typed for it, value by key."""
     results: dict[str, Any] | None
-    """What `metrics.json` holds; None where it did not come to its end."""
-    failure: str | None = None
-    """Why not."""
+    """Content of `metrics.json`; None if the trial failed."""
+    failure: str
+    """Why it failed, one line; meaningless if it did not."""
+
+    @property
+    def number(self) -> int:
+        """Position in the sweep, from 0; also the name of the folder."""
+        return int(self.folder.name)
+
+    def choices(self, keys: Iterable[str]) -> dict[str, str]:
+        """The overrides of these keys, those that the trial has."""
+        return {key: self.overrides[key] for key in keys if key in self.overrides}
 
 
 def record_failure(folder: Path, overrides: list[str], message: str) -> None:
-    if not (folder / METRICS_FILE).exists():  # an earlier sweep in the same place: its trial stays as it is
+    """Write into a trial's folder that the trial failed, and print it.
+
+    Nothing is written where an earlier sweep left a finished trial.
+    """
+    if not (folder / METRICS_FILE).exists():
         (folder / OVERRIDES_FILE).write_text(json.dumps(overrides))
-        (folder / FAILURE_FILE).write_text(message + "\n")
+        (folder / FAILURE_FILE).write_text(message + "\n", encoding="utf-8", errors="replace")
     print(f"trial {folder.name} failed: {message}", flush=True)
 
 
 def read_trials(sweep: Path) -> list[Trial]:
-    """Every numbered folder of a sweep, in order."""
-    folders = sorted((p for p in sweep.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    return [_read(folder) for folder in folders]
+    """Read every numbered folder of a sweep, in order."""
+    trials = [_read(folder) for folder in sweep.iterdir() if folder.name.isdigit()]
+    return sorted(trials, key=lambda trial: trial.number)
 
 
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the best monitored metric, the first among equals; None where all failed."""
-    finished = [trial for trial in trials if trial.results and trial.results["best"] is not None]
+def best(trials: Iterable[Trial]) -> Trial | None:
+    """Return the trial with the best monitored metric, the first among equals; None if none has a value."""
+    finished = [(trial, trial.results) for trial in trials if trial.results and trial.results["best"] is not None]
     if not finished:
         return None
-    sign = 1 if finished[0].results["mode"] == "max" else -1  # type: ignore[index]
-    return max(finished, key=lambda trial: sign * trial.results["best"])  # type: ignore[index]
+    choose = max if finished[0][1]["mode"] == "max" else min
+    return choose(finished, key=lambda pair: pair[1]["best"])[0]
 
 
 def table(trials: Sequence[Trial]) -> list[list[str]]:
-    """Header and one row a trial: number, what varied, status, best metric, test metrics, seconds."""
+    """Build the header and one row per trial: number, what varied, status, best and test metrics, seconds."""
     keys = _varied(trials)
-    monitor = next((trial.results["monitor"] for trial in trials if trial.results), "best")
-    tested = sorted({name for t in trials if t.results for name in t.results["metrics"] if name.endswith("/test")})
+    all_results = [trial.results for trial in trials if trial.results]
+    monitor = all_results[0]["monitor"] if all_results else "best"
+    tested = sorted({name for results in all_results for name in results["metrics"] if name.endswith("/test")})
     rows = [["trial", *keys, "status", f"best {monitor}", "epoch", *tested, "seconds"]]
     for trial in trials:
-        values = _values(trial)
-        row = [str(trial.number), *(values.get(key, "") for key in keys)]
-        if trial.results is None:
-            row += [f"failed: {(trial.failure or 'no result').splitlines()[0]}", "", "", *("" for _ in tested), ""]
+        row = [str(trial.number), *(trial.overrides.get(key, "") for key in keys)]
+        if (results := trial.results) is None:
+            row += [f"failed: {trial.failure}", "", "", *("" for _ in tested), ""]
         else:
-            results = trial.results
             metrics = [f"{results['metrics'].get(name, float('nan')):.4f}" for name in tested]
-            best_value = "" if results["best"] is None else f"{results['best']:.4f}"  # fast_dev_run keeps no best
+            best_value = "" if results["best"] is None else f"{results['best']:.4f}"  # fast_dev_run monitors nothing
             row += ["ok", best_value, str(results["epoch"]), *metrics, f"{results['seconds']:.1f}"]
         rows.append(row)
     return rows
 
 
 def write_summary(sweep: Path) -> str:
-    """Write `summary.csv` and `summary.md` into the sweep's folder; gives the Markdown.
+    """Write `summary.csv` and `summary.md` into the sweep's folder; return the Markdown.
 
-    Where the sweep goes over folds, the Markdown also has the recall of each class.
+    If the sweep goes over folds, the Markdown also has a table of the recall of each class.
     """
     trials = read_trials(sweep)
     rows = table(trials)
     with (sweep / "summary.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    tables = [rows, recall_table(read_folds(_varied_overrides(sweep, trials)))]
-    text = "\n\n".join([*(_markdown(rows) for rows in tables if rows), _verdict(trials)]) + "\n"
+    finished = [trial for trial in trials if trial.results]
+    keys = _varied(finished)
+    recalls = recall_table(read_folds({trial.folder: trial.choices(keys) for trial in finished}))
+    text = "\n\n".join([*(_markdown(rows) for rows in (rows, recalls) if rows), _verdict(trials)]) + "\n"
     (sweep / "summary.md").write_text(text, encoding="utf-8")
     return text
 
 
 def _read(folder: Path) -> Trial:
-    def content(name: str) -> Any:
+    def text(name: str) -> str:
         file = folder / name
-        return json.loads(file.read_text()) if file.exists() else None
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
-    failure = folder / FAILURE_FILE
-    return Trial(
-        int(folder.name),
-        tuple(content(OVERRIDES_FILE) or ()),
-        None if failure.exists() else content(METRICS_FILE),
-        failure.read_text().strip() if failure.exists() else None,
-    )
+    typed = json.loads(text(OVERRIDES_FILE) or "[]")
+    failure = text(FAILURE_FILE)
+    results = None if failure else json.loads(text(METRICS_FILE) or "null")
+    overrides = dict(override.split("=", 1) for override in typed if "=" in override)
+    return Trial(folder, overrides, results, (failure.strip() or "no result").splitlines()[0])
 
 
-def _values(trial: Trial) -> dict[str, str]:
-    return dict(override.split("=", 1) for override in trial.overrides if "=" in override)
-
-
-def _varied(trials: Sequence[Trial]) -> list[str]:
-    """The keys that do not have one value throughout, in the order typed."""
+def _varied(trials: Iterable[Trial]) -> list[str]:
+    """Keys with more than one value, in the order typed."""
     values: dict[str, set[str]] = {}
     for trial in trials:
-        for key, value in _values(trial).items():
+        for key, value in trial.overrides.items():
             values.setdefault(key, set()).add(value)
-    return [key for key, seen in values.items() if len(seen) > 1]
-
-
-def _varied_overrides(sweep: Path, trials: Sequence[Trial]) -> dict[Path, dict[str, str]]:
-    """By folder of the finished trials, the overrides that do not have one value throughout them."""
-    finished = [trial for trial in trials if trial.results]
-    keys = _varied(finished)
-    found = {}
-    for trial in finished:
-        values = _values(trial)
-        found[sweep / str(trial.number)] = {key: values[key] for key in keys if key in values}
-    return found
+    return [key for key, distinct in values.items() if len(distinct) > 1]
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -129,7 +127,6 @@ def _verdict(trials: Sequence[Trial]) -> str:
     if winner is None or winner.results is None:
         return f"all {failed} trials failed"
     text = f"best: trial {winner.number}, {winner.results['monitor']} = {winner.results['best']:.4f}"
-    values = _values(winner)
-    if choice := " ".join(f"{key}={values[key]}" for key in _varied(trials) if key in values):
-        text += f" ({choice})"
+    if choices := winner.choices(_varied(trials)):
+        text += f" ({' '.join(f'{key}={value}' for key, value in choices.items())})"
     return text + (f"; {failed} of {len(trials)} trials failed" if failed else "")
