@@ -1,5 +1,7 @@
 """Two processes of a run, here two objects that share a store."""
 
+from threading import Thread
+
 import pytest
 from torch.distributed import HashStore
 
@@ -42,6 +44,29 @@ def test_what_all_raise_the_first_process_reports(two: list[Ranks], monkeypatch:
     monkeypatch.setattr(ranks, "MOST_SECONDS", 600)
     other.let_the_first_report()
     assert not other.reports()
+
+
+def test_the_first_process_of_a_machine_goes_before_the_others(
+    two: list[Ranks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {two[0]: ("0", 0), two[1]: ("0", 1)}
+    events: list[tuple[str, bool]] = []
+
+    def turn(process: Ranks) -> None:
+        for _ in range(2):
+            monkeypatch.setattr(ranks, "node_and_local_rank", lambda: places[process])
+            with process.first_per_node() as is_first:
+                events.append(("begins", is_first))
+                events.append(("ends", is_first))
+
+    other = Thread(target=turn, args=(two[1],))
+    other.start()
+    assert not events, "it waits"
+    turn(two[0])
+    other.join()
+    assert [is_first for event, is_first in events if event == "begins"] == [True, True, False, False]
+    with Ranks().first_per_node() as is_first:
+        assert is_first
 
 
 def test_a_lost_connection_is_told_from_other_faults() -> None:

@@ -1,4 +1,4 @@
-"""From the configuration to objects, in the order they are made: all of the wiring, the only caller of instantiate."""
+"""From the configuration to objects, in the order they are made: all of the wiring."""
 
 import logging
 import warnings
@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
@@ -20,9 +17,11 @@ from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.prefix import FrozenPrefix
 from thaw.caching.store import Store
+from thaw.config.instantiation import make
 from thaw.data.module import DataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import require_fitting
 from thaw.errors import UserError
 from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
@@ -55,7 +54,11 @@ def data(cfg: DictConfig) -> DataModule:
 
 
 def unsplit_data(cfg: DictConfig) -> DataModule:
-    source: DataModule = make(cfg.data)
+    if cfg.data.get("download"):
+        with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
+            source: DataModule = make(cfg.data, download=is_first)
+    else:
+        source = make(cfg.data)
     if "caching" in cfg:  # not so in commands that compute nothing
         source.use_store(Store.of_machine(cfg.caching.budget_gb) if cfg.caching else None)
     return source
@@ -188,6 +191,7 @@ def trainer(cfg: DictConfig, plan: Plan, run: RunFolder) -> Trainer:
     # Signals are checkpointing/stopping.py's: Lightning leaves without saving, with exit code 0, or saves beside the
     # run what its next test would load.
     made._signal_connector.register_signal_handlers = _nothing
+    require_fitting(made, plan)
     return made
 
 
@@ -242,16 +246,6 @@ def start_from(cfg: DictConfig, network: Network, data: DataModule) -> None:
     if (trained_on := read_class_names(file)) is not None and trained_on != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network.stages, tensors, str(file), optional="head.")
-
-
-def make(node: DictConfig, **facts: Any) -> Any:
-    """instantiate, but a user's mistake comes out as the error that the class raised."""
-    try:
-        return instantiate(node, _convert_="all", **facts)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError, MisconfigurationException)):
-            raise error.__cause__ from None
-        raise
 
 
 def _nothing() -> None:

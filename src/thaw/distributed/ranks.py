@@ -1,22 +1,29 @@
-"""The processes of one run among themselves: what the first one decides, who reports an error, how all end."""
+"""The processes of one run among themselves: what the first decides, who reports an error, how all end.
+
+torch's launcher (launch.py, torchrun) ends the other processes of a machine after one has failed. But it cannot tell the
+first error from those that follow from it, waits 30 seconds for a process that hangs in a collective, and is not there
+under srun; and no process notices that its launcher was killed. The store and the watching thread here fill these gaps.
+"""
 
 import json
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from thaw.distributed.environment import (
-    FAILURE_VARIABLE,
-    PARENT_VARIABLE,
-    asked_trainer,
-    copies_process,
     count_devices,
     launched_rank,
+    lightning_starts_processes,
+    node_and_local_rank,
+    requested_trainer,
 )
 from thaw.errors import UserError
 
@@ -24,131 +31,158 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 LOOK_SECONDS = 0.5
+"""How often a process looks whether another one has failed."""
 GRACE_SECONDS = 3
-"""After another process failed, or is gone."""
+"""How long a process may take to end by itself after another one failed."""
 MOST_SECONDS = 60
-"""For what the first process has to do alone at the end."""
+"""How long processes wait for each other at the end of a run."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed")
-"""What collectives say when another process has ended."""
+"""What a collective's error says if another process has ended."""
 
 
 class RaisedByAllError(Exception):
-    """All processes of the run raise it together."""
+    """An error that all processes of the run raise together."""
 
 
 class Ranks:
-    """This process among those of its run. `store`: values that all of them see; None where there is one process."""
+    """This process among those of its run; `Ranks()` is a run of one process.
+
+    Args:
+        rank: number of this process, from 0.
+        world_size: how many processes the run has.
+        store: values that all processes see; None if there is only one process.
+    """
 
     def __init__(self, rank: int = 0, world_size: int = 1, store: "Store | None" = None):
         self.rank, self.world_size, self.store = rank, world_size, store
-        self._decisions = 0
-        self._over = False  # the others end, too
+        self._decisions = self._turns = 0
+        self._over = False
         self._reports: bool | None = None
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the process that decides and writes."""
         return self.rank == 0
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended, on this process."""
+        """Whether the run has ended on this process."""
         return self._over
 
     def as_first(self, decide: Callable[[], Any]) -> Any:
-        """What `decide` gives on the first process, plain values."""
+        """Return what `decide` returns on the first process; the value must fit into JSON. Collective."""
         if self.store is None:
             return decide()
         self._decisions += 1
-        name = f"decision{self._decisions}"
+        key = f"decision{self._decisions}"
         if self.is_first:
             value = decide()
-            self.store.set(name, json.dumps(value))
+            self.store.set(key, json.dumps(value))
             return value
-        return json.loads(self.store.get(name))
+        self._wait_for(key)
+        return json.loads(self.store.get(key))
+
+    @contextmanager
+    def first_per_node(self) -> Iterator[bool]:
+        """Run the block on one process of each machine, then on the machine's others. Collective.
+
+        Yields whether this is the process that goes first.
+        """
+        if self.store is None:
+            yield True
+            return
+        self._turns += 1
+        node, local_rank = node_and_local_rank()
+        key = f"turn{self._turns} of node {node}"
+        if local_rank:
+            self._wait_for(key)
+        yield local_rank == 0
+        if local_rank == 0:
+            self.store.set(key, "")
 
     def reports(self) -> bool:
-        """Called with an error: whether it is this process that tells of it. The others are told to end."""
+        """Return whether this process is the one to report an error, and make the others end."""
         if self.store is None:
             return self.is_first
         if self._reports is None:
             try:
                 self._reports = not self._over and self.store.add("failed", 1) == 1
-                self._leave(most_seconds=2 * LOOK_SECONDS)
-            except RuntimeError:  # the first process is gone, and the store with it
+                self.leave(most_seconds=2 * LOOK_SECONDS)
+            except RuntimeError:  # the first process has ended, and under srun the store with it
                 self._reports = False
         return self._reports
 
     def let_the_first_report(self) -> None:
-        """Where all have the same error: the first one keeps what there is to keep, and must not be ended before."""
-        deadline = time.monotonic() + MOST_SECONDS
-        while self.store is not None and not self.is_first and time.monotonic() < deadline:
-            if self._over or self.store.check(["failed"]):
-                break
-            time.sleep(LOOK_SECONDS / 10)
+        """Wait until the first process reports an error that all have; it may have something to write before."""
+        if self.store is not None and not self.is_first:
+            self._wait_for("failed", MOST_SECONDS)
 
-    def leave(self) -> None:
-        """At the end of the run: the first process has the store, and leaves last."""
-        if self.store is not None:
-            self._leave(most_seconds=MOST_SECONDS)
-
-    def _leave(self, most_seconds: float) -> None:
-        assert self.store is not None
-        if self._over:
+    def leave(self, most_seconds: float = MOST_SECONDS) -> None:
+        """End the run on this process. The first one waits for all others: under srun it holds the store."""
+        if self.store is None or self._over:
             return
         self._over = True
-        left, deadline = self.store.add("left", 1), time.monotonic() + most_seconds
-        while self.is_first and left < self.world_size and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS / 10)
-            left = self.store.add("left", 0)
+        if self.store.add("left", 1) == self.world_size:
+            self.store.set("all left", "")
+        if self.is_first:
+            self._wait_for("all left", most_seconds)
 
     def watch(self) -> None:
-        """In the background: ends this process when another one of the run fails, or the one that waits for it."""
+        """Start a thread that ends this process if another one of the run, or the launcher, has failed."""
         threading.Thread(target=self._watch, daemon=True, name="thaw-ranks").start()
 
     def _watch(self) -> None:
-        # srun is no parent of its tasks.
-        parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else int(os.environ.get(PARENT_VARIABLE, 0))
-        while not parent or os.getppid() == parent:
+        # Under srun the parent may be anything.
+        parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+        while parent is None or os.getppid() == parent:
             time.sleep(LOOK_SECONDS)
-            if self._over:
-                continue
-            try:
-                assert self.store is not None
-                failed = self.store.check(["failed"])
-                if failed and not self._over:
-                    self._over = True
-                    self.store.add("left", 1)
-            except RuntimeError:
-                failed = True
-            if failed:
-                time.sleep(GRACE_SECONDS)  # it may be about to end by itself
+            if not self._over and self._another_failed():
+                time.sleep(GRACE_SECONDS)
                 break
-        os._exit(1)  # no less: it may wait for a process that is gone
+        os._exit(1)  # nothing gentler: the main thread may wait for a process that has gone
+
+    def _another_failed(self) -> bool:
+        assert self.store is not None
+        try:
+            failed = self.store.check(["failed"]) and not self._over
+            if failed:
+                self.leave(most_seconds=0)
+        except RuntimeError:  # the store's process has ended
+            return not self._over
+        return failed
+
+    def _wait_for(self, key: str, most_seconds: float = float("inf")) -> None:
+        """Poll, because a blocking wait would keep signals and the watching thread from the store."""
+        assert self.store is not None
+        deadline = time.monotonic() + most_seconds
+        while not self.store.check([key]) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS / 10)
 
 
 _ranks = Ranks()
 
 
 def ranks() -> Ranks:
+    """Return this process's place in its run."""
     return _ranks
 
 
 def join(cfg: DictConfig) -> Ranks:
-    """Meet the other processes of this run. Raises UserError where there are others than the trainer asks for."""
+    """Meet the other processes of this run. Raises UserError if there are not as many as the trainer asks for."""
     global _ranks
     if _ranks.store is not None and not _ranks.is_over:
         return _ranks
-    trainer = asked_trainer(cfg)
+    trainer = requested_trainer(cfg)
     devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
-    found = launched_rank()
-    if found is None:
-        if devices * num_nodes > 1 and not copies_process(trainer):
+    place = launched_rank()
+    if place is None:
+        if devices * num_nodes > 1 and not lightning_starts_processes(trainer):
             raise UserError(
                 f"trainer.devices={devices} from Python: Lightning would start this program again. Type python -m "
                 f"thaw.train ..., or take trainer.strategy=ddp_spawn"
             )
         return _ranks
-    rank, world_size = found
+    rank, world_size = place
     if devices * num_nodes != world_size:
         raise UserError(
             f"trainer.devices={devices} on trainer.num_nodes={num_nodes} make {devices * num_nodes} processes, but "
@@ -156,7 +190,7 @@ def join(cfg: DictConfig) -> Ranks:
             f"--ntasks-per-node={devices} --nodes={num_nodes}"
         )
     if world_size > 1:
-        from torch.distributed import PrefixStore
+        from torch.distributed import PrefixStore  # here, because `--help` must not wait for torch
 
         before = _ranks.store  # of a run that this program trained before
         store = _store(rank, world_size) if before is None else PrefixStore("next", before)
@@ -166,35 +200,38 @@ def join(cfg: DictConfig) -> Ranks:
 
 
 def reports(error: BaseException) -> bool:
-    """Whether this process is to tell of the error. Before the processes met all of them fail alike."""
-    found = launched_rank()
-    if _ranks.store is None and found is not None:
-        return found[0] == 0
+    """Return whether this process is the one of its run to report the error."""
+    place = launched_rank()
+    if _ranks.store is None and place is not None and place[0] > 0:
+        time.sleep(GRACE_SECONDS)  # all fail alike before they meet, and the launcher ends the others when one ends
+        return False
     if is_lost(error):
-        time.sleep(GRACE_SECONDS / 2)  # the one that failed has the better message
+        time.sleep(GRACE_SECONDS / 2)  # the process that failed has the better message
     elif isinstance(error, RaisedByAllError):
         _ranks.let_the_first_report()
+    if place is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from the launcher: the report must be complete first
     return _ranks.reports()
 
 
+def leave_message(message: str) -> None:
+    """Write an error message into the file from which torch's launcher, if there is one, reads it."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = json.dumps({"message": message, "timestamp": int(time.time())})
+        Path(file).write_text(content, encoding="utf-8")
+
+
 def is_lost(error: BaseException) -> bool:
-    """Whether a collective failed because another process is gone."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
-
-
-def report_to_parent(message: str, traceback_printed: bool) -> bool:
-    """To the process that waits for this one, if there is one."""
-    if (file := os.environ.get(FAILURE_VARIABLE)) is None:
-        return False
-    with open(file, "w", encoding="utf-8", errors="replace") as written:
-        json.dump({"message": message, "traceback_printed": traceback_printed}, written)
-    return True
+    """Return whether a collective failed because another process has ended."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST)
 
 
 def _store(rank: int, world_size: int) -> "Store":
-    """The one that Lightning's process group is going to meet at, too. Raises UserError for a job of SLURM that
-    Lightning does not understand."""
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    """Open the store at the address where Lightning's process group is going to meet, too.
+
+    Raises UserError if Lightning cannot read the SLURM job.
+    """
+    from lightning.fabric.plugins.environments import SLURMEnvironment  # here for the same reason
     from torch.distributed import PrefixStore, rendezvous
 
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:

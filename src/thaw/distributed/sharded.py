@@ -1,4 +1,4 @@
-"""Strategies that cut the parameters into pieces, one for each process: what of a run they cannot do."""
+"""What a run cannot do under a strategy that shards the parameters over its processes."""
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -9,11 +9,12 @@ from thaw.finetuning.phase import Plan
 
 
 def is_sharded(strategy: Strategy) -> bool:
+    """Return whether each process holds only a piece of the parameters."""
     return isinstance(strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy))
 
 
 def require_fitting(trainer: Trainer, plan: Plan) -> None:
-    """Raises UserError where the strategy cannot do what the run asks for."""
+    """Raise UserError if the trainer's strategy shards, and cannot do what the run asks for."""
     if not is_sharded(trainer.strategy):
         return
     name = type(trainer.strategy).__name__

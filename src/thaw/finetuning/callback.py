@@ -5,7 +5,6 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from thaw.distributed.sharded import require_fitting
 from thaw.finetuning.freezing import freeze_all_but
 from thaw.finetuning.phase import Plan
 
@@ -23,7 +22,6 @@ class FreezingCallback(Callback):
     # run; `on_train_start` knows it; `on_train_epoch_start` is skipped when a run resumes inside an epoch.
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            require_fitting(trainer, self.plan)
             _freeze(pl_module, self.plan.trained(0))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,107 @@
+"""What a command prints of an error: one message if the user can mend it, else a shortened traceback."""
+
+import errno
+import os
+import sysconfig
+from itertools import groupby
+from pathlib import Path
+from traceback import FrameSummary, StackSummary, TracebackException, extract_tb, format_exception
+from typing import Any
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from thaw.distributed.ranks import is_lost
+from thaw.errors import UserError
+
+TRACEBACK_VARIABLE = "THAW_TRACEBACK"
+PACKAGE = Path(__file__).resolve().parents[1]
+STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
+SITE_PACKAGES = ("site-packages", "dist-packages")
+FEWEST_FRAMES = 3
+
+
+def report(error: BaseException) -> str:
+    """Text for the console: `error: <message>`, or the traceback."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return "".join(format_exception(error)).rstrip()
+    if is_users(error):
+        return f"error: {message(error)}"
+    return short_traceback(error)
+
+
+def is_users(error: BaseException) -> bool:
+    """Return whether the message alone says what the user has to change, so that a traceback would only distract."""
+    if isinstance(error, OSError):  # files that thaw or Hydra could not read or write; the message names them
+        if error.errno == errno.ENOSPC:
+            return True
+        frames = [frame for frame in extract_tb(error.__traceback__) if _package(frame) != "python"]
+        return bool(frames) and (_is_thaws(frames[-1]) or _package(frames[-1]) == "hydra")
+    # By name, because importing Lightning would make --help wait.
+    is_misconfiguration = type(error).__name__ == "MisconfigurationException"
+    user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException)
+    return isinstance(error, user_errors) or is_misconfiguration or is_lost(error)
+
+
+def message(error: BaseException) -> str:
+    """Say in one message what went wrong and what to type."""
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key} is missing: type {error.full_key}=..."
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"Hydra does not understand {error.override}: put the value into quotes of its own, \"{key}='{value}'\""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if is_lost(error):
+        return "another process of this run ended without a word: killed, or out of memory?"
+    if is_users(error):
+        return str(error) or type(error).__name__
+    return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
+
+
+def short_traceback(error: BaseException) -> str:
+    """Format the traceback with the frames of installed packages folded; those of thaw and of the user stay."""
+    summary = TracebackException.from_exception(error)
+    _fold(summary)
+    hint = f"(train.log has the whole traceback of a run; {TRACEBACK_VARIABLE}=1 prints it)"
+    return f"{''.join(summary.format())}{hint}"
+
+
+def _fold(summary: TracebackException | None) -> None:
+    if summary is not None:
+        summary.stack = _FoldedStack(summary.stack)
+        _fold(summary.__cause__)
+        _fold(summary.__context__)
+
+
+class _FoldedStack(StackSummary):
+    def format(self, **options: Any) -> list[str]:
+        """Lines of the shown frames, and one line for each run of others."""
+        is_shown = [_package(frame) is None for frame in self]
+        if not any(is_shown):
+            is_shown[-FEWEST_FRAMES:] = [True] * len(is_shown[-FEWEST_FRAMES:])
+        lines: list[str] = []
+        for shown, pairs in groupby(zip(is_shown, self, strict=True), key=lambda pair: pair[0]):
+            frames = [frame for _, frame in pairs]
+            if shown:
+                lines += [self.format_frame_summary(frame, **options) for frame in frames]
+            else:
+                names = ", ".join(dict.fromkeys(filter(None, map(_package, frames))))
+                lines.append(f"  ... {len(frames)} frame{'s' * (len(frames) > 1)} of {names}\n")
+        return lines
+
+
+def _is_thaws(frame: FrameSummary) -> bool:
+    return PACKAGE in Path(frame.filename).parents
+
+
+def _package(frame: FrameSummary) -> str | None:
+    """The installed package that a frame belongs to, "python" for the standard library; None for thaw's and the user's."""
+    file = Path(frame.filename)
+    if _is_thaws(frame):
+        return None
+    for name in SITE_PACKAGES:
+        if name in file.parts:
+            return Path(file.parts[file.parts.index(name) + 1]).stem
+    is_python = STANDARD_LIBRARY in file.parents or frame.filename.startswith("<")
+    return "python" if is_python else None
