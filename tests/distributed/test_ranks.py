@@ -1,6 +1,6 @@
 """Two processes of a run, here two objects that share a store."""
 
-from threading import Thread
+from threading import Thread, current_thread
 
 import pytest
 from torch.distributed import HashStore
@@ -49,22 +49,20 @@ def test_what_all_raise_the_first_process_reports(two: list[Ranks], monkeypatch:
 def test_the_first_process_of_a_machine_goes_before_the_others(
     two: list[Ranks], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = {two[0]: ("0", 0), two[1]: ("0", 1)}
-    events: list[tuple[str, bool]] = []
+    turns: list[tuple[int, bool]] = []
 
-    def turn(process: Ranks) -> None:
-        for _ in range(2):
-            monkeypatch.setattr(ranks, "node_and_local_rank", lambda: places[process])
+    def go(process: Ranks) -> None:
+        for turn in range(2):
             with process.first_per_node() as is_first:
-                events.append(("begins", is_first))
-                events.append(("ends", is_first))
+                turns.append((turn, is_first))
 
-    other = Thread(target=turn, args=(two[1],))
+    other = Thread(target=go, args=(two[1],))
+    monkeypatch.setattr(ranks, "node_and_local_rank", lambda: ("0", int(current_thread() is other)))
     other.start()
-    assert not events, "it waits"
-    turn(two[0])
+    go(two[0])
     other.join()
-    assert [is_first for event, is_first in events if event == "begins"] == [True, True, False, False]
+    assert turns.index((0, True)) < turns.index((0, False))
+    assert turns.index((1, True)) < turns.index((1, False))
     with Ranks().first_per_node() as is_first:
         assert is_first
 
