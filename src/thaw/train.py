@@ -4,12 +4,15 @@ import atexit
 import gc
 import logging
 from functools import cache
+from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.config.command import command
 from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
+from thaw.runs.files import read_metrics
 from thaw.training.stop_signals import signals
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
@@ -18,7 +21,11 @@ log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under p
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """One run, or one trial of a sweep; gives the monitored metric."""
-    metrics = run_in_processes(cfg) if starts_processes(cfg) else train(cfg)
+    if starts_processes(cfg):
+        run_in_processes(cfg)
+        metrics = read_metrics(Path(HydraConfig.get().runtime.output_dir))  # of a trial, for the sweeper
+    else:
+        metrics = train(cfg)
     return metrics.get(cfg.monitor.metric)
 
 

@@ -1,5 +1,6 @@
-"""Command lines as a user types them: every mistake ends in one message and exit code 1, without a traceback."""
+"""Command lines as a user types them: a mistake ends in one message, a bug in a traceback, both with exit code 1."""
 
+import errno
 import json
 import os
 import subprocess
@@ -181,6 +182,115 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
     best = max((0, 2), key=lambda number: results[number // 2]["best"])
     assert f"best: trial {best}, accuracy/val = " in summary
     assert len((tmp_path / "s/summary.csv").read_text().splitlines()) == 5
+
+
+BUGGY = """
+from thaw.data.digits import Digits
+
+
+class Rows:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getitem__(self, key):
+        {getitem}
+        return self.inner[key]
+
+
+class Mine(Digits):
+    def __init__(self, **choices):
+        {init}
+        super().__init__(**choices)
+
+    def dataset(self):
+        return Rows(super().dataset())
+"""
+
+
+@pytest.fixture
+def printed_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Train on a user's own data class with this bug; gives what the command leaves with."""
+
+    def run(getitem: str = "pass", init: str = "pass", *overrides: str) -> str:
+        (tmp_path / "users_data.py").write_text(BUGGY.format(getitem=getitem, init=init))
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "users_data", raising=False)
+        choices = (*TINY, "data._target_=users_data.Mine", f"run_folder={tmp_path / 'r'}", *overrides)
+        monkeypatch.setattr(sys, "argv", ["thaw.train", *choices])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        assert isinstance(leaving.value.code, str), "exit code 1, this text on stderr"
+        return leaving.value.code
+
+    return run
+
+
+def test_a_typing_error_inside_a_constructor_is_a_bug(printed_bug: Callable[..., str], tmp_path: Path) -> None:
+    printed = printed_bug(init="super().__init__(colour=1)")
+    assert printed.startswith("Traceback")
+    assert f'File "{tmp_path}/users_data.py", line 16, in __init__' in printed
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [("raise ValueError('odd label')", "ValueError: odd label"), ("{}['label']", "KeyError: 'label'")],
+)
+def test_a_bug_in_a_user_s_data_shows_her_frame_and_not_those_of_libraries(
+    printed_bug: Callable[..., str], tmp_path: Path, statement: str, error: str
+) -> None:
+    printed = printed_bug(getitem=statement)
+    lines = printed.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert f'  File "{tmp_path}/users_data.py", line 10, in __getitem__' in lines
+    assert f"    {statement}" in lines
+    assert error in lines
+    assert "site-packages" not in printed
+    assert any(line.startswith("  ... ") and "lightning" in line for line in lines)
+    assert len(lines) < 50
+    log = (tmp_path / "r/train.log").read_text()
+    assert log.count("/lightning/pytorch/") > 10
+    assert log.splitlines()[-1] == error
+
+
+def test_a_bug_in_a_constructor_is_no_error_of_hydra(printed_bug: Callable[..., str], tmp_path: Path) -> None:
+    printed = printed_bug(init="raise KeyError('rows')")
+    assert f'File "{tmp_path}/users_data.py", line 16, in __init__' in printed
+    assert printed.splitlines()[-2] == "KeyError: 'rows'"
+    assert "InstantiationException" not in printed
+    assert "The above exception" not in printed
+
+
+def test_a_user_error_in_a_constructor_is_one_message(printed_bug: Callable[..., str]) -> None:
+    raises_one = "from thaw.errors import UserError; raise UserError('name a folder')"
+    assert printed_bug(init=raises_one) == "error: name a folder"
+
+
+def test_the_whole_traceback_can_be_asked_for(
+    printed_bug: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_TRACEBACK", "1")
+    printed = printed_bug(getitem="{}['label']")
+    assert printed.count("/lightning/pytorch/") > 10
+    assert printed.splitlines()[-1] == "KeyError: 'label'"
+
+
+def test_a_keyword_that_a_class_does_not_take_is_met_with_those_it_takes(refused: Refused) -> None:
+    message = refused(*TINY, "+data.colour=red")
+    assert "data: " in message
+    assert "unexpected keyword argument 'colour'" in message
+    assert "takes " in message
+    assert "test_fraction" in message
+
+
+def test_a_full_disk_is_one_message(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **keywords: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/last.ckpt")
+
+    monkeypatch.setattr("thaw.training.checkpoint_io.torch.save", full)
+    message = refused(*TINY, "freezing=head_only", "freezing.epochs=1")
+    assert message.endswith(".ckpt.partial: No space left on device")
 
 
 @pytest.mark.run

@@ -9,17 +9,18 @@ from torch.utils.data import Dataset
 
 from thaw.data.digits import Digits
 from thaw.distributed.ranks import ranks
+from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest
 
 
 class Broken(Digits):
-    """On process `rank`, `how`: `raise` (a ValueError), `crash` (a KeyError), `infinite` (a loss), `die` or `build`."""
+    """On process `rank`, `how`: `raise` (a UserError), `crash` (a KeyError), `infinite` (a loss), `die` or `build`."""
 
     def __init__(self, rank: int, how: str, **choices: Any):
         super().__init__(**choices)
         self.how = how if rank == ranks().rank else ""
         if self.how == "build":
-            raise ValueError("it cannot be built here")
+            raise UserError("it cannot be built here")
 
     def dataset(self) -> Dataset[Batch]:
         return Third(super().dataset(), self.how)
@@ -37,7 +38,7 @@ class Third(Dataset[Batch]):
         if self.count != 3:
             return batch
         if self.how == "raise":
-            raise ValueError("a sample cannot be read")
+            raise UserError("a sample cannot be read")
         if self.how == "crash":
             raise KeyError("a fault of the program")
         if self.how == "die":

@@ -1,5 +1,6 @@
-"""What is to be started, from the settings and the environment alone."""
+"""Which processes are started, and how they end; the processes here are small scripts."""
 
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,11 +8,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.distributed import launch
-from thaw.distributed.environment import PARENT_VARIABLE, count_devices, place
-from thaw.distributed.launch import ProcessesFailedError, starts_processes
+from thaw.distributed.environment import count_devices, launched_rank, node_and_local_rank
+from thaw.distributed.launch import SIGNALS, ProcessesFailedError, start, starts_processes
 from thaw.distributed.ranks import join
 
-VARIABLES = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME", PARENT_VARIABLE, "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(autouse=True)
@@ -49,21 +50,20 @@ def test_a_run_that_is_continued_has_its_own_number_of_processes(tmp_path: Any) 
 
 
 @pytest.mark.parametrize(
-    ("variables", "found"),
+    ("variables", "place"),
     [
         ({}, None),
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4"}, (3, 4)),
         ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "job"}, (1, 2)),
         ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "bash"}, None),
-        ({PARENT_VARIABLE: "1", "RANK": "1", "WORLD_SIZE": "2"}, (1, 2)),
     ],
 )
 def test_the_environment_says_who_this_is(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], found: tuple[int, int] | None
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: tuple[int, int] | None
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert place() == found
+    assert launched_rank() == place
 
 
 def test_a_job_of_slurm_that_lightning_does_not_understand_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,30 +74,74 @@ def test_a_job_of_slurm_that_lightning_does_not_understand_is_refused(monkeypatc
 
 
 def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "place", lambda: (0, 2))
+    monkeypatch.setattr(launch, "launched_rank", lambda: (0, 2))
     monkeypatch.setattr(launch.HydraConfig, "get", lambda: SimpleNamespace(mode=launch.RunMode.MULTIRUN))
     with pytest.raises(ValueError, match="-m starts the processes of each trial itself"):
         starts_processes(asked(devices=2))
 
 
+def test_the_environment_says_which_machine_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node_and_local_rank() == ("0", 0)
+    monkeypatch.setenv("SLURM_NODEID", "1")
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    assert node_and_local_rank() == ("1", 2)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "GROUP_RANK": "3", "LOCAL_RANK": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert node_and_local_rank() == ("3", 4)
+
+
+SCRIPT = """
+import os, signal, sys, time
+from thaw.distributed.ranks import leave_message
+if os.environ["RANK"] == "1":
+    time.sleep(600)
+"""
+
+
 @pytest.mark.parametrize(
-    ("script", "message"),
+    ("fails", "message", "code", "printed"),
     [
-        ("import sys; sys.exit(3)", "process 1 of the 2 on this machine ended with exit code 3"),
-        ("import os; os.kill(os.getpid(), 9)", "process 1 of the 2 on this machine was ended by SIGKILL"),
-        (
-            "import json, os, sys; json.dump(dict(message='why', told=False), open(os.environ['F'], 'w')); sys.exit(1)",
-            "why",
-        ),
+        ("sys.exit(3)", "process 1 of the 2 on this machine ended with exit code 3", 3, False),
+        ("os.kill(os.getpid(), 9)", "process 1 of the 2 on this machine was ended by SIGKILL", 1, False),
+        ("leave_message('why'); sys.exit(1)", "why", 1, True),
     ],
 )
 def test_where_one_fails_the_others_are_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, script: str, message: str
+    capfd: pytest.CaptureFixture[str], fails: str, message: str, code: int, printed: bool
 ) -> None:
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
-    file = tmp_path / "failure.json"
-    wait = "import os, time\nif os.environ['N'] == '1': time.sleep(600)\n"
-    variables = [{"N": str(number), "F": str(file)} for number in range(2)]
+    before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS]
     with pytest.raises(ProcessesFailedError, match=message) as failed:
-        launch._run_together([launch.sys.executable, "-c", wait + script], variables, file)
-    assert failed.value.code == (3 if "code 3" in message else 1)
+        start(["-c", SCRIPT + fails], num_processes=2)
+    assert (failed.value.code, failed.value.printed) == (code, printed)
+    assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS] == before
+    assert capfd.readouterr() == ("", ""), "the launcher itself prints nothing"
+
+
+SAVES = """
+import os, signal, sys
+def save(number, frame):
+    print("saved", os.environ["RANK"], flush=True)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR1, save)
+with open(sys.argv[1] + os.environ["RANK"], "w"):
+    pass
+if os.environ["RANK"] == "0":
+    while not os.path.exists(sys.argv[1] + "1"):
+        pass
+    os.kill(os.getppid(), int(sys.argv[2]))
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_all_and_becomes_the_exit_code(
+    capfd: pytest.CaptureFixture[str], tmp_path: Any, number: int
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        start(["-c", SAVES, str(tmp_path / "ready"), str(int(number))], num_processes=2)
+    assert leaving.value.code == 128 + number
+    printed = capfd.readouterr()
+    assert sorted(printed.out.splitlines()) == ["saved 0", "saved 1"]
+    assert printed.err == ""

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from tests.conftest import TINY
 from tests.test_runs import REPOSITORY, typed
-from thaw.distributed.launch import free_port
 
 pytestmark = pytest.mark.run
 
@@ -67,7 +67,7 @@ def test_two_processes_write_one_folder_and_print_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_torchrun_on_one_machine_or_two(tmp_path: Path, nodes: int) -> None:
     here = 2 // nodes
-    endpoint = f"--rdzv-endpoint=localhost:{free_port()}"
+    endpoint = f"--rdzv-endpoint=localhost:{get_free_port()}"
     rendezvous = ("--rdzv-backend=c10d", endpoint, "--rdzv-id=thaw") if nodes > 1 else ()
     choices = (*SHORT, *TWO, f"trainer.devices={here}", f"trainer.num_nodes={nodes}")
     command = [TORCHRUN, f"--nnodes={nodes}", f"--nproc-per-node={here}", *rendezvous, "-m", "thaw.train", *choices]
@@ -160,6 +160,13 @@ def test_each_trial_of_a_sweep_starts_its_processes(tmp_path: Path) -> None:
     assert "| 0 | none | ok |" in (sweep / "summary.md").read_text()
     assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1"]
     assert "1 of 2 trials failed" in done.stdout
+
+
+def test_one_process_of_a_machine_downloads_and_the_others_wait(tmp_path: Path) -> None:
+    downloads = ("data=torchvision_dataset", "data._target_=tests.distributed.downloaded.data", "data.name=Counted")
+    choices = (*TINY, *downloads, f"data.root={tmp_path}", "data.download=true", "freezing=head_only")
+    typed(tmp_path, "-m", "thaw.train", *choices, *TWO, "freezing.epochs=1", f"run_folder={tmp_path}/run")
+    assert (tmp_path / "downloads.txt").read_text().splitlines() == ["process 0"] * 2, "train and test"
 
 
 def test_the_drift_script_shows_what_docs_say(tmp_path: Path) -> None:

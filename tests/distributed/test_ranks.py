@@ -1,5 +1,7 @@
 """Two processes of a run, here two objects that share a store."""
 
+from threading import Thread, current_thread
+
 import pytest
 from torch.distributed import HashStore
 
@@ -42,6 +44,27 @@ def test_what_all_raise_the_first_process_reports(two: list[Ranks], monkeypatch:
     monkeypatch.setattr(ranks, "MOST_SECONDS", 600)
     other.let_the_first_report()
     assert not other.reports()
+
+
+def test_the_first_process_of_a_machine_goes_before_the_others(
+    two: list[Ranks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[tuple[int, bool]] = []
+
+    def go(process: Ranks) -> None:
+        for turn in range(2):
+            with process.first_per_node() as is_first:
+                turns.append((turn, is_first))
+
+    other = Thread(target=go, args=(two[1],))
+    monkeypatch.setattr(ranks, "node_and_local_rank", lambda: ("0", int(current_thread() is other)))
+    other.start()
+    go(two[0])
+    other.join()
+    assert turns.index((0, True)) < turns.index((0, False))
+    assert turns.index((1, True)) < turns.index((1, False))
+    with Ranks().first_per_node() as is_first:
+        assert is_first
 
 
 def test_a_lost_connection_is_told_from_other_faults() -> None:

@@ -1,7 +1,8 @@
 import json
 from pathlib import Path
 
-from thaw.sweeping.trials import FAILURE_FILE, best, read_trials, record_failure, table, write_summary
+from thaw.runs.files import FAILURE_FILE
+from thaw.sweeping.trials import best, read_trials, record_failure, table, write_summary
 
 
 def trial(sweep: Path, number: int, score: float, mode: str = "max", **choices: str) -> None:
@@ -30,9 +31,9 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
 def test_the_lowest_is_best_where_the_mode_says_so(tmp_path: Path) -> None:
     for number, score in enumerate((0.3, 0.1, 0.2)):
         trial(tmp_path, number, score, mode="min")
-    found = best(read_trials(tmp_path))
-    assert found is not None
-    assert found.number == 1
+    winner = best(read_trials(tmp_path))
+    assert winner is not None
+    assert winner.number == 1
 
 
 def test_a_trial_that_came_to_no_end_counts_as_failed(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The only place where Hydra's `instantiate` is called."""
 
 import inspect
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
@@ -21,18 +23,24 @@ def make(node: DictConfig, **facts: Any) -> Any:
     except InstantiationException as error:
         failure = error
     # After the handler, so that Python does not chain Hydra's exception to the original one.
-    raise _reason(node, failure)
+    raise _reason(failure, node, facts)
 
 
-def _reason(node: DictConfig, failure: InstantiationException) -> BaseException:
+def _reason(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:
+    call = re.match(r"Error in call to target '(.+?)':.*?(?:\nfull_key: (.+))?$", str(failure), re.DOTALL)
     cause = failure.__cause__
-    if cause is None or cause.__traceback__ is None or "Error in call to target" not in str(failure):
+    if call is None or cause is None:
         return failure  # such as a target that cannot be found
-    if cause.__traceback__.tb_next is not None or not isinstance(cause, TypeError):  # raised inside the target
+    target, key = call.groups()
+    if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
-    target = str(failure).split("'")[1]
-    key = node._get_full_key(None) or "the configuration"
-    return UserError(f"{key}: {cause}. {target} takes {', '.join(_keywords(get_object(target)))}")
+    takes = _keywords(get_object(target))
+    given = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
+    unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
+    # Raised by the call itself, or by a base class to which the target passes its keywords on.
+    if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in given.difference(takes)):
+        return UserError(f"{key or target}: {cause}. {target} takes {', '.join(takes)}")
+    return cause
 
 
 def _keywords(target: Any) -> list[str]:

@@ -88,6 +88,9 @@ def init_worker(worker: int) -> None:
     """
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
+        # Out of the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a
+        # signal by saving, for which it may need batches, and ends these processes itself.
+        os.setpgrp()
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True, name="thaw-loader").start()
 
 

@@ -29,10 +29,10 @@ from thaw.distributed.environment import (
 )
 from thaw.errors import UserError
 
+# Signals that the command passes on to the processes of its run, which then end by themselves.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Signals that the command passes on to the processes of its run, which then end by themselves."""
+# How long a run may take to save after a signal, before it is killed.
 SHUTDOWN_SECONDS = 24 * 3600
-"""How long a run may take to save after a signal, before it is killed."""
 
 
 class ProcessesFailedError(Exception):

@@ -30,14 +30,14 @@ from thaw.errors import UserError
 if TYPE_CHECKING:
     from torch.distributed import Store
 
+# How often a process looks whether another one has failed.
 LOOK_SECONDS = 0.5
-"""How often a process looks whether another one has failed."""
+# How long a process may take to end by itself after another one failed.
 GRACE_SECONDS = 3
-"""How long a process may take to end by itself after another one failed."""
+# How long processes wait for each other at the end of a run.
 MOST_SECONDS = 60
-"""How long processes wait for each other at the end of a run."""
+# What a collective's error says if another process has ended.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed")
-"""What a collective's error says if another process has ended."""
 
 
 class RaisedByAllError(Exception):

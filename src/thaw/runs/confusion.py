@@ -5,8 +5,6 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-CONFUSION_FILE = "confusion_test.csv"
-
 
 class Confusion(NamedTuple):
     class_names: list[str]

@@ -16,12 +16,9 @@ class Trial:
     """One run of a sweep, as its folder describes it."""
 
     folder: Path
-    overrides: dict[str, str]
-    """What was typed for it, value by key."""
-    results: dict[str, Any] | None
-    """Content of `metrics.json`; None if the trial failed."""
-    failure: str
-    """Why it failed, one line; meaningless if it did not."""
+    overrides: dict[str, str]  # what was typed for it, value by key
+    results: dict[str, Any] | None  # content of metrics.json; None if the trial failed
+    failure: str  # why it failed, one line; meaningless if it did not
 
     @property
     def number(self) -> int:
