@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from tests.conftest import TINY
-from tests.freezing.test_callback import CHAIN, built
+from tests.finetuning.test_callback import CHAIN, built
 from thaw.distributed.agree import require_on_all
 
 Config = Callable[..., DictConfig]

@@ -10,7 +10,7 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from tests.checkpointing.test_run_checkpoint import ended
+from tests.training.test_checkpoint import ended
 from tests.conftest import TINY, watched
 from tests.test_train import THREE_PHASES, assert_same
 from thaw.train import train
