@@ -14,7 +14,7 @@ from yaml import YAMLError
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.runs.folder import CHECKPOINTS, CONFIG_FILE, RunFolder, typed_overrides
+from thaw.runs.folder import CONFIG_FILE, RunFolder, typed_overrides
 from thaw.training.checkpoint_io import is_whole, newest_whole
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
 )
-PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
+PATHS = ("data.root", "data.table", "backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 """Keys that may name a place: whole in the run folder's configuration, so that later commands run from anywhere."""
 
 
@@ -58,7 +58,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     found = _newest_alike(cfg)
     if found is None:
         return _new(cfg)
-    if newest_whole(found / CHECKPOINTS) is None:  # it ended before there was anything to go on from
+    if newest_whole(RunFolder(found).checkpoints) is None:  # it ended before there was anything to go on from
         with open_dict(cfg):
             cfg.run_folder, cfg.run_id = str(found), RunFolder(found).config().run_id
         return _new(cfg)
@@ -68,7 +68,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
 
 def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(_new_path(cfg))
-    if any(run.path.glob(f"{CHECKPOINTS}/*.ckpt")):
+    if any(run.checkpoints.glob("*.ckpt")):
         _require_whole(run.path)
         raise UserError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
     with open_dict(cfg):
@@ -96,7 +96,7 @@ def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[Dict
     saved = RunFolder(folder).config()
     if named.is_file() and not is_whole(named):
         raise UserError(f"{named} is not as it was written: its checksum differs. Type resume={folder}")
-    checkpoint = named if named.is_file() else newest_whole(folder / CHECKPOINTS)
+    checkpoint = named if named.is_file() else newest_whole(RunFolder(folder).checkpoints)
     if checkpoint is None:
         _require_whole(folder)
         raise UserError(
@@ -116,7 +116,7 @@ def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[Dict
 
 def _require_whole(folder: Path) -> None:
     """Raises UserError where there are checkpoints, and all are damaged."""
-    checkpoints = folder / CHECKPOINTS
+    checkpoints = RunFolder(folder).checkpoints
     if any(checkpoints.glob("*.ckpt")) and newest_whole(checkpoints) is None:
         raise UserError(
             f"the checkpoints of {folder} are all damaged: delete {checkpoints} to start the run again there, or "

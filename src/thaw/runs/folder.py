@@ -44,6 +44,7 @@ from thaw.distributed.sharded import is_sharded
 from thaw.finetuning.phase import Phase, Plan
 from thaw.runs.loggers import close
 from thaw.tasks.metrics import split_table
+from thaw.training.module import logged_metrics
 from thaw.training.sample_order import order_of
 from thaw.sweeping.trials import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 from thaw.errors import UserError
@@ -73,6 +74,14 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         return self.path / WEIGHTS_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the run's checkpoints: `checkpoints`, unless `callbacks.checkpoint.dirpath` names another."""
+        chosen = None
+        if (self.path / CONFIG_FILE).is_file():
+            chosen = OmegaConf.select(self.config(), "callbacks.checkpoint.dirpath")
+        return self.path / CHECKPOINTS if chosen is None else Path(chosen)
 
     def config(self) -> DictConfig:
         """The configuration of the run, whole. Raises UserError where the folder is no run's."""
@@ -182,7 +191,7 @@ class RunFolder:
             yield
         except Exception as error:
             if isinstance(error, FloatingPointError):
-                last = self.path / CHECKPOINTS / LAST
+                last = self.checkpoints / LAST
                 kept = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
                 error.args = (f"{error} {kept}",)
             # On the console the command says it, last of all.
@@ -198,7 +207,10 @@ class RunFolder:
         """Weights, class names, final metrics and confusion. Called after the test of the best checkpoint's weights."""
         best = best_checkpoint(trainer)
         trained = read_checkpoint(best) if best else {}
-        metrics = {**trained.get("metrics", {}), **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        metrics = logged_metrics(trainer)
+        if best:  # what the trainer holds of other splits is the last epoch's
+            tested = {name: value for name, value in metrics.items() if name.endswith("/test")}
+            metrics = {**trained["metrics"], **tested}
         if not ranks().is_first:
             return metrics
         results = {
@@ -206,7 +218,7 @@ class RunFolder:
             "mode": monitor.mode,
             "best": metrics.get(monitor.metric),
             "epoch": trained.get("epoch"),
-            "best_checkpoint": str(best.relative_to(self.path)) if best else None,
+            "best_checkpoint": self._relative(best) if best else None,
             "order": order_of(trainer),
             "seconds": round(time.monotonic() - self.started, 2),
             "metrics": metrics,
@@ -224,7 +236,7 @@ class RunFolder:
             self._write(CONFUSION_FILE, confusion_csv(confusion))
         self._write(METRICS_FILE, json.dumps(results, indent=2))
         # Nothing will be written over the last one.
-        AtomicCheckpointIO().remove_checkpoint(self.path / CHECKPOINTS / PREVIOUS)
+        AtomicCheckpointIO().remove_checkpoint(self.checkpoints / PREVIOUS)
         return metrics
 
     def begin(self, cfg: DictConfig, data: "DataModule", backbone_settings: Mapping[str, Any] | None = None) -> None:
@@ -276,6 +288,10 @@ class RunFolder:
             f"again: python -m thaw.evaluate run={self.path}",
         ]
         return "\n".join(lines)
+
+    def _relative(self, file: Path) -> str:
+        """Path of a file as results name it: relative to the run folder, or absolute if it lies elsewhere."""
+        return str(file.relative_to(self.path) if file.is_relative_to(self.path) else file)
 
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all."""

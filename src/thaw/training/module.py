@@ -6,7 +6,7 @@ from math import ceil
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
 from torch.optim import Optimizer
@@ -105,9 +105,7 @@ class FineTuningModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = self.class_names
-        # Without the rates: they are of a step, of an earlier epoch perhaps, that a resumed run has not seen.
-        metrics = self.trainer.callback_metrics.items()
-        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
+        checkpoint["metrics"] = logged_metrics(self.trainer)
         # Each rank counts its own samples, and one of them writes.
         checkpoint["epoch_metrics"] = _of_every_rank(self.train_metrics.saved())
 
@@ -168,3 +166,9 @@ def _of_every_rank(value: Any) -> list[Any]:
     found = [None] * distributed.get_world_size()
     distributed.gather_object(value, found if distributed.get_rank() == 0 else None)
     return found
+
+
+def logged_metrics(trainer: Trainer) -> dict[str, float]:
+    """The values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
+    metrics = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in metrics if not name.startswith("lr-")}
