@@ -15,7 +15,7 @@ from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.runs.folder import CONFIG_FILE, RunFolder, typed_overrides
-from thaw.training.checkpoint_io import is_whole, newest_whole
+from thaw.training.checkpoint_io import is_intact, newest_intact
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     found = _newest_alike(cfg)
     if found is None:
         return _new(cfg)
-    if newest_whole(RunFolder(found).checkpoints) is None:  # it ended before there was anything to go on from
+    if newest_intact(RunFolder(found).checkpoints) is None:  # it ended before there was anything to go on from
         with open_dict(cfg):
             cfg.run_folder, cfg.run_id = str(found), RunFolder(found).config().run_id
         return _new(cfg)
@@ -94,9 +94,9 @@ def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[Dict
         )
     folder = named.parent.parent if named.is_file() else named
     saved = RunFolder(folder).config()
-    if named.is_file() and not is_whole(named):
+    if named.is_file() and not is_intact(named):
         raise UserError(f"{named} is not as it was written: its checksum differs. Type resume={folder}")
-    checkpoint = named if named.is_file() else newest_whole(RunFolder(folder).checkpoints)
+    checkpoint = named if named.is_file() else newest_intact(RunFolder(folder).checkpoints)
     if checkpoint is None:
         _require_whole(folder)
         raise UserError(
@@ -117,7 +117,7 @@ def _continued(cfg: DictConfig, named: Path, overrides: list[str]) -> tuple[Dict
 def _require_whole(folder: Path) -> None:
     """Raises UserError where there are checkpoints, and all are damaged."""
     checkpoints = RunFolder(folder).checkpoints
-    if any(checkpoints.glob("*.ckpt")) and newest_whole(checkpoints) is None:
+    if any(checkpoints.glob("*.ckpt")) and newest_intact(checkpoints) is None:
         raise UserError(
             f"the checkpoints of {folder} are all damaged: delete {checkpoints} to start the run again there, or "
             f"name another place, run_folder=..."

@@ -260,6 +260,10 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> Iterable[Batch]:
         return self._loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Moves a batch to the device, but leaves `index` in host memory, where it is used."""
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)._replace(index=batch.index)
+
     def raw_loader(
         self,
         split: str,

@@ -18,7 +18,7 @@ from thaw.distributed.environment import (
     count_devices,
     launched_rank,
 )
-from thaw.errors import UserError
+from thaw.errors import NonFiniteLossError, UserError
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -30,10 +30,6 @@ MOST_SECONDS = 60
 """For what the first process has to do alone at the end."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed")
 """What collectives say when another process has ended."""
-
-
-class RaisedByAllError(Exception):
-    """All processes of the run raise it together."""
 
 
 class Ranks:
@@ -172,7 +168,7 @@ def reports(error: BaseException) -> bool:
         return found[0] == 0
     if is_lost(error):
         time.sleep(GRACE_SECONDS / 2)  # the one that failed has the better message
-    elif isinstance(error, RaisedByAllError):
+    elif isinstance(error, NonFiniteLossError):
         _ranks.let_the_first_report()
     return _ranks.reports()
 
