@@ -5,7 +5,7 @@ import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """Mixes non-negative numbers (run seed, epoch, step ...) into one 63-bit seed; close numbers give unrelated seeds."""
+    """Mixes non-negative numbers (run seed, epoch, step ...) into a 63-bit seed; close numbers give unrelated seeds."""
     high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return int(high) << 31 ^ int(low)
 

@@ -23,6 +23,7 @@ from thaw.types import Batch
 
 Config = Callable[..., DictConfig]
 
+
 class SlowCopy:
     """An event of a device that has reported nothing until it is waited for."""
 

@@ -127,7 +127,7 @@ class RunCheckpoint(ModelCheckpoint):
                 checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def _save_last(self, trainer: Trainer, saved: Path | None) -> None:
-        """Writes `last.ckpt`, or links it to `saved`, if this epoch's checkpoint was just written as one of the best."""
+        """Writes `last.ckpt`, or links it to `saved`, if this epoch was just written as one of the best."""
         for logger in trainer.loggers:
             logger.save()  # a resumed run does not log again what came before
         last = Path(str(self.dirpath)) / LAST

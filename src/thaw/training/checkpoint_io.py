@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill, a full disk or a bad sector: written beside the last good one, then renamed.
 
-`manifest.json` in the same folder lists the SHA-256 digests that each name may stand for: one, or two while a name moves
-from one file to another.
+`manifest.json` in the same folder lists the SHA-256 digests that each name may stand for: one, or two while a name
+moves from one file to another.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def newest_intact(folder: Path) -> Path | None:
 
 
 def is_intact(file: Path) -> bool:
-    """Returns whether a file can be read and has its digest; a file without one in the manifest need only be readable."""
+    """Returns whether a file has its digest, or, if the manifest lists none, whether it can be read."""
     digests = read_manifest(file.parent).get(file.name)
     try:
         digest = _digest(file)

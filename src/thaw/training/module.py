@@ -5,7 +5,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
@@ -140,7 +139,7 @@ class FineTuningModule(LightningModule):
         raise NonFiniteLossError(failure.message, own, None if own is None else self._describe(own))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns the optimizer with all its parameter groups, and the schedule that scales their rates in each step."""
+        """Returns the optimizer with all its parameter groups, and the schedule that scales their rates."""
         optimizer = self.make_optimizer(self.network.stages, world_size=self.trainer.world_size, decayed=self.decayed)
         # Read first because it makes Lightning set up the loaders: only then the number of batches is known.
         assert self.trainer.estimated_stepping_batches > 0
