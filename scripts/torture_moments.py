@@ -104,7 +104,7 @@ def kill_at(moment: str, chance: random.Random) -> Iterator[Any]:
         yield InBatch(chance.choice(HOOKS), epoch, first)
         yield InBatch(chance.choice(HOOKS), epoch, chance.randrange(first + 1, BATCHES))
     elif moment == "while a checkpoint is written":
-        steps = ("_Digested.write", "_write_manifest", "os.replace", "_to_disk", "publish")
+        steps = ("_HashingFile.write", "_write_manifest", "os.replace", "_sync_folder", "_publish")
         yield InCall("thaw.training.checkpoint_io", steps, chance.randrange(1000))
     elif moment == "one step before a phase change":
         yield InBatch(chance.choice(HOOKS), chance.choice(PHASE_STARTS) - 1, BATCHES - 1)

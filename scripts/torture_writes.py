@@ -100,9 +100,9 @@ def harmed(place: Path, harm: str, chance: random.Random) -> int:
 
 def step_to_go_on_from(place: Path, writer: str) -> int:
     """-2 where there is nothing to go on from."""
-    from thaw.training.checkpoint_io import newest_whole
+    from thaw.training.checkpoint_io import newest_intact
 
-    file = newest_whole(place) if writer == "thaw" else place / "last.ckpt"
+    file = newest_intact(place) if writer == "thaw" else place / "last.ckpt"
     return -2 if file is None else step_of(file)
 
 

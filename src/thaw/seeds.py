@@ -1,18 +1,18 @@
-"""Randomness as a function of what it is for: nothing depends on what was drawn before."""
+"""Seeds computed from what they are for, so that nothing depends on what was drawn before."""
 
 import numpy as np
 import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """One 63-bit seed from several non-negative numbers (run seed, epoch, step ...); near numbers give unlike seeds."""
+    """Mixes non-negative numbers (run seed, epoch, step ...) into a 63-bit seed; close numbers give unrelated seeds."""
     high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return int(high) << 31 ^ int(low)
 
 
 def seed_torch(seed: int, device: str) -> None:
-    """What is drawn from here on, on a device of this type."""
+    """Seeds torch's generators for the CPU and for the given type of device."""
     if device == "cpu":
-        torch.default_generator.manual_seed(seed)  # what follows would take 0.5 ms to note the seed for GPUs, too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.5 ms more to seed GPUs, too
     else:
         torch.manual_seed(seed)

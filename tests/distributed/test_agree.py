@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from tests.conftest import TINY
-from tests.freezing.test_callback import CHAIN, built
-from thaw.distributed.agree import require_on_all
+from tests.finetuning.test_callback import CHAIN, built
+from thaw.distributed.agree import Failure, first_failure
 
 Config = Callable[..., DictConfig]
 
@@ -93,18 +93,16 @@ def test_two_processes_make_of_a_batch_what_one_does(config: Config, tmp_path: P
         assert farthest(one, two) <= 1e-5
 
 
-def test_a_loss_that_is_not_finite_on_one_process_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = SimpleNamespace(world_size=1)
-    require_on_all(trainer, True, lambda: "never asked")  # type: ignore[arg-type]
-    with pytest.raises(FloatingPointError, match="nan here"):
-        require_on_all(trainer, False, lambda: "nan here")  # type: ignore[arg-type]
-    two = SimpleNamespace(
-        world_size=2, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda finite: False)
-    )
+def test_the_first_failure_of_all_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = SimpleNamespace(world_size=1)
+    assert first_failure(alone, None) is None  # type: ignore[arg-type]
+    assert first_failure(alone, Failure(3, "nan here")) == (3, "nan here")  # type: ignore[arg-type]
+    two = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce_boolean_decision=lambda is_none: False))
 
-    def gather(said: list[str | None], mine: str | None) -> None:
-        said[:] = [mine, "nan there"]
+    def gather(failures: list[Failure | None], mine: Failure | None) -> None:
+        failures[:] = [mine, Failure(3, "nan there")]
 
     monkeypatch.setattr("torch.distributed.all_gather_object", gather)
-    with pytest.raises(FloatingPointError, match="process 2 of 2: nan there"):
-        require_on_all(two, True, lambda: "not asked either")  # type: ignore[arg-type]
+    for mine in (None, Failure(4, "nan here")):  # on this process it is met one step later, in the weights
+        assert first_failure(two, mine) == (3, "process 2 of 2: nan there")  # type: ignore[arg-type]
+    assert first_failure(two, Failure(3, "nan here")) == (3, "process 1 of 2: nan here")  # type: ignore[arg-type]

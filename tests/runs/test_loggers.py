@@ -13,7 +13,7 @@ from tests.conftest import TINY
 from tests.killing import killed
 from thaw.runs.loggers import MetricsCSV, read_rows
 from thaw.train import train
-from thaw.runs.wandb import records
+from thaw.runs.wandb import read_records
 
 Config = Callable[..., DictConfig]
 
@@ -69,7 +69,7 @@ def test_wandb_writes_its_offline_file_without_a_key(
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-abc123.wandb")
     logged: set[str] = set()
     configuration: dict[str, str] = {}
-    for record in records(file):
+    for record in read_records(file):
         logged |= {item.key or "/".join(item.nested_key) for item in record.history.item}
         for update in (record.run.config.update, record.config.update):
             configuration |= {item.key or "/".join(item.nested_key): item.value_json for item in update}
@@ -97,7 +97,7 @@ def test_wandb_has_every_row_once_after_a_kill(config: Config, tmp_path: Path, m
             {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item},
         )
         for file in sorted((run / "wandb").glob("offline-run-*/run-abc123.wandb"), key=lambda file: file != first)
-        for record in records(file)
+        for record in read_records(file)
         if record.HasField("history")
     ]
     rows = read_rows(run / "metrics.csv")

@@ -32,7 +32,7 @@ def test_mixed_targets_have_a_loss_and_a_class() -> None:
 
 @pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0], "balanced"])
 def test_weights_that_do_not_fit_the_classes_are_refused(weights: object) -> None:
-    with pytest.raises(ValueError, match=r"a list of 2 numbers, one a class, not .*data.balance=loss"):
+    with pytest.raises(ValueError, match=r"a list of 2 numbers, one for each class, but is .*data.balance=loss"):
         SingleLabel(2, class_weights=weights)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="label_smoothing"):
         SingleLabel(2, label_smoothing=1.0)

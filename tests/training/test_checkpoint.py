@@ -3,7 +3,9 @@
 import csv
 import json
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from tests.conftest import TINY
 from tests.killing import killed
 from tests.test_train import THREE_PHASES, assert_same
 from thaw.train import train
+from thaw.training import checkpoint
+from thaw.training.checkpoint import MOST_BATCHES, RunCheckpoint, batches_to_next_look
 
 Config = Callable[..., DictConfig]
 
@@ -66,3 +70,20 @@ def test_a_run_may_be_killed_twice_in_one_epoch(config: Config, tmp_path: Path) 
             train(config(f"resume={run}"))
     train(config(f"resume={run}"))
     assert_same(ended(run), ended(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(("batch_seconds", "batches"), [(0.0, MOST_BATCHES), (0.05, 10), (0.4, 1), (9, 1), (inf, 1)])
+def test_processes_look_together_about_twice_a_second(batch_seconds: float, batches: int) -> None:
+    assert batches_to_next_look(batch_seconds) == batches
+
+
+def test_processes_do_not_look_together_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(checkpoint, "largest", lambda trainer, *values: [0, 0, 0.1])
+    module = SimpleNamespace(require_finite_losses=lambda wait: looks.append(wait))
+    trainer = SimpleNamespace(fast_dev_run=False, accumulate_grad_batches=2, world_size=2)
+    callback = RunCheckpoint(1, None)
+    callback.on_train_epoch_start(trainer, module)  # type: ignore[arg-type]
+    for batch_idx in range(22):
+        callback.on_train_batch_start(trainer, module, None, batch_idx)  # type: ignore[arg-type]
+    assert looks == [False] * 4  # before batches 2, 8, 14 and 20: where five batches have passed and none accumulates

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from thaw.training import checkpoint_io as durable
-from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO, is_whole, newest_whole, read_manifest
+from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO, is_intact, newest_intact, read_manifest
 
 
 class Stop(BaseException):
@@ -65,16 +65,16 @@ def test_at_every_step_of_a_save_there_is_a_whole_checkpoint(tmp_path: Path) -> 
                 stopped += 1
             else:
                 break
-        assert step_of(newest_whole(folder)) in (1, 2)
+        assert step_of(newest_intact(folder)) in (1, 2)
         # And again: names stand for what they stood for.
         with pytest.MonkeyPatch.context() as patch:
             steps_of_a_save(patch, stop)
             with pytest.raises(Stop):
                 save(folder, 3)
-        assert step_of(newest_whole(folder)) in (1, 2, 3)
+        assert step_of(newest_intact(folder)) in (1, 2, 3)
         save(folder, 4)
-        assert (step_of(folder / LAST), step_of(newest_whole(folder))) == (4, 4)
-        assert all(is_whole(folder / name) for name in (LAST, PREVIOUS))
+        assert (step_of(folder / LAST), step_of(newest_intact(folder))) == (4, 4)
+        assert all(is_intact(folder / name) for name in (LAST, PREVIOUS))
         assert {file.name for file in folder.iterdir()} == {LAST, PREVIOUS, "manifest.json"}
     assert stopped > 5
     assert step_of(tmp_path / str(step) / LAST) == 2
@@ -95,28 +95,28 @@ def test_what_is_not_as_it_was_written_is_skipped_with_a_warning(
             file.unlink()
         else:
             file.write_bytes(content if harm == "flipped" else content[: len(content) // 2])
-        assert step_of(newest_whole(tmp_path)) == rest
-        assert harm == "gone" or f"{file} is not as it was written" in caplog.text
+        assert step_of(newest_intact(tmp_path)) == rest
+        assert harm == "gone" or f"{file} is damaged" in caplog.text
     AtomicCheckpointIO().remove_checkpoint(tmp_path / "best-phase1-epoch000.ckpt")
-    assert newest_whole(tmp_path) is None
+    assert newest_intact(tmp_path) is None
     assert "best-phase1-epoch000.ckpt" not in read_manifest(tmp_path)
 
 
 def test_a_full_disk_is_said_and_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 0)
 
-    class Full(durable._Digested):
+    class Full(durable._HashingFile):
         def __init__(self, file: Any):
             super().__init__(SimpleNamespace(write=self.refuse))  # type: ignore[arg-type]
 
         def refuse(self, data: bytes) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(durable, "_Digested", Full)
+    monkeypatch.setattr(durable, "_HashingFile", Full)
     with pytest.raises(OSError, match="No space left") as error:
         save(tmp_path, 1)
     assert error.value.filename == f"{tmp_path}/{LAST}.partial"
-    assert step_of(newest_whole(tmp_path)) == 0
+    assert step_of(newest_intact(tmp_path)) == 0
     assert {file.name for file in tmp_path.iterdir()} == {LAST, "manifest.json"}
 
 
@@ -125,10 +125,10 @@ def test_a_damaged_manifest_and_files_from_elsewhere_are_taken_as_they_are(
 ) -> None:
     save(tmp_path, 0)
     (tmp_path / "manifest.json").write_text("{")
-    assert step_of(newest_whole(tmp_path)) == 0
+    assert step_of(newest_intact(tmp_path)) == 0
     assert "manifest.json is damaged" in caplog.text
     (tmp_path / "manifest.json").unlink()
-    assert step_of(newest_whole(tmp_path)) == 0
+    assert step_of(newest_intact(tmp_path)) == 0
     save(tmp_path, 1)
     assert (step_of(tmp_path / LAST), step_of(tmp_path / PREVIOUS)) == (1, 0)
 

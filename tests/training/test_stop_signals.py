@@ -10,9 +10,9 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from tests.checkpointing.test_run_checkpoint import ended
 from tests.conftest import TINY, watched
 from tests.test_train import THREE_PHASES, assert_same
+from tests.training.test_checkpoint import ended
 from thaw.train import train
 from thaw.training.stop_signals import Stopped
 

@@ -91,6 +91,10 @@ class CachedDataModule(LightningDataModule):
         """Batches of test samples, or of their activations."""
         return self._loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the device as the wrapped data module does."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The wrapped data module's last step, on the device; activations stay as they are."""
         return batch if batch.start else self.data.on_after_batch_transfer(batch, dataloader_idx)

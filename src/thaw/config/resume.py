@@ -16,7 +16,7 @@ from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
 from thaw.runs.folder import RunFolder
-from thaw.training.checkpoint_io import is_whole, newest_whole
+from thaw.training.checkpoint_io import is_intact, newest_intact
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
 )
-PATHS = ("data.root", "data.table", "backbone.weights", "init_from")
+PATHS = ("data.root", "data.table", "backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 """Keys that may hold a path. They are absolute in a run folder, so that later commands run from anywhere."""
 
 
@@ -89,7 +89,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     folder = _newest_of_same_configuration(cfg)
     if folder is None:
         return _new(cfg)
-    if newest_whole(_checkpoints_of(folder)) is None:  # it ended before there was anything to resume from
+    if newest_intact(_checkpoints_of(folder)) is None:  # it ended before there was anything to resume from
         with open_dict(cfg):
             cfg.run_folder, cfg.run_id = str(folder), read_config(folder).run_id
         return _new(cfg)
@@ -125,9 +125,9 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
         )
     folder = source.parent.parent if source.is_file() else source
     saved, checkpoints = read_config(folder), _checkpoints_of(folder)
-    if source.is_file() and not is_whole(source):
+    if source.is_file() and not is_intact(source):
         raise UserError(f"{source} is not as it was written: its checksum differs. Type resume={folder}")
-    checkpoint = source if source.is_file() else newest_whole(checkpoints)
+    checkpoint = source if source.is_file() else newest_intact(checkpoints)
     if checkpoint is None:
         _require_one_whole(folder, checkpoints)
         raise UserError(
@@ -156,7 +156,7 @@ def _checkpoints_of(folder: Path) -> Path:
 
 def _require_one_whole(folder: Path, checkpoints: Path) -> None:
     """Raise UserError if there are checkpoints, and all of them are damaged."""
-    if any(checkpoints.glob("*.ckpt")) and newest_whole(checkpoints) is None:
+    if any(checkpoints.glob("*.ckpt")) and newest_intact(checkpoints) is None:
         raise UserError(
             f"the checkpoints of {folder} are all damaged: delete {checkpoints} to start the run again there, or "
             f"name another place, run_folder=..."

@@ -251,6 +251,10 @@ class DataModule(LightningDataModule):
         """Batches of raw test samples."""
         return self.loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the device, but leave `index` in host memory, where it is used."""
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)._replace(index=batch.index)
+
     def loader(
         self,
         split: str,

@@ -1,51 +1,57 @@
-"""What the processes of a trainer decide together, and what they keep equal."""
+"""What the processes of a trainer agree on, and what they keep equal. All functions are collective: call on every rank.
 
-from collections.abc import Callable
-from typing import Any
+With one process they return what they were given.
+"""
 
+from typing import Any, NamedTuple
+
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import distributed
 
-from thaw.distributed.ranks import RaisedByAllError
+
+class Failure(NamedTuple):
+    """Something that went wrong in a step of one process."""
+
+    step: int
+    """Number of the step; processes count alike."""
+    message: str
 
 
-class NotFiniteAnywhereError(FloatingPointError, RaisedByAllError):
-    own: str | None = None
-    """Of this process; None where its loss is finite."""
-
-
-def require_on_all(trainer: Trainer, finite: bool, message: Callable[[], str]) -> None:
-    """Raises FloatingPointError on every process in the same step, with the message of the first that is not finite."""
+def largest(trainer: Trainer, *values: float) -> list[float]:
+    """Returns the largest of each value over all processes. A flag is true if it is true anywhere."""
     if trainer.world_size == 1:
-        if not finite:
-            raise FloatingPointError(message())
-        return
-    if trainer.strategy.reduce_boolean_decision(finite):
-        return
-    said: list[str | None] = [None] * trainer.world_size
-    distributed.all_gather_object(said, None if finite else message())
-    rank, first = next((rank, text) for rank, text in enumerate(said) if text is not None)
-    error = NotFiniteAnywhereError(f"process {rank + 1} of {trainer.world_size}: {first}")
-    error.own = said[trainer.global_rank]
-    raise error
+        return list(values)
+    here = torch.tensor(values, dtype=torch.float32, device=trainer.strategy.root_device)
+    return trainer.strategy.reduce(here, reduce_op="max").tolist()
+
+
+def first_failure(trainer: Trainer, failure: Failure | None) -> Failure | None:
+    """Returns the earliest failure of all processes, with the process named; None if no process has one."""
+    if trainer.world_size == 1 or trainer.strategy.reduce_boolean_decision(failure is None):
+        return failure
+    failures: list[Failure | None] = [None] * trainer.world_size
+    distributed.all_gather_object(failures, failure)
+    step, rank, message = min((f.step, rank, f.message) for rank, f in enumerate(failures) if f is not None)
+    return Failure(step, f"process {rank + 1} of {trainer.world_size}: {message}")
 
 
 class SyncBuffers(Callback):
-    """Gives all processes the buffers of the first before they are validated and kept.
+    """Gives every process the buffers of the first one before validation and before checkpoints.
 
-    Each has BatchNorm statistics of its own share of the last step: DDP hands those of the first round before the next
-    one. Averages of weights have gathered them over all steps.
+    The BatchNorm statistics of a process contain its own share of the last step: DDP copies those of the first process
+    before a step, not after it. Averaged weights are treated alike.
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        _follow_the_first(trainer, pl_module)
+        _copy_buffers_of_first(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        _follow_the_first(trainer, pl_module)
+        _copy_buffers_of_first(trainer, pl_module)
 
 
-def _follow_the_first(trainer: Trainer, module: Any) -> None:
+def _copy_buffers_of_first(trainer: Trainer, module: Any) -> None:
     if trainer.world_size == 1:
         return
     averages = [c._average_model for c in trainer.callbacks if isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from thaw.distributed.environment import (
     node_and_local_rank,
     requested_trainer,
 )
-from thaw.errors import UserError
+from thaw.errors import NonFiniteLossError, UserError
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -38,10 +38,6 @@ GRACE_SECONDS = 3
 MOST_SECONDS = 60
 # What a collective's error says if another process has ended.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed")
-
-
-class RaisedByAllError(Exception):
-    """An error that all processes of the run raise together."""
 
 
 class Ranks:
@@ -207,7 +203,7 @@ def reports(error: BaseException) -> bool:
         return False
     if is_lost(error):
         time.sleep(GRACE_SECONDS / 2)  # the process that failed has the better message
-    elif isinstance(error, RaisedByAllError):
+    elif isinstance(error, NonFiniteLossError):
         _ranks.let_the_first_report()
     if place is not None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from the launcher: the report must be complete first

@@ -52,7 +52,7 @@ def step_again(classifier: FineTuningModule, trainer: Trainer, at_work: CrashKit
     freeze_all_but(classifier.network.stages, classifier.plan.trained(crash.epoch))
     if crash.split != "train":
         classifier.eval()
-    batch = move_data_to_device(kit.batch, strategy.root_device)
+    batch = move_data_to_device(kit.batch, strategy.root_device)._replace(index=kit.batch.index)
     trace, error = Trace(classifier.network.stages), None
     seed_torch(crash.seed, strategy.root_device.type)
     with _threads(crash.num_threads), trace.watching():
@@ -61,6 +61,7 @@ def step_again(classifier: FineTuningModule, trainer: Trainer, at_work: CrashKit
                 with torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
                     loss = strategy.training_step(batch, crash.batch_idx)
                     assert isinstance(loss, torch.Tensor)
+                    classifier.require_finite_losses()
                     if crash.world_size > 1 and batch.total is not None:  # as Classifier.training_step
                         loss = loss * (crash.world_size * len(batch.target) / batch.total)
                     strategy.backward(loss / trainer.accumulate_grad_batches, None)
@@ -70,6 +71,7 @@ def step_again(classifier: FineTuningModule, trainer: Trainer, at_work: CrashKit
                 loop = trainer.test_loop if testing else trainer.fit_loop.epoch_loop.val_loop
                 with torch.inference_mode() if loop.inference_mode else torch.no_grad():
                     step(batch, crash.batch_idx)
+                    classifier.require_finite_losses()
         except Exception as failure:
             error = failure
     found = Again(error, None if at_work.loss is None else at_work.loss.item(), trace.table())

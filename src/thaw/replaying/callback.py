@@ -12,8 +12,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
-from thaw.distributed.agree import NotFiniteAnywhereError
 from thaw.distributed.ranks import is_lost
+from thaw.errors import NonFiniteLossError
 from thaw.replaying.kit import Crash, tensors_of, write_kit
 from thaw.replaying.versions import versions
 from thaw.runs.folder import LOG_FILE
@@ -34,6 +34,8 @@ class CrashKit(Callback):
         self.batch_idx = 0
         self.loss: Tensor | None = None
         """Of the batch at work, as it goes into the backward pass."""
+        self.split: str | None = None
+        """Of a batch whose loss was found not to be finite; None: what the trainer is at."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self.batch, self.batch_idx, self.loss = batch, batch_idx, None
@@ -54,6 +56,9 @@ class CrashKit(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         loading = _in_loader(exception)
+        if isinstance(exception, NonFiniteLossError) and exception.step is not None:
+            step = exception.step  # perhaps some steps behind the one at work
+            self.batch, self.batch_idx, self.loss, self.split = step.batch, step.batch_idx, None, step.split
         if not _is_of_step(exception) or (self.batch is None and not loading):
             return
         run = Path(trainer.default_root_dir)
@@ -70,15 +75,15 @@ class CrashKit(Callback):
             log.error("%s are kept in %s. Again: python -m thaw.replay run=%s%s", what, kit, run, rank)
 
     def _crash(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> Crash:
-        split = "train" if trainer.training else "test" if trainer.testing else "val"
+        split = self.split or ("train" if trainer.training else "test" if trainer.testing else "val")
         if batch is None:
             batch_idx, samples, view = _to_load(trainer, split)
         else:
             batch_idx, samples, view = self.batch_idx, batch.index.tolist(), batch.view
         device = trainer.strategy.root_device
-        own = error.own if isinstance(error, NotFiniteAnywhereError) else None  # as one process alone meets it
+        own = error.own_message if isinstance(error, NonFiniteLossError) else None  # as one process alone meets it
         return Crash(
-            error=FloatingPointError.__name__ if own else type(error).__name__,
+            error=type(error).__name__,
             message=own or str(error),
             split=split,
             epoch=trainer.current_epoch,
@@ -109,7 +114,7 @@ def _text(run: Path, crash: Crash, error: BaseException) -> str:
 
 def _is_of_step(error: BaseException) -> bool:
     """And not of another process, nor of what is done beside it. KeyboardInterrupt and Stopped are no failures."""
-    elsewhere = isinstance(error, NotFiniteAnywhereError) and error.own is None
+    elsewhere = isinstance(error, NonFiniteLossError) and error.step is None
     writes = any(frame.f_code.co_filename == durable.__file__ for frame, _ in walk_tb(error.__traceback__))
     return isinstance(error, Exception) and not elsewhere and not writes and not is_lost(error)
 

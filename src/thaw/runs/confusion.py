@@ -1,4 +1,4 @@
-"""The confusion matrix of a test, as a run folder keeps it: a row a true class, a column a predicted one."""
+"""The confusion matrix of a test as a CSV file: a row for each true class, a column for each predicted one."""
 
 import csv
 from io import StringIO
@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 
 class Confusion(NamedTuple):
+    """A confusion matrix with its class names."""
+
     class_names: list[str]
     counts: list[list[int]]
     """(C, C), true class by predicted class."""
 
 
 def confusion_csv(confusion: Confusion) -> str:
+    """Returns the text of the file, without a line break at the end."""
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["true \\ predicted", *confusion.class_names])
@@ -21,7 +24,7 @@ def confusion_csv(confusion: Confusion) -> str:
 
 
 def read_confusion(file: Path) -> Confusion:
-    # Names of classes may be of no encoding at all.
-    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+    """Reads a file that holds what `confusion_csv` returned."""
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:  # names may be in no encoding
         (_, *class_names), *rows = csv.reader(opened)
     return Confusion(class_names, [[int(count) for count in row[1:]] for row in rows])

@@ -1,7 +1,7 @@
-"""Where a run's values go. Each function takes the run's facts (folder, id, first step) and what `conf/logger/` says.
+"""Loggers of a run. Each function takes the run's folder, id and first step, and the options of `conf/logger/`.
 
-`first_step` is where a resumed run goes on. CSV and TensorBoard take back what was logged from there on, as it is
-written anew; W&B cannot, and is not given again what it has; MLflow keeps both.
+`first_step` is the step from which a resumed run continues. CSV and TensorBoard drop what was logged from there on,
+because it is logged again. W&B cannot drop rows, and does not get again those that it has. MLflow keeps both.
 """
 
 import csv
@@ -15,12 +15,12 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from thaw.runs.wandb import ResumableWandbLogger
 from thaw.errors import UserError
+from thaw.runs.wandb import ResumableWandbLogger
 
 
 class MetricsCSV(CSVLogger):
-    """`metrics.csv` in the run folder: always written, one row each time something is logged."""
+    """Logger that writes `metrics.csv` in the run folder, one row each time something is logged."""
 
     def __init__(self, folder: Path, first_step: int = 0):
         super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
@@ -28,28 +28,29 @@ class MetricsCSV(CSVLogger):
 
     @property
     def experiment(self) -> Any:
+        """Lightning's writer, except that it continues an existing file."""
         if self._experiment is None:
-            self._experiment = _ContinuedWriter(self.log_dir)
+            self._experiment = _AppendingWriter(self.log_dir)
         return self._experiment
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder has its config.yaml."""
+        """Does nothing: the run folder holds config.yaml."""
 
 
-class _ContinuedWriter(ExperimentWriter):
+class _AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
-        """Lightning deletes the metrics it finds here; a resumed run goes on with them."""
+        """Reads the columns of an existing file; Lightning would delete it."""
         if Path(self.metrics_file_path).exists():
             with open(self.metrics_file_path, newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Whole or not at all: Lightning writes over what there is."""
+        """Replaces the file in one step; Lightning overwrites it, and a kill would leave half of it."""
         _write_rows(Path(self.metrics_file_path), fieldnames, read_rows(Path(self.metrics_file_path)))
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """Without the last one where it was cut off; none where there is no file."""
+    """Returns the rows of a CSV file by column, without a last one that was cut off; none if there is no file."""
     if not file.exists():
         return []
     with file.open(newline="") as opened:
@@ -70,46 +71,54 @@ def _keep_rows_before(file: Path, first_step: int) -> None:
     if not file.exists():
         return
     rows = read_rows(file)
-    kept = [row for row in rows if int(row["step"]) < first_step]
-    _write_rows(file, list(rows[0]) if rows else ["step"], kept)
+    _write_rows(file, list(rows[0]) if rows else ["step"], [row for row in rows if int(row["step"]) < first_step])
 
 
 def tensorboard(folder: Path, run_id: str, first_step: int) -> Logger:
+    """Returns a TensorBoard logger that writes to `tensorboard/` in the run folder."""
     return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
 def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: bool | None) -> Logger:
-    """Weights & Biases. `offline` None: online where a key is set up, else offline (`wandb sync` sends it later)."""
+    """Returns a Weights & Biases logger that writes to `wandb/` in the run folder.
+
+    Args:
+        folder: The run folder.
+        run_id: W&B's id of the run; a resumed run keeps it.
+        first_step: Not used: rows are counted instead.
+        project: Name of the W&B project.
+        offline: Whether nothing is sent until `wandb sync`; None: offline if no API key is set up.
+    """
     if offline is None:
         offline = not _has_wandb_key()
     if offline:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine unasked
-    rows = read_rows(folder / ExperimentWriter.NAME_METRICS_FILE)  # the run's, as far as it goes on with them
+    rows = read_rows(folder / ExperimentWriter.NAME_METRICS_FILE)
     return ResumableWandbLogger(rows, name=folder.name, id=run_id, project=project, save_dir=folder, offline=offline)
 
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
-    """MLflow (`pip install mlflow`). A resumed run is found again by its tag `thaw.run_id`."""
+    """Returns an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` tells which MLflow run a resumed run is."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
-        from mlflow.tracking import MlflowClient
+        from mlflow.tracking import MlflowClient  # here, because it is an extra
     except ImportError as error:
         raise UserError("logger=mlflow needs MLflow: type pip install mlflow") from error
 
     client = MlflowClient(tracking_uri)
-    known = client.get_experiment_by_name(experiment)
-    found = client.search_runs([known.experiment_id], f"tags.`thaw.run_id` = '{run_id}'") if known else []
+    existing = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([existing.experiment_id], f"tags.`thaw.run_id` = '{run_id}'") if existing else []
     return MLFlowLogger(
         experiment_name=experiment,
         run_name=folder.name,
         tracking_uri=tracking_uri,
         tags={"thaw.run_id": run_id},
-        run_id=found[0].info.run_id if found else None,
+        run_id=runs[0].info.run_id if runs else None,
     )
 
 
 def close(loggers: Iterable[Logger]) -> None:
-    """Lightning leaves a W&B run open, and the next trial of a sweep would write into it."""
+    """Ends W&B runs. Lightning leaves them open, and the next trial of a sweep would write into them."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()

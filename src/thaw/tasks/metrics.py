@@ -1,4 +1,7 @@
-"""Metrics over an epoch, named category/split: the category is the chart, so that the splits share one."""
+"""Metrics over an epoch, named category/split: the category is the chart, so that the splits share one.
+
+B: batch size, C: classes, N: samples.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +25,11 @@ from thaw.data.splits import SPLITS
 
 
 def single_label_metrics(num_classes: int) -> MetricCollection:
-    """`update` takes preds, class probabilities (N, C); target, class indices (N,); value, mean losses of batches;
-    weight, the sizes of these. Macro: mean over classes, each weighing the same."""
+    """Returns the metrics of single-label classification. "Macro" is the unweighted mean over classes.
+
+    `update` takes `preds`, class probabilities (N, C); `target`, class indices (N,); `value`, mean losses of batches;
+    `weight`, the sizes of these batches.
+    """
     return MetricCollection(
         {
             "loss": MeanMetric(),
@@ -38,15 +44,22 @@ def single_label_metrics(num_classes: int) -> MetricCollection:
 
 
 def single_label_confusion(num_classes: int) -> MulticlassConfusionMatrix:
-    """`update` takes class probabilities (B, C) and class indices (B,); gives counts (C, C), true by predicted."""
+    """Returns the metric that counts (C, C), true class by predicted class.
+
+    `update` takes `preds`, class probabilities (N, C), and `target`, class indices (N,).
+    """
     return MulticlassConfusionMatrix(num_classes, validate_args=False)
 
 
 class EpochMetrics(nn.Module):
-    """Metrics of one epoch. Batches wait until there is something to count: an update takes as long for few samples."""
+    """Metrics of one epoch, updated from many batches at once.
 
-    MOST_WAITING = 2**20
-    """Probabilities, over all samples and classes."""
+    An update takes as long for few samples as for many, and waits for the device. So results of batches are collected
+    until `MOST_WAITING` probabilities are there, or until `compute`.
+    """
+
+    MOST_WAITING = 2**24
+    """Probabilities, over all samples and classes: 64 MiB."""
 
     def __init__(self, metrics: MetricCollection):
         super().__init__()
@@ -54,27 +67,30 @@ class EpochMetrics(nn.Module):
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, probabilities: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Of one batch: class probabilities (B, C), class indices (B,), the mean loss."""
-        # A copy: what loader processes share is an open file each.
+        """Adds a batch: class probabilities (B, C), class indices (B,), the mean loss, a scalar."""
+        # A copy of the target: it may lie in memory that a loader process shares, an open file each.
         self._waiting.append((probabilities, target.clone(), loss))
         if len(self._waiting) * probabilities.numel() >= self.MOST_WAITING:
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
-        """By name, and starts anew."""
+        """Returns the metrics over all batches by name, and starts anew. Collective: call on every rank."""
         self._count()
         values = self.metrics.compute()
         self.metrics.reset()
         return values
 
     def saved(self) -> dict[str, Any]:
-        """What a run that goes on inside the epoch needs. Waiting batches stay so: sums round by the order in which
-        they are added up."""
+        """Returns the state from which a run continues inside the epoch, on the CPU.
+
+        Collected batches are kept as they are, because the rounding of a sum depends on the order of its terms.
+        """
         counted = {name: dict(metric.metric_state) for name, metric in self.metrics.items(keep_base=True)}
-        # Other ranks' tensors must not come to this one's GPU.
+        # On the CPU, so that tensors of other ranks do not get onto this rank's GPU.
         return apply_to_collection({"waiting": list(self._waiting), "counted": counted}, Tensor, Tensor.cpu)
 
     def restore(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Loads a state that `saved` returned."""
         saved = apply_to_collection(dict(saved), Tensor, Tensor.to, device)
         self._waiting = [tuple(batch) for batch in saved["waiting"]]
         for name, metric in self.metrics.items(keep_base=True):
@@ -85,7 +101,7 @@ class EpochMetrics(nn.Module):
         if not self._waiting:
             return
         probabilities, targets, losses = zip(*self._waiting, strict=True)
-        # Each metric takes of these what it knows.
+        # Each metric takes the arguments that it knows.
         self.metrics.update(
             preds=torch.cat(probabilities),
             target=torch.cat(targets),
@@ -96,17 +112,17 @@ class EpochMetrics(nn.Module):
 
 
 def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """From `category/split` to category, then split."""
-    found: dict[str, dict[str, float]] = {}
+    """Groups metrics named `category/split`: returns a value by category, then by split. Other names are left out."""
+    categories: dict[str, dict[str, float]] = {}
     for name, value in sorted(metrics.items()):
         category, _, split = name.partition("/")
         if split in SPLITS:
-            found.setdefault(category, {})[split] = value
-    return found
+            categories.setdefault(category, {})[split] = value
+    return categories
 
 
 def split_table(metrics: Mapping[str, float]) -> str:
-    """A row a category, a column a split."""
+    """Returns a text table of metrics with a row for each category and a column for each split."""
     rows = by_split(metrics)
     splits = [split for split in SPLITS if any(split in row for row in rows.values())]
     table = Table("metric", *splits)
@@ -116,7 +132,7 @@ def split_table(metrics: Mapping[str, float]) -> str:
 
 
 def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """A row a metric, a column each set of values, to the last digit."""
+    """Returns a text table with a row for each metric and a column for each set of values, with all digits."""
     table = Table("metric", *columns)
     for name in sorted({name for values in columns.values() for name in values}):
         table.add_row(name, *(repr(values[name]) if name in values else "" for values in columns.values()))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the best ones, and the last, also inside an epoch."""
+"""Checkpoints of a run: the best ones, and the last one, also inside an epoch."""
 
 import time
 from collections.abc import Callable
@@ -9,54 +9,81 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from thaw.distributed.agree import largest
 from thaw.errors import UserError
-from thaw.training.checkpoint_io import LAST, second_name
+from thaw.training.checkpoint_io import LAST, link_checkpoint
 from thaw.training.stop_signals import signals
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+LOOK_SECONDS = 0.5
+MOST_BATCHES = 50
+"""Batches until the processes of a run look at their clocks and signals together; fewer where they take long."""
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, and `last.ckpt` of where the run is: its `save_last` writes after better ones only.
+    """Lightning's ModelCheckpoint that also keeps `last.ckpt`, the state to resume from.
 
-    `last_every_seconds`: last.ckpt is written no more often, but always where training ends. With features at hand an
-    epoch may take less time than a checkpoint. `every_minutes`: how often inside an epoch; null: never, but where a
-    signal wants the run to stop.
+    Lightning's own `save_last` writes only when a top-k checkpoint is saved. Checkpoints hold file names in place of
+    absolute paths, so that a run folder may be moved: Lightning then loses the best score and keeps a dead path.
 
-    Its state names files and not absolute paths: Lightning forgets the best score when a run resumes in another place,
-    and goes on with a path that is not there.
+    Args:
+        last_every_seconds: Least time between two epochs' `last.ckpt`, seconds; it is always written where training
+            ends. On cached features an epoch may take less time than a checkpoint.
+        every_minutes: How often `last.ckpt` is written inside an epoch; None: only if a signal stops the run.
+        choices: Arguments of ModelCheckpoint.
+
+    Raises:
+        UserError: If `every_minutes` is negative.
     """
 
     def __init__(self, last_every_seconds: float, every_minutes: float | None, **choices: Any):
         super().__init__(**choices)
         if every_minutes is not None and not every_minutes >= 0:
-            raise UserError(f"callbacks.checkpoint.every_minutes is null or a number of minutes, not {every_minutes}")
+            raise UserError(f"callbacks.checkpoint.every_minutes must be null or at least 0, but is {every_minutes}")
         self.last_every_seconds, self.every_minutes = last_every_seconds, every_minutes
         self._began_at = self._last_saved_at = -inf
+        self._looked_at, self._looked_batch, self._next_look = -inf, 0, 0
         self._inside_epoch = self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._began_at = time.monotonic()
-        signals.defers = not trainer.fast_dev_run  # type: ignore[attr-defined]
+        signals.deferred = not trainer.fast_dev_run  # type: ignore[attr-defined]
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Here all that came before is over and logged, validation too, and no gradient waits for the next batch."""
-        if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets how long a batch takes: another phase may train more stages."""
+        self._looked_at, self._looked_batch, self._next_look = time.monotonic(), 0, 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Saves and stops if it is time to: the batch before is done and logged, and no gradient is accumulated."""
+        if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches or batch_idx < self._next_look:  # type: ignore[attr-defined]
             return
-        if batch_idx == 0:  # where the epoch before ended, the run was saved; a signal waits for one step more
+        if batch_idx == 0:  # the run was saved where the last epoch ended; a signal waits for one more step
             return
-        passed = time.monotonic() - max(self._began_at, self._last_saved_at)
-        due = self.every_minutes is not None and passed >= 60 * self.every_minutes
-        # Clocks and signals differ from rank to rank, and all of them write together.
-        if not trainer.strategy.reduce_boolean_decision(due or signals.received, all=False):
+        due, stop = self._look(trainer, pl_module, batch_idx)
+        if not due and not stop:
             return
-        stops = signals.received_by_any(trainer)
         self._inside_epoch = True
         self._save_last(trainer, None)
         self._inside_epoch = False
-        if stops:
+        if stop:
             signals.stop(trainer)
+
+    def _look(self, trainer: Trainer, pl_module: Any, batch_idx: int) -> tuple[bool, bool]:
+        """Returns whether a checkpoint is due and whether to stop, the same on all processes, whose clocks differ.
+
+        With several processes this takes a collective, so it also decides after how many batches the next one comes.
+        """
+        if trainer.world_size > 1:
+            pl_module.require_finite_losses(wait=False)
+        now = time.monotonic()
+        passed = now - max(self._began_at, self._last_saved_at)
+        due = self.every_minutes is not None and passed >= 60 * self.every_minutes
+        batch_seconds = (now - self._looked_at) / max(batch_idx - self._looked_batch, 1)
+        due, stop, batch_seconds = largest(trainer, due, signals.received, batch_seconds)
+        self._looked_at, self._looked_batch = now, batch_idx
+        self._next_look = batch_idx + (batches_to_next_look(batch_seconds) if trainer.world_size > 1 else 1)
+        return bool(due), bool(stop)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         super().on_train_batch_end(*args, **kwargs)
@@ -72,68 +99,74 @@ class RunCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        same = self._last_checkpoint_saved != before and not self.save_weights_only
-        stops = signals.received_by_any(trainer)
-        if same or stops or self._is_time(trainer):
-            self._save_last(trainer, Path(self._last_checkpoint_saved) if same else None)
-        if stops:
+        saved = self._last_checkpoint_saved != before and not self.save_weights_only
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        ends = ends or 0 <= trainer.max_steps <= trainer.global_step
+        due = ends or time.monotonic() - self._last_saved_at >= self.last_every_seconds
+        due, stop = map(bool, largest(trainer, due, signals.received))
+        if saved or due or stop:
+            self._save_last(trainer, Path(self._last_checkpoint_saved) if saved else None)
+        if stop:
             signals.stop(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        if signals.received_by_any(trainer):
+        if any(largest(trainer, signals.received)):
             signals.stop(trainer)
-        signals.defers = False
+        signals.deferred = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._inside_epoch:
-            # Lightning has counted the batch that now begins. For what resumes, the one before it was the last.
+            # Lightning has already counted the batch that begins now. A resumed run must begin with it.
             batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             for counts in (batches["total"], batches["current"]):
                 counts["ready"] -= 1
             batches["is_last_batch"] = False
-            # Its training_epoch_loop.advance will find that validation is behind it, skip the rest, and count a step.
+            # If the batch before was validated, training_epoch_loop.advance skips the rest of that step and counts it.
             if self._validated:
                 checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
-    def _is_time(self, trainer: Trainer) -> bool:
-        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        ends = ends or 0 <= trainer.max_steps <= trainer.global_step
-        passed = time.monotonic() - self._last_saved_at
-        return trainer.strategy.reduce_boolean_decision(ends or passed >= self.last_every_seconds, all=False)
-
-    def _save_last(self, trainer: Trainer, same: Path | None) -> None:
-        """`same`: what was just written for the epoch, where it is the best so far. It gets a second name."""
+    def _save_last(self, trainer: Trainer, saved: Path | None) -> None:
+        """Writes `last.ckpt`, or links it to `saved`, if this epoch was just written as one of the best."""
         for logger in trainer.loggers:
-            logger.save()  # what was logged so far; a resumed run does not log it again
+            logger.save()  # a resumed run does not log again what came before
         last = Path(str(self.dirpath)) / LAST
-        if same is None:
+        if saved is None:
             trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
-            second_name(same, last)
+            link_checkpoint(saved, last)
         self._last_saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns Lightning's state with file names in place of paths."""
         return {**self._with_paths(super().state_dict(), lambda path: Path(path).name), "dirpath": None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = Path(str(self.dirpath))
+        """Loads a state that `state_dict` returned; its files lie in this run's folder of checkpoints."""
+        folder = Path(str(self.dirpath))
         super().load_state_dict(
-            self._with_paths({**state_dict, "dirpath": self.dirpath}, lambda path: str(here / Path(path).name))
+            self._with_paths({**state_dict, "dirpath": self.dirpath}, lambda path: str(folder / Path(path).name))
         )
-        self.current_score = state_dict["current_score"]  # which Lightning forgets
+        self.current_score = state_dict["current_score"]  # Lightning saves it and does not load it
 
     @staticmethod
     def _with_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-        """`state` with every path of a file changed; an empty one says that there is no such file yet."""
+        """Returns `state` with every path changed; an empty path means that there is no such file yet."""
         changed = {name: change(state[name]) if state[name] else "" for name in PATHS}
         best = {change(path): score for path, score in state["best_k_models"].items()}
         return {**state, **changed, "best_k_models": best}
 
 
+def batches_to_next_look(batch_seconds: float) -> int:
+    """Returns how many batches take about `LOOK_SECONDS`, from 1 to `MOST_BATCHES`."""
+    return max(1, int(min(LOOK_SECONDS / max(batch_seconds, 1e-9), MOST_BATCHES)))
+
+
 def _log_epoch(trainer: Trainer) -> None:
-    """Before the checkpoint that says that the epoch is over. Lightning does it after, and finds nothing left to log:
-    a run that is killed in between would go on without it."""
+    """Logs an epoch before its checkpoint is written. Lightning does it afterwards, and then has nothing left to log.
+
+    A run that was killed in between would continue without these values.
+    """
     trainer._logger_connector.on_epoch_end()
     loop = trainer.fit_loop.epoch_loop
     loop._batches_that_stepped -= 1  # as Lightning does: an epoch's values belong to its last step

@@ -1,6 +1,7 @@
-"""Checkpoints that no kill, full disk or bad sector takes away: written beside the last good one, then renamed.
+"""Checkpoints that survive a kill, a full disk or a bad sector: written beside the last good one, then renamed.
 
-`manifest.json` beside them has the SHA-256 digests that each name may stand for: one, but two while names move.
+`manifest.json` in the same folder lists the SHA-256 digests that each name may stand for: one, or two while a name
+moves from one file to another.
 """
 
 import hashlib
@@ -18,142 +19,149 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS, MANIFEST = "last.ckpt", "previous.ckpt", "manifest.json"
-Digests = dict[str, list[str]]
+Manifest = dict[str, list[str]]
+"""Digests by file name."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own stages a file in $TMPDIR and moves it, which across file systems is a copy over the last good
-    one, and waits for no disk.
+    """Lightning plugin that writes checkpoints so that at every moment there is an intact one.
 
-    What was `last.ckpt` before stays as `previous.ckpt`. Raises OSError where the disk is full; all is then as it was.
+    Lightning's own writes into $TMPDIR and moves the file, which across file systems is a copy over the last good one,
+    and does not wait for the disk. Here the former `last.ckpt` stays as `previous.ckpt`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes a checkpoint. Raises OSError if the disk is full; all files are then as they were."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = unfinished_name(file)
+        partial = _partial_name(file)
         try:
-            digest = _write(checkpoint, unfinished)
-            publish(unfinished, file, [digest])
+            digest = _write(checkpoint, partial)
+            _publish(partial, file, [digest])
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
 
     def remove_checkpoint(self, path: str | Path) -> None:
+        """Deletes a checkpoint and its line in the manifest."""
         file = Path(path)
         super().remove_checkpoint(file)
-        listed = read_manifest(file.parent)
-        if listed.pop(file.name, None):
-            _write_manifest(file.parent, listed)
+        manifest = read_manifest(file.parent)
+        if manifest.pop(file.name, None):
+            _write_manifest(file.parent, manifest)
 
 
-def unfinished_name(file: Path) -> Path:
-    return file.with_name(f"{file.name}.partial")
-
-
-def publish(unfinished: Path, file: Path, digests: Sequence[str]) -> None:
-    """Give a whole file, which has one of these digests, its name. At no moment is there no good file."""
-    folder, listed = file.parent, read_manifest(file.parent)
-    keeps = file.name == LAST and file.exists()
-    before = (listed.get(file.name) or [digest_of(file)]) if file.exists() else []
-    # 1. Until the names have moved, each may stand for the old file or for the new one.
-    moving = {**listed, file.name: [*digests, *before]}
-    if keeps:
-        moving[PREVIOUS] = [*before, *listed.get(PREVIOUS, [])]
-    _write_manifest(folder, moving)
-    # 2. Names move, all at once or not at all.
-    if keeps:
-        os.replace(file, folder / PREVIOUS)
-    os.replace(unfinished, file)
-    _to_disk(folder)
-    # 3. What they stand for now.
-    _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: before} if keeps else {})})
-
-
-def second_name(file: Path, name: Path) -> None:
-    """Give a checkpoint another name; where the file system knows no second names, a copy."""
-    unfinished = unfinished_name(name)
-    unfinished.unlink(missing_ok=True)
+def link_checkpoint(file: Path, name: Path) -> None:
+    """Gives a checkpoint a second name; makes a copy if the file system has no hard links."""
+    partial = _partial_name(name)
+    partial.unlink(missing_ok=True)
     try:
-        os.link(file, unfinished)
+        os.link(file, partial)
     except OSError:
-        with file.open("rb") as source, unfinished.open("wb") as copy:
+        with file.open("rb") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
-    publish(unfinished, name, read_manifest(file.parent).get(file.name) or [digest_of(file)])
+    _publish(partial, name, read_manifest(file.parent).get(file.name) or [_digest(file)])
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint to go on from: the last one, or the next best that is as it was written; the others are named in
-    warnings. None where there is none."""
+def newest_intact(folder: Path) -> Path | None:
+    """Returns the checkpoint to resume from: the last one, or the newest other one that is undamaged.
+
+    Warns of damaged checkpoints. Returns None if there is no undamaged one.
+    """
     best = sorted(folder.glob("best-*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in [folder / LAST, folder / PREVIOUS, *best]:
         if file.is_file():
-            if is_whole(file):
+            if is_intact(file):
                 return file
-            log.warning("%s is not as it was written (its checksum differs): the one before it is taken", file)
+            log.warning("%s is damaged (its checksum differs): trying the one before it", file)
     return None
 
 
-def is_whole(file: Path) -> bool:
-    """Whether a file is as it was written; of one that came from elsewhere, and is not listed, whether it is read."""
+def is_intact(file: Path) -> bool:
+    """Returns whether a file has its digest, or, if the manifest lists none, whether it can be read."""
     digests = read_manifest(file.parent).get(file.name)
     try:
-        return digest_of(file) in (digests or [digest_of(file)])
+        digest = _digest(file)
     except OSError:
         return False
+    return digests is None or digest in digests
 
 
-def digest_of(file: Path) -> str:
-    found = hashlib.sha256()
-    with file.open("rb") as opened:
-        while part := opened.read(2**20):
-            found.update(part)
-    return found.hexdigest()
-
-
-def read_manifest(folder: Path) -> Digests:
+def read_manifest(folder: Path) -> Manifest:
+    """Returns the manifest of a folder of checkpoints; an empty one if there is none, or if it is damaged."""
     file = folder / MANIFEST
     try:
         return json.loads(file.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        log.warning("%s is damaged: the checkpoints beside it are taken as they are", file)
+        log.warning("%s is damaged: the checkpoints beside it are not verified", file)
         return {}
 
 
+def _publish(partial: Path, file: Path, digests: Sequence[str]) -> None:
+    """Renames a finished file, which has one of these digests, to its name. At every moment there is an intact file."""
+    folder, manifest = file.parent, read_manifest(file.parent)
+    keeps = file.name == LAST and file.exists()
+    before = (manifest.get(file.name) or [_digest(file)]) if file.exists() else []
+    # 1. Until the names have moved, each may stand for the old file or for the new one.
+    moving = {**manifest, file.name: [*digests, *before]}
+    if keeps:
+        moving[PREVIOUS] = [*before, *manifest.get(PREVIOUS, [])]
+    _write_manifest(folder, moving)
+    # 2. Each name moves in one step.
+    if keeps:
+        os.replace(file, folder / PREVIOUS)
+    os.replace(partial, file)
+    _sync_folder(folder)
+    # 3. From now on each name stands for one file.
+    _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: before} if keeps else {})})
+
+
+def _partial_name(file: Path) -> Path:
+    return file.with_name(f"{file.name}.partial")
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _write(checkpoint: dict[str, Any], file: Path) -> str:
-    """Its digest, when it is on the disk."""
-    file.unlink(missing_ok=True)  # it may be a second name of another
+    """Writes a checkpoint to the disk and returns its digest."""
+    file.unlink(missing_ok=True)  # it may be a link to another checkpoint
     with file.open("wb") as opened:
-        digested = _Digested(opened)
+        hashing = _HashingFile(opened)
         try:
-            torch.save(checkpoint, cast(BinaryIO, digested))
+            torch.save(checkpoint, cast(BinaryIO, hashing))
             opened.flush()
             os.fsync(opened.fileno())
-        except (RuntimeError, OSError) as error:  # often torch's own, whatever the reason
-            reason = digested.error or error
+        except (RuntimeError, OSError) as error:  # torch raises a RuntimeError of its own, whatever the reason
+            reason = hashing.error or error
             if not isinstance(reason, OSError):
                 raise
             raise OSError(reason.errno, reason.strerror, str(file)) from error
-    return digested.sha256.hexdigest()
+    return hashing.sha256.hexdigest()
 
 
-def _write_manifest(folder: Path, listed: Digests) -> None:
-    unfinished = unfinished_name(folder / MANIFEST)
-    with unfinished.open("w") as opened:
-        json.dump(listed, opened, indent=2)
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    partial = _partial_name(folder / MANIFEST)
+    with partial.open("w") as opened:
+        json.dump(manifest, opened, indent=2)
         opened.flush()
         os.fsync(opened.fileno())
-    os.replace(unfinished, folder / MANIFEST)
-    _to_disk(folder)
+    os.replace(partial, folder / MANIFEST)
+    _sync_folder(folder)
 
 
-def _to_disk(folder: Path) -> None:
-    """The names in it."""
-    if os.name == "nt":  # where folders are not opened
+def _sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    if os.name == "nt":  # Windows does not open folders
         return
     opened = os.open(folder, os.O_RDONLY)
     try:
@@ -162,8 +170,8 @@ def _to_disk(folder: Path) -> None:
         os.close(opened)
 
 
-class _Digested:
-    """A file that notes what is written, and why it could not be: torch only says that it could not."""
+class _HashingFile:
+    """File that hashes what is written to it and keeps the error if it cannot be: torch hides the reason."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256 = file, hashlib.sha256()

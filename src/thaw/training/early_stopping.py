@@ -1,4 +1,4 @@
-"""Early stopping that knows phases."""
+"""Early stopping that knows the phases of a plan."""
 
 from typing import Any
 
@@ -8,38 +8,28 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 
 class PhaseEarlyStopping(EarlyStopping):
-    """Lightning's EarlyStopping, counting in the plan's last phase only.
+    """Lightning's EarlyStopping, active only in the last phase of the plan.
 
-    A phase always lasts its epochs: the plan is a function of the epoch, and each phase has a schedule of that length.
-    So what an earlier phase would count is never used, and patience starts anew where the last one begins.
+    Earlier phases always last their epochs, because schedules are functions of the plan. Patience starts anew where
+    the last phase begins.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that had stopped here stays so when it is resumed."""
-        if (
-            _in_last_phase(trainer, pl_module)
-            and self.wait_count >= self.patience
-            and not _at_start(trainer, pl_module)
-        ):
-            trainer.should_stop = True
+        """Stops at once if the run had stopped early before it was resumed."""
+        if _in_last_phase(trainer, pl_module) and not _at_phase_start(trainer, pl_module):
+            trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What was counted before belongs to the last phase of a run that has been extended since."""
-        if _in_last_phase(trainer, pl_module) and _at_start(trainer, pl_module):
+        """Resets the counts where the last phase begins: they may come from the former last phase of a longer plan."""
+        if _in_last_phase(trainer, pl_module) and _at_phase_start(trainer, pl_module):
             self.wait_count, self.stopped_epoch = 0, 0
             self.best_score = torch.tensor(torch.inf if self.monitor_op == torch.lt else -torch.inf)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if _in_last_phase(trainer, pl_module):
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if _in_last_phase(trainer, pl_module):
-            super().on_validation_end(trainer, pl_module)
+    def _should_skip_check(self, trainer: Trainer) -> bool:
+        return super()._should_skip_check(trainer) or not _in_last_phase(trainer, trainer.lightning_module)
 
 
-def _at_start(trainer: Trainer, module: Any) -> bool:
-    """Of a phase."""
+def _at_phase_start(trainer: Trainer, module: Any) -> bool:
     return trainer.current_epoch == module.plan.start(trainer.current_epoch)
 
 

@@ -1,24 +1,45 @@
-"""An exponential moving average of the weights that leaves frozen stages as they are, to the last bit."""
+"""An exponential moving average of the weights."""
 
-from functools import partial
+from itertools import chain
+from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class EMA(WeightAveraging):
-    """Averages after every step: `average` moves towards the weights by 1 - `decay`.
+    """Averages the weights after every optimizer step; the average is what is validated, kept and tested.
 
-    Lightning's EMAWeightAveraging computes decay x average + (1 - decay) x weights, which in floats is not the weight
-    where both are equal, and averages counters (BatchNorm's) as if they were weights.
+    The average moves towards the weights by a share of 1 - `decay`. Frozen weights stay as they are to the last bit:
+    Lightning's EMAWeightAveraging computes decay * average + (1 - decay) * weights, which rounds even where both are
+    equal, and averages counters (BatchNorm's) as if they were weights.
     """
 
     def __init__(self, decay: float):
-        super().__init__(avg_fn=partial(average, decay=decay))
+        super().__init__()
+        self.decay = decay
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Updates the average. Lightning's own asks the device in every step how many updates there were."""
+        if trainer.global_step <= self._latest_update_step:  # gradients are being accumulated
+            return
+        assert self._average_model is not None
+        share = 1 - self.decay if self._latest_update_step else 1.0
+        for averaged, current in zip(_state(self._average_model.module), _state(pl_module), strict=True):
+            averaged.copy_(average(averaged, current, share))
+        self._average_model.n_averaged += 1
+        self._latest_update_step = trainer.global_step
 
 
-def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int, decay: float) -> Tensor:
+def average(averaged: Tensor, current: Tensor, share: float) -> Tensor:
+    """Moves an average towards the current value by a share from 0 to 1; counters take the current value."""
     if not current.is_floating_point():
         return current
-    return torch.lerp(averaged, current.to(averaged.dtype), 1 - decay)  # which differ in bf16-true
+    return torch.lerp(averaged, current.to(averaged.dtype), share)  # the types differ in bf16-true
+
+
+def _state(module: nn.Module) -> "chain[Tensor]":
+    return chain(module.parameters(), module.buffers())

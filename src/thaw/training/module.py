@@ -1,18 +1,17 @@
-"""The one LightningModule, for images and for texts."""
+"""The LightningModule that fine-tunes a network, for images and for texts."""
 
 from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Any
 
-import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-from thaw.distributed.agree import require_on_all
-from thaw.errors import UserError
+from thaw.distributed.agree import Failure, first_failure
+from thaw.errors import NonFiniteLossError, UserError
 from thaw.finetuning.freezing import keep_frozen_in_eval
 from thaw.finetuning.param_groups import decayed_names
 from thaw.finetuning.phase import Plan
@@ -21,11 +20,16 @@ from thaw.models.network import Network
 from thaw.seeds import seed_of, seed_torch
 from thaw.tasks.metrics import EpochMetrics
 from thaw.tasks.single_label import SingleLabel
+from thaw.training.loss_check import CheckedStep, LossCheck
 from thaw.types import Batch
 
 
 class FineTuningModule(LightningModule):
-    """Trains `network` for `task`. Which stages train is the Freezing callback's business; the rates follow `plan`."""
+    """LightningModule that trains a network for a task.
+
+    The FreezingCallback decides which stages train; learning rates follow `plan` and `schedule`. Nothing in a step
+    waits for the device: losses are checked as `require_finite_losses` says, metrics are computed once an epoch.
+    """
 
     def __init__(
         self,
@@ -43,58 +47,101 @@ class FineTuningModule(LightningModule):
         self.class_names, self.seed = list(class_names), seed
         self.make_optimizer, self.schedule, self.mixing = optimizer, schedule, mixing
         self.decayed = decayed_names(network)
-        self.train_metrics, self.val_metrics, self.test_metrics = (
-            EpochMetrics(task.metrics().clone(postfix=f"/{split}")) for split in ("train", "val", "test")
-        )
-        self.test_confusion = task.confusion()
+        self.loss_check = LossCheck()
+        tested = task.metrics()
+        tested.add_metrics({"confusion": task.confusion()})
+        self.train_metrics = EpochMetrics(task.metrics().clone(postfix="/train"))
+        self.val_metrics = EpochMetrics(task.metrics().clone(postfix="/val"))
+        self.test_metrics = EpochMetrics(tested.clone(postfix="/test"))
         self.confusion: Tensor | None = None
-        """Of the last test: counts (C, C), true class by predicted class."""
-        self._epoch_metrics: dict[str, Any] | None = None
+        """Confusion matrix of the last test: counts (C, C), true class by predicted class."""
+        self._loaded_metrics: dict[str, Any] | None = None
+        """State of `train_metrics` in the checkpoint that was loaded."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
+        """Returns logits (B, C)."""
         return self.network(batch.inputs, start=batch.start)
 
     def train(self, mode: bool = True) -> "FineTuningModule":
+        """Sets training mode, but keeps frozen stages in evaluation mode."""
         super().train(mode)
         keep_frozen_in_eval(self.network)
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout and mixing are functions of the step: Lightning restores no random state, and a resumed run must draw
-        # the same.
+        # Dropout and mixing are functions of the step: Lightning restores no random state.
         seed_torch(self.step_seed(batch_idx), self.device.type)
 
     def step_seed(self, batch_idx: int) -> int:
+        """Returns the seed of everything random in a training step of the current epoch."""
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._step(batch if self.mixing is None else self._mixed(batch), batch_idx, "train")
+        loss = self.step(batch, batch_idx, "train")
         if batch.total is None or self.trainer.world_size == 1:
             return loss
-        # DDP takes the mean over processes, as if each had as many samples: up to one is missing.
+        # DDP averages over processes as if each had as many samples: some have one less.
         return loss * (self.trainer.world_size * len(batch.target) / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, batch_idx, "val")
+        self.step(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, batch_idx, "test")
+        self.step(batch, batch_idx, "test")
+
+    def step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
+        """Runs one batch of a split, records its metrics and returns its mean loss, a scalar."""
+        shown = self._mix(batch) if split == "train" and self.mixing is not None else batch
+        logits = self(shown)
+        loss = self.task.loss(logits, shown.target)
+        self.loss_check.add(split, batch_idx, batch, loss)
+        if self.trainer.world_size == 1:  # several processes look together, which takes too long for every step
+            self.require_finite_losses(wait=False)
+        probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(shown.target)
+        getattr(self, f"{split}_metrics").update(probabilities, target, loss.detach())
+        return loss
 
     def on_train_epoch_end(self) -> None:
-        self._log_epoch("train")
+        self._end_epoch("train")
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch("val")
+        self._end_epoch("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
-        self.confusion = self.test_confusion.compute().cpu()
-        self.test_confusion.reset()
+        self._end_epoch("test")
+
+    def _end_epoch(self, split: str) -> None:
+        self.require_finite_losses()
+        values = getattr(self, f"{split}_metrics").compute()
+        if (confusion := values.pop("confusion/test", None)) is not None:
+            self.confusion = confusion.cpu()
+        # Logged once an epoch: `self.log` in each step takes longer than the metrics do.
+        self.log_dict(values, sync_dist=True)
+
+    def require_finite_losses(self, wait: bool = True) -> None:
+        """Raises an error on every process if a loss was NaN or infinite on any. Collective: call on every rank.
+
+        Called after each step of a single process, at intervals and at the end of each epoch of several, and before
+        each checkpoint is written, so that no checkpoint holds weights from after such a loss.
+
+        Args:
+            wait: Whether to wait for losses that the device has not reported yet.
+
+        Raises:
+            NonFiniteLossError: Names the first such step. Its `step` is that step, on the process that had it.
+        """
+        step = self.loss_check.look(wait)
+        failure = first_failure(self.trainer, None if step is None else Failure(step.number, self._describe(step)))
+        if failure is None:
+            return
+        self.loss_check = LossCheck()
+        own = step if step is not None and step.number == failure.step else None
+        raise NonFiniteLossError(failure.message, own, None if own is None else self._describe(own))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns the optimizer with all its parameter groups, and the schedule that scales their rates."""
         optimizer = self.make_optimizer(self.network, world_size=self.trainer.world_size, decayed=self.decayed)
-        # Asked first because it makes Lightning set the loaders up: only then is the number of batches known.
+        # Read first because it makes Lightning set up the loaders: only then the number of batches is known.
         assert self.trainer.estimated_stepping_batches > 0
         steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         factor = partial(lr_factor, plan=self.plan, schedule=self.schedule, steps_per_epoch=steps_per_epoch)
@@ -104,42 +151,27 @@ class FineTuningModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.require_finite_losses()
         checkpoint["class_names"] = self.class_names
-        # Without the rates: they are of a step, of an earlier epoch perhaps, that a resumed run has not seen.
-        metrics = self.trainer.callback_metrics.items()
-        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
-        # Each rank counts its own samples, and one of them writes.
-        checkpoint["epoch_metrics"] = _of_every_rank(self.train_metrics.saved())
+        checkpoint["metrics"] = logged_metrics(self.trainer)
+        checkpoint["epoch_metrics"] = _gather_on_first(self.train_metrics.saved())  # each rank counts its own samples
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        counted = checkpoint["epoch_metrics"]
-        if len(counted) != self.trainer.world_size:
+        states = checkpoint["epoch_metrics"]
+        if len(states) != self.trainer.world_size:
             raise UserError(
-                f"the run had {len(counted)} processes, and has {self.trainer.world_size} now: its batches would be "
-                f"others. Go on with {len(counted)}, or start a new run from its weights: init_from=..."
+                f"the run had {len(states)} processes and now has {self.trainer.world_size}, which would change its "
+                f"batches. Continue with {len(states)}, or start a new run from its weights: init_from=..."
             )
-        self._epoch_metrics = counted[self.global_rank]
+        self._loaded_metrics = states[self.global_rank]
 
     def on_train_start(self) -> None:
-        if self._epoch_metrics is not None:  # here all is on the device
-            self.train_metrics.restore(self._epoch_metrics, self.device)
-            self._epoch_metrics = None
+        if self._loaded_metrics is not None:  # not restored on loading: only now the module is on its device
+            self.train_metrics.restore(self._loaded_metrics, self.device)
+            self._loaded_metrics = None
 
-    def _step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
-        logits = self(batch)
-        loss = self.task.loss(logits, batch.target)
-        # In validation, too: it comes before the checkpoint of its epoch is written.
-        require_on_all(
-            self.trainer, bool(torch.isfinite(loss)), lambda: self._not_finite(loss, batch, batch_idx, split)
-        )
-        probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(batch.target)
-        getattr(self, f"{split}_metrics").update(probabilities, target, loss.detach())
-        if split == "test":
-            self.test_confusion.update(probabilities, target)
-        return loss
-
-    def _mixed(self, batch: Batch) -> Batch:
-        """Inputs, and (B,) class indices, which become (B, C) class probabilities. Features are mixed as images are."""
+    def _mix(self, batch: Batch) -> Batch:
+        """Mixes the inputs of a batch, images or features; the target becomes class probabilities (B, C)."""
         assert self.mixing is not None
         assert isinstance(batch.inputs, Tensor)
         shape = batch.inputs.shape
@@ -147,30 +179,27 @@ class FineTuningModule(LightningModule):
         inputs, target = self.mixing(images, batch.target)
         return batch._replace(inputs=inputs.reshape(shape), target=target)
 
-    def _log_epoch(self, split: str) -> None:
-        """Once an epoch: `self.log` at each step costs more than the metrics do (3 ms of a step of 60 were seen)."""
-        self.log_dict(getattr(self, f"{split}_metrics").compute(), sync_dist=True)
-
-    def _not_finite(self, loss: Tensor, batch: Batch, batch_idx: int, split: str) -> str:
+    def _describe(self, step: CheckedStep) -> str:
         epoch = self.trainer.current_epoch
         phase = f"phase {self.plan.index(epoch) + 1} of {len(self.plan.phases)}"
-        samples = ", ".join(str(index) for index in batch.index[:8].tolist())
+        samples = ", ".join(str(index) for index in step.samples[:8].tolist())
         return (
-            f"the loss is {loss.item()} in epoch {epoch}, {split} batch {batch_idx} ({phase}, samples {samples} ...): "
-            f"stopped. Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or trainer.precision=32-true."
+            f"the loss is {step.loss.item()} in epoch {epoch}, {step.split} batch {step.batch_idx} ({phase}, samples "
+            f"{samples} ...). Try a lower rate (optimizer.lr), trainer.gradient_clip_val=1 or "
+            f"trainer.precision=32-true."
         )
 
 
-def _of_every_rank(value: Any) -> list[Any]:
-    """On the first rank, which writes."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    found = [None] * distributed.get_world_size()
-    distributed.gather_object(value, found if distributed.get_rank() == 0 else None)
-    return found
-
-
-def logged_metrics(trainer: Any) -> dict[str, float]:
-    """The values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
+def logged_metrics(trainer: Trainer) -> dict[str, float]:
+    """Returns the values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
     metrics = trainer.callback_metrics.items()
     return {name: float(value) for name, value in metrics if not name.startswith("lr-")}
+
+
+def _gather_on_first(value: Any) -> list[Any]:
+    """Returns the values of all processes, on the first one only. Collective: call on every rank."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values = [None] * distributed.get_world_size()
+    distributed.gather_object(value, values if distributed.get_rank() == 0 else None)
+    return values

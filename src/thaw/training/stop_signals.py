@@ -15,36 +15,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REQUEUES = getattr(signal, "SIGUSR1", None)  # Windows has none
+REQUEUE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop, has saved where it is, and leaves. The exit code is 128 + the signal, as in shells."""
+    """The run was asked to stop, and has saved its state. The exit code is 128 + the signal, as in shells."""
 
 
 class StopSignals(ContextDecorator):
-    """SIGTERM, and SIGUSR1, which a cluster sends before it takes a machine away (`#SBATCH --signal=USR1@90`): then the
-    job is queued again, last of all.
+    """Handles SIGTERM and SIGUSR1 while a run is at work; use it as a context or a decorator.
 
-    While something trains, a signal is noted, and met where the run can be saved. Before and after it ends the run at
-    once: nothing would be lost.
+    Clusters send SIGUSR1 before they take a machine away (`#SBATCH --signal=USR1@90`): the job then queues itself
+    again. During training a signal is noted, and the run stops where it can be saved. Before and after training it
+    ends at once: nothing would be lost.
     """
 
     def __init__(self) -> None:
-        self.defers = False
+        self.deferred = False
+        """Whether signals are only noted."""
         self._received: int | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        self.defers, self._received = False, None
+        self.deferred, self._received = False, None
         if threading.current_thread() is threading.main_thread():
-            numbers = [signal.SIGTERM, *([] if REQUEUES is None else [REQUEUES])]
-            self._handlers = {number: signal.signal(number, self._note) for number in numbers}
+            numbers = [signal.SIGTERM, *([] if REQUEUE_SIGNAL is None else [REQUEUE_SIGNAL])]
+            self._handlers = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        self.defers = True  # being queued again is another signal
-        if isinstance(error, Stopped) and error.code == 128 + (REQUEUES or 0) and ranks().is_first:
+        self.deferred = True  # scontrol requeue sends another signal
+        if isinstance(error, Stopped) and error.code == 128 + (REQUEUE_SIGNAL or 0) and ranks().is_first:
             _requeue()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -52,31 +53,30 @@ class StopSignals(ContextDecorator):
 
     @property
     def received(self) -> bool:
+        """Whether this process has received a signal."""
         return self._received is not None
 
-    def received_by_any(self, trainer: "Trainer") -> bool:
-        """Of the ranks; the same on all of them."""
-        return trainer.strategy.reduce_boolean_decision(self.received, all=False)
-
     def stop(self, trainer: "Trainer") -> NoReturn:
-        """Raises Stopped, on all ranks."""
-        requeues = trainer.strategy.reduce_boolean_decision(self.received and self._received == REQUEUES, all=False)
-        number = REQUEUES if requeues and REQUEUES is not None else signal.SIGTERM
+        """Raises Stopped. Collective: call on every rank, also on those that received no signal."""
+        from thaw.distributed.agree import largest  # here, because `--help` must not wait for torch
+
+        (requeue,) = largest(trainer, self.received and self._received == REQUEUE_SIGNAL)
+        number = REQUEUE_SIGNAL if requeue and REQUEUE_SIGNAL is not None else signal.SIGTERM
         if trainer.is_global_zero:
             name, folder = signal.Signals(number).name, trainer.default_root_dir
             log.info("%s: stopped in epoch %d. To go on: resume=%s", name, trainer.current_epoch, folder)
         ranks().leave()
-        raise Stopped(128 + number if trainer.is_global_zero else 0)  # one process says how it ended
+        raise Stopped(128 + number if trainer.is_global_zero else 0)  # the first process says how the run ended
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self._received != REQUEUES or REQUEUES is None:  # SIGTERM may follow it
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._received is None or self._received != REQUEUE_SIGNAL:  # SIGTERM may follow SIGUSR1
             self._received = number
-        if not self.defers:
+        if not self.deferred:
             raise Stopped(128 + number)
 
 
 signals = StopSignals()
-"""Of this process."""
+"""The signals of this process."""
 
 
 def _requeue() -> None:
