@@ -204,7 +204,7 @@ def evaluation_trainer(cfg: DictConfig) -> Trainer:
     )
 
 
-def replaying_trainer(cfg: DictConfig, at_work: Callback) -> Trainer:
+def replaying_trainer(cfg: DictConfig) -> Trainer:
     """As the run's, to the same precision, in one process; it writes nothing."""
     _quieten()
     return make(
@@ -213,7 +213,6 @@ def replaying_trainer(cfg: DictConfig, at_work: Callback) -> Trainer:
         num_nodes=1,
         strategy="auto",
         sync_batchnorm=False,
-        callbacks=[at_work],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
