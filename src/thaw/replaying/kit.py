@@ -138,7 +138,7 @@ def current_versions(device: torch.device, precision: str) -> dict[str, str]:
     return {
         **{library.name: library.version for library in distributions() if library.name in LIBRARIES},
         "python": platform.python_version(),
-        "torch": torch.__version__,  # with the CUDA version, which the library's metadata lacks
+        "torch": str(torch.__version__),  # with the CUDA version, which the metadata lacks; it is no plain str
         "commit": "none" if git.returncode else git.stdout.split()[-1],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",

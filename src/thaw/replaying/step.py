@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning import Trainer
@@ -16,7 +15,7 @@ from thaw.replaying.kit import CrashKit, tensors_of
 from thaw.replaying.trace import StageTrace
 from thaw.seeds import seed_torch
 from thaw.training.module import FineTuningModule
-from thaw.types import Batch, BatchRequest
+from thaw.types import BatchRequest
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,19 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
         trainer.precision_plugin.load_state_dict(kit.precision)
     _load_tensors(module, kit)
     freeze_all_but(module.network.stages, module.plan.trained(kit.epoch))
-    module.train(kit.split == "train")
+    trains = kit.split == "train"
+    module.train(trains)
     batch = move_data_to_device(kit.batch, strategy.root_device)
     trace = StageTrace(module.network, batch.inputs)
     torch.set_num_threads(kit.num_threads)
     seed_torch(kit.seed, strategy.root_device.type)
+    step = getattr(strategy, {"train": "training_step", "val": "validation_step", "test": "test_step"}[kit.split])
+    inference = torch.inference_mode(not trains and trainer.test_loop.inference_mode)
     try:
-        _run_step(trainer, kit, batch)
+        with torch.set_grad_enabled(trains), inference, torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
+            loss = step(batch, kit.batch_idx)
+            if trains:
+                strategy.backward(loss / trainer.accumulate_grad_batches, None)
     except Exception as failure:
         error = failure
     finally:
@@ -68,17 +73,20 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
 
 
 def replay_loading(data: DataModule, kit: CrashKit) -> ReplayResult:
-    """Load the batch that could not be loaded, then every sample of its split, and name the samples that fail.
+    """Load the batch that could not be loaded, sample by sample and then as a whole, then each sample of its split.
 
-    Every sample, because computing the features of frozen stages asks for other samples than the batch's.
+    All of the split, because computing the features of frozen stages asks for other samples than the batch's.
     """
     dataset, (batch, view) = data.dataset_of(kit.split), kit.request
-    samples = [[index] for index in data.parts[kit.split].tolist()]
-    for indices in [batch, *samples] if batch else samples:
-        if (error := _loading_error(dataset, BatchRequest(indices, view))) is not None:
-            failing = [index for index in indices if _loading_error(dataset, BatchRequest([index], view))] or indices
-            names = ", ".join(data.identity(index).name for index in failing)
-            return ReplayResult(error, None, f"these samples cannot be loaded: {names}")
+    requests = [[index] for index in (*batch, *data.parts[kit.split].tolist())]
+    if batch:
+        requests.insert(len(batch), batch)
+    for indices in requests:
+        try:
+            dataset[BatchRequest(indices, view)]
+        except Exception as error:
+            names = ", ".join(data.identity(index).name for index in indices)
+            return ReplayResult(error, None, f"loading failed, samples: {names}")
     return ReplayResult(None, None, f"all samples of the {kit.split} split load")
 
 
@@ -88,28 +96,6 @@ def is_same_error(error: Exception | None, kit: CrashKit) -> bool:
         return True  # every process of a run reports the samples of the first non-finite loss
     recorded, now = (re.sub("0x[0-9a-f]+", "0x", e).rstrip() for e in (kit.error, f"{type(error).__name__}: {error}"))
     return recorded.endswith(now)  # a loader process reports a traceback, which ends with the error
-
-
-def _run_step(trainer: Trainer, kit: CrashKit, batch: Batch) -> None:
-    strategy, trains = trainer.strategy, kit.split == "train"
-    steps: dict[str, Any] = {
-        "train": strategy.training_step,
-        "val": strategy.validation_step,
-        "test": strategy.test_step,
-    }
-    inference = torch.inference_mode(not trains and trainer.test_loop.inference_mode)
-    with torch.set_grad_enabled(trains), inference, torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
-        loss = steps[kit.split](batch, kit.batch_idx)
-        if trains:
-            strategy.backward(loss / trainer.accumulate_grad_batches, None)
-
-
-def _loading_error(dataset: Any, request: BatchRequest) -> Exception | None:
-    try:
-        dataset[request]
-    except Exception as error:
-        return error
-    return None
 
 
 def _load_tensors(module: FineTuningModule, kit: CrashKit) -> None:

@@ -12,7 +12,7 @@ confusion_test.csv               samples by true class (row) and predicted class
 weights.safetensors              the best checkpoint's weights, by stage
 tensorboard/ wandb/              as conf/logger says
 train.log
-crash/ crash_rank1/              where a step or loading a batch failed: a repro kit, see replaying/kit.py
+crash/ crash_rank1/              where a step or loading a batch failed: a crash kit, see replaying/kit.py
 """
 
 import json
