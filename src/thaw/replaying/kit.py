@@ -100,7 +100,7 @@ def find_kit(run: Path, rank: int | None) -> Path:
     Raises:
         UserError: there is no such kit.
     """
-    folders = [folder for folder in run.glob("crash*") if folder.is_dir() and folder.suffix != UNFINISHED]
+    folders = [file.parent for file in run.glob(f"crash*/{KIT_FILE}") if file.parent.suffix != UNFINISHED]
     matching = [folder for folder in folders if rank is None or folder.name == _folder_name(rank)]
     if not matching:
         raise UserError(

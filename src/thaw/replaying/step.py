@@ -59,7 +59,8 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
     torch.set_num_threads(kit.num_threads)
     seed_torch(kit.seed, strategy.root_device.type)
     step = getattr(strategy, {"train": "training_step", "val": "validation_step", "test": "test_step"}[kit.split])
-    inference = torch.inference_mode(not trains and trainer.test_loop.inference_mode)
+    # Lightning validates within fit under no_grad only.
+    inference = torch.inference_mode(kit.split == "test" and trainer.test_loop.inference_mode)
     try:
         with torch.set_grad_enabled(trains), inference, torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
             loss = step(batch, kit.batch_idx)
