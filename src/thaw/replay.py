@@ -1,6 +1,6 @@
-"""Run the step again that a run failed in, from its folder alone: `python -m thaw.replay run=<folder>`."""
+"""Command that runs the failed step of a run again, from its folder alone: `python -m thaw.replay run=<folder>`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -8,80 +8,73 @@ from thaw.config.command import command
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.data.module import DataModule
-    from thaw.replaying.kit import Kit
-    from thaw.training.module import FineTuningModule
+    from thaw.replaying.kit import CrashKit
+    from thaw.runs.folder import RunFolder
 
 
 @command("replay")
 def main(cfg: DictConfig) -> None:
+    """Run the command with a composed configuration."""
     replay(cfg)
 
 
 def replay(cfg: DictConfig) -> None:
-    """Prints what happens stage by stage. Raises UserError where the run's error is not met again."""
-    import torch
+    """Run the step that `cfg.run` failed in once more and print what happens, stage by stage.
 
-    from thaw.config import build
-    from thaw.replaying.again import load_again, step_again, what_differs
-    from thaw.replaying.callback import CrashKit
-    from thaw.replaying.kit import read_kit
-    from thaw.replaying.versions import differences, versions
+    Raises:
+        UserError: the run left no crash kit, or its error does not come again.
+    """
+    # Imported here to keep --help fast.
+    from thaw.config.build import replaying_trainer
+    from thaw.replaying.kit import current_versions, find_kit, read_kit, version_changes
+    from thaw.replaying.step import is_same_error, replay_loading, replay_step
     from thaw.runs.folder import RunFolder
 
-    kit = read_kit(RunFolder(cfg.run), cfg.rank)
-    print(f"the run: {kit.crash}\n")
-    was, at_work = RunFolder(kit.folder).config(), CrashKit()
-    was.data.merge_with(cfg.data)
-    available = getattr(torch, kit.crash.device).is_available()
-    was.trainer.merge_with({"accelerator": kit.crash.device if available else "cpu"}, cfg.trainer)
-    trainer = build.replaying_trainer(was, at_work)
-    loading = kit.batch is None
-    again = load_again(_data(was, kit), kit) if loading else step_again(_classifier(was, kit), trainer, at_work, kit)
-    print(again.report, "\n")
-    others = differences(kit.crash.versions, versions(trainer.strategy.root_device, str(trainer.precision)))
-    other = f"; differs from the run: {', '.join(others)}" if others else ""
-    if (problem := what_differs(kit.crash, again, loading)) is not None:
-        raise UserError(f"not met again: {problem} (traceback of the run: {kit.folder}/crash.txt{other})")
-    print(f"met again: {kit.crash.error}{other}")
+    run = RunFolder(cfg.run)
+    run.config()  # raises if the folder is no run's
+    folder = RunFolder(find_kit(run.path, cfg.rank))
+    kit, config = read_kit(folder.path), folder.config()
+    print(f"the run failed in {kit}\n")
+    config.data.merge_with(cfg.data)
+    config.trainer.merge_with(cfg.trainer)
+    trainer, rebuilt = replaying_trainer(config), _rebuild(config, folder, kit)
+    result = replay_loading(rebuilt, kit) if kit.batch is None else replay_step(rebuilt, trainer, kit)
+    print(result.report)
+    now = current_versions(trainer.strategy.root_device, str(trainer.precision))
+    changes = ", ".join(version_changes(kit.versions, now))
+    print(f"differs from the run: {changes}\n" if changes else "")
+    if not is_same_error(result.error, kit):
+        outcome = f"{type(result.error).__name__}: {result.error}" if result.error else "no error"
+        raise UserError(
+            f"not met again: now there is {outcome}. Loss before the backward pass: now {result.loss!r}, in the run "
+            f"{kit.loss!r}; if both are equal, the failure came after it. The run's traceback: {folder.path}/crash.txt"
+        )
+    print(f"met again: {type(result.error).__name__}")
 
 
-def _classifier(was: DictConfig, kit: "Kit") -> "FineTuningModule":
-    """As the run built it; its data need not be there."""
+def _rebuild(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> Any:
+    """What the kit is replayed with: the run's module, which needs no data, or its data module if loading failed."""
+    # Imported here to keep --help fast.
     from hydra.errors import HydraException
 
     from thaw.config import build
     from thaw.config.restore import unfilled
-    from thaw.runs.folder import RunFolder
 
-    weights = kit.tensors.get("task.class_weights")
+    if kit.batch is None:
+        data = build.unsplit_data(config)
+        data.align(kit.class_names)
+        data.use_input_spec(folder.input_spec())
+        data.split_as(folder.samples())
+        return data
+    weights = kit.tensors.get("task.class_weights") if config.task.class_weights is None else None
     try:
-        backbone, network = unfilled(RunFolder(kit.folder), was, len(kit.crash.class_names))
-        labels = build.Labels(
-            kit.crash.class_names,
-            takes=type(backbone.input_spec),
-            # Those of the configuration come from there.
-            class_weights=weights.tolist() if weights is not None and was.task.class_weights is None else None,
-        )
-        return build.classifier(was, labels, network, build.plan(was, network))
+        backbone, network = unfilled(folder, config, len(kit.class_names))
+        class_weights = None if weights is None else weights.tolist()
+        labels = build.Labels(kit.class_names, type(backbone.input_spec), class_weights)
+        return build.classifier(config, labels, network, build.plan(config, network))
     except HydraException as error:
-        raise UserError(
-            f"this code does not build what the run had: take the code of the run, {kit.crash.versions.get('thaw')}. "
-            f"{error}"
-        ) from error
-
-
-def _data(was: DictConfig, kit: "Kit") -> "DataModule":
-    """Split as it was. Raises UserError where samples are gone."""
-    from thaw.config import build
-    from thaw.runs.folder import RunFolder
-
-    run = RunFolder(kit.folder)
-    data = build.unsplit_data(was)
-    data.align(kit.crash.class_names)
-    data.use_input_spec(run.input_spec())
-    data.split_as(run.samples())
-    return data
+        commit = kit.versions["commit"]
+        raise UserError(f"this code cannot build the run's network: use its code, commit {commit}. {error}") from error
 
 
 if __name__ == "__main__":

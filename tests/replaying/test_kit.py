@@ -1,85 +1,86 @@
-import json
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
 import torch
 
-from thaw.replaying.kit import Crash, read_kit, write_kit
-from thaw.runs.folder import RunFolder
+from thaw.replaying.kit import CrashKit, current_versions, find_kit, read_kit, version_changes, write_kit
 from thaw.types import Batch, TokenStates
 
-FAILED = Crash(
-    error="ValueError",
-    message="no",
+KIT = CrashKit(
+    error="ValueError: no",
+    non_finite=False,
     split="train",
     epoch=1,
-    phase=1,
     batch_idx=2,
-    global_step=3,
     rank=0,
-    world_size=2,
     seed=4,
     loss=None,
-    samples=[5],
-    view=None,
+    request=([5], None),
     class_names=["a", "b"],
-    device="cpu",
     num_threads=1,
     precision={},
-    versions={},
+    versions=current_versions(torch.device("cpu"), "32-true"),
+    batch=None,
+    tensors={},
 )
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> Path:
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    return RunFolder(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
     "inputs",
     [
         torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
-        torch.rand(100, 5)[10:12],
+        torch.rand(1000, 5)[10:12],
         {"input_ids": torch.ones(2, 6, dtype=torch.long), "attention_mask": torch.ones(2, 6, dtype=torch.long)},
         TokenStates(torch.rand(2, 6, 4), torch.ones(2, 6)),
     ],
 )
-def test_batches_come_back_as_they_were(run: RunFolder, inputs: Any) -> None:
+def test_a_kit_is_read_as_it_was_written(run: Path, inputs: Any) -> None:
     batch = Batch(inputs, torch.tensor([0, 1]), torch.tensor([5, 7]), start=2, view=1)
-    folder = write_kit(run.path, FAILED, batch, {"weight": torch.ones(3)}, "what happened")
-    found = read_kit(run, None)
-    assert found.crash == FAILED
-    assert found.batch is not None
-    torch.testing.assert_close(found.batch, batch, rtol=0, atol=0)
-    assert type(found.batch.inputs) is type(inputs)
+    weight = torch.nn.Parameter(torch.ones(3))
+    folder = write_kit(run, replace(KIT, batch=batch, tensors={"weight": weight}), "what happened")
+    kit = read_kit(find_kit(run, None))
+    assert replace(kit, batch=None, tensors={}) == KIT
+    assert kit.batch is not None
+    torch.testing.assert_close(kit.batch, batch, rtol=0, atol=0)
+    assert type(kit.batch.inputs) is type(inputs)
     if isinstance(inputs, torch.Tensor):
-        assert found.batch.inputs.stride() == inputs.stride()  # type: ignore[union-attr]
-    assert torch.equal(found.tensors["weight"], torch.ones(3))
-    assert (folder / "tensors.pt").stat().st_size < 4000, "not what the batch is a part of"
+        assert kit.batch.inputs.stride() == inputs.stride()  # type: ignore[union-attr]
+    assert torch.equal(kit.tensors["weight"], torch.ones(3))
+    assert (folder / "crash.pt").stat().st_size < 10_000, "not the storage that the batch is a slice of"
     assert (folder / "crash.txt").read_text() == "what happened"
     assert (folder / "config.yaml").read_text() == "seed: 0\n"
 
 
-def test_a_later_one_takes_the_place_and_ranks_have_their_own(run: RunFolder) -> None:
-    for rank, message in ((1, "first"), (0, "second"), (0, "third")):
-        (run.path / "crash").mkdir(exist_ok=True)
-        (run.path / "crash/of_the_earlier").touch()
-        write_kit(run.path, Crash(**{**vars(FAILED), "rank": rank, "message": message}), None, {}, "")
-    assert {path.name for path in run.path.iterdir()} == {"config.yaml", "crash", "crash_rank1"}
-    assert not (run.path / "crash/of_the_earlier").exists()
-    assert read_kit(run, None).crash.message == "third"
-    assert read_kit(run, 1).crash.message == "first"
-    (run.path / "crash_rank1.partial").mkdir()
-    assert json.loads((run.path / "crash/crash.json").read_text())["message"] == "third"
-    with pytest.raises(ValueError, match=r"no repro kit of rank 2: .* There is one for rank=0, rank=1"):
-        read_kit(run, 2)
+def test_a_later_kit_replaces_an_earlier_one_of_the_same_rank(run: Path) -> None:
+    for rank, error in ((1, "first"), (0, "second"), (0, "third")):
+        (run / "crash").mkdir(exist_ok=True)
+        (run / "crash/of_the_earlier").touch()
+        write_kit(run, replace(KIT, rank=rank, error=error), "")
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "crash", "crash_rank1"}
+    assert not (run / "crash/of_the_earlier").exists()
+    (run / "crash_rank1.partial").mkdir()
+    assert read_kit(find_kit(run, None)).error == "third"
+    assert read_kit(find_kit(run, 1)).error == "first"
+    with pytest.raises(ValueError, match=r"no crash kit of rank 2: .* Kits in this folder: crash(_rank1)?, crash"):
+        find_kit(run, 2)
 
 
-def test_one_that_was_not_finished_leaves_the_earlier_one(run: RunFolder) -> None:
-    write_kit(run.path, FAILED, None, {}, "")
-    with pytest.raises(AttributeError):
-        write_kit(run.path, FAILED, None, {"weight": "not a tensor"}, "")  # type: ignore[dict-item]
-    assert read_kit(run, None).crash == FAILED
-    assert {path.name for path in run.path.iterdir()} == {"config.yaml", "crash"}
+def test_a_kit_that_cannot_be_written_leaves_the_earlier_one(run: Path) -> None:
+    write_kit(run, KIT, "")
+    with pytest.raises(TypeError):
+        write_kit(run, replace(KIT, tensors={"weight": Lock()}), "")  # type: ignore[dict-item]
+    assert read_kit(find_kit(run, None)) == KIT
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "crash"}
+
+
+def test_versions_that_differ_are_named() -> None:
+    assert version_changes({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"}) == ["b 2, now 3", "c None, now 4"]

@@ -1,43 +1,56 @@
+import math
+
 import torch
 from torch import nn
 
-from thaw.replaying.trace import Numbers, Trace, numbers
+from thaw.models.network import Network
+from thaw.replaying.trace import StageTrace, ValueRange, value_range
 
 
-def test_numbers_are_of_what_is_finite() -> None:
+def network() -> Network:
+    return Network({"one": nn.Linear(2, 2), "two": nn.BatchNorm1d(2)}, head=nn.Linear(2, 2))
+
+
+def test_ranges_are_of_finite_values() -> None:
     values = torch.tensor([1.0, -2.0, torch.inf, torch.nan])
-    assert numbers([values, torch.tensor([5])]) == Numbers(-2.0, 1.0, not_finite=2, total=4)
-    assert numbers([torch.tensor([torch.nan])]) == Numbers(None, None, not_finite=1, total=1)
-    assert numbers([torch.tensor([5])]) == Numbers(None, None, not_finite=0, total=0)
+    assert value_range({"a": values, "b": [torch.tensor(5)]}) == ValueRange(-2.0, 1.0, non_finite=2, total=4)
+    nothing = value_range(torch.tensor([torch.nan]))
+    assert math.isnan(nothing.smallest)
+    assert (nothing.non_finite, nothing.total) == (1, 1)
+    assert value_range(torch.tensor([5])).total == 0
 
 
-def test_the_first_stage_that_is_not_finite_is_named() -> None:
-    stages = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("one", "two", "three")})
+def test_the_first_stage_with_non_finite_values_is_named() -> None:
+    broken, x = network().eval(), torch.tensor([[1.0, 2.0]])
+    broken.stages["two"].running_mean[0] = torch.nan  # type: ignore[index]
+    trace = StageTrace(broken, x)
+    broken(x).sum().backward()
+    report = trace.report()
+    assert report.endswith("the first stage with non-finite values: two")
+    rows = {line.split()[1]: line for line in report.splitlines() if "│" in line}
+    assert "1 of 2" in rows["two"]
+    assert "2 of 2" in rows["head"]
+    assert "2 of 2" not in rows["one"]
+    assert "yes" in rows["one"]
+    trace = StageTrace(network(), torch.full((3, 2), torch.nan))
+    assert trace.report().endswith("the first stage with non-finite values: (inputs)")
+
+
+def test_the_stage_that_failed_is_named() -> None:
+    whole = network()
+    trace = StageTrace(whole, torch.ones(1, 2))
+    whole.stages["two"].register_forward_pre_hook(lambda *_: 1 / 0)
+    try:
+        whole(torch.ones(1, 2))
+    except ZeroDivisionError:
+        assert trace.report().endswith("all outputs are finite\nthe stage that failed: two")
+    else:
+        raise AssertionError
+
+
+def test_weights_that_are_not_finite_are_seen() -> None:
+    broken = network()
     with torch.no_grad():
-        stages["two"].weight[0, 0] = torch.nan
-    trace = Trace(stages)
-    with trace.watching():
-        x = torch.tensor([[1.0, 2.0]])
-        for stage in stages.values():
-            x = stage(x)
-    x.sum().backward()
-    assert trace.inputs == Numbers(1.0, 2.0, not_finite=0, total=2)
-    assert trace.findings() == [
-        "weights that are not finite: two.weight (1 of 4)",
-        "the first stage whose output is not finite: two",
-    ]
-    (row,) = (line for line in trace.table().splitlines() if "three" in line)
-    assert "2 of 2" in row
-    assert not stages["one"]._forward_hooks
-
-
-def test_what_is_finite_is_said_to_be() -> None:
-    trace = Trace(nn.ModuleDict({"one": nn.BatchNorm1d(2)}))
-    with trace.watching():
-        trace.stages["one"](torch.ones(3, 2))
-    assert trace.findings() == ["all inputs, weights and outputs are finite"]
-    with trace.watching():
-        trace.stages["one"](torch.full((3, 2), torch.nan))
-    assert "statistics (of trained stages: with this step) that are not finite: one.running_mean (2 of 2)" in "".join(
-        trace.findings()
-    )
+        broken.stages["one"].weight[0, 0] = torch.nan  # type: ignore[index]
+    (row,) = (line for line in StageTrace(broken, torch.ones(1, 2)).report().splitlines() if "one" in line)
+    assert "nan" in row

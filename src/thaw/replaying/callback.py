@@ -1,4 +1,4 @@
-"""Leaves a repro kit where a run fails."""
+"""The callback that writes a crash kit when a run fails."""
 
 import logging
 from itertools import islice
@@ -13,127 +13,109 @@ from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
 from thaw.distributed.ranks import is_lost
-from thaw.errors import NonFiniteLossError
-from thaw.replaying.kit import Crash, tensors_of, write_kit
-from thaw.replaying.versions import versions
+from thaw.replaying.kit import CrashKit, current_versions, tensors_of, write_kit
 from thaw.runs.folder import LOG_FILE
-from thaw.training import checkpoint_io as durable
-from thaw.types import Batch
+from thaw.training import checkpoint_io
+from thaw.types import Batch, BatchRequest
 
 log = logging.getLogger(__name__)
 
 LOG_LINES = 50
+"""How many of the last lines of train.log go into crash.txt."""
 
 
-class CrashKit(Callback):
-    """Remembers the batch at work: a reference, which costs nothing. Writes only where a step or loading a batch fails;
-    what fails elsewhere, such as a metric's name, has nothing to be run again."""
+class CrashKitCallback(Callback):
+    """Writes a crash kit into the run folder when a step, or loading a batch, fails.
+
+    Until then it only holds a reference to the batch at work, which costs nothing. No kit is written for errors outside
+    of steps and loading, a lost peer process, an interrupt, or a checkpoint that cannot be written.
+
+    An exception may carry the batch it is about as `batch` and `batch_idx`; `batch` is None on a process whose own
+    batch did not fail. Without these attributes it is about the batch at work.
+
+    Attributes:
+        batch: The batch at work; None between batches.
+        batch_idx: Its number in the epoch, from 0.
+        loss: Its loss as it goes into the backward pass; None until then.
+    """
 
     def __init__(self) -> None:
         self.batch: Batch | None = None
         self.batch_idx = 0
         self.loss: Tensor | None = None
-        """Of the batch at work, as it goes into the backward pass."""
-        self.split: str | None = None
-        """Of a batch whose loss was found not to be finite; None: what the trainer is at."""
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Remember the batch."""
         self.batch, self.batch_idx, self.loss = batch, batch_idx, None
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Remember the loss."""
         self.loss = loss.detach()
 
-    def on_train_batch_end(self, *args: Any, **keywords: Any) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Forget the batch: its step succeeded."""
         self.batch = None
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.batch, self.batch_idx, self.loss = batch, batch_idx, None
-
-    on_test_batch_start = on_validation_batch_start
+    on_validation_batch_start = on_test_batch_start = on_train_batch_start
     on_validation_batch_end = on_test_batch_end = on_train_batch_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        loading = _in_loader(exception)
-        if isinstance(exception, NonFiniteLossError) and exception.step is not None:
-            step = exception.step  # perhaps some steps behind the one at work
-            self.batch, self.batch_idx, self.loss, self.split = step.batch, step.batch_idx, None, step.split
-        if not _is_of_step(exception) or (self.batch is None and not loading):
+        """Write the kit if a step or loading failed. Never raises, so that the run's own error is seen."""
+        files = {frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__)}
+        loading = fetchers.__file__ in files  # raised while Lightning waited for a batch
+        batch = None if loading else getattr(exception, "batch", self.batch)
+        is_failure = isinstance(exception, Exception) and not is_lost(exception) and checkpoint_io.__file__ not in files
+        if not is_failure or (batch is None and not loading):
             return
         run = Path(trainer.default_root_dir)
         try:
-            batch = None if loading else self.batch
-            crash = self._crash(trainer, pl_module, exception, batch)
-            tensors = {} if batch is None else tensors_of(pl_module)
-            kit = write_kit(run, crash, batch, tensors, _text(run, crash, exception))
-        except Exception as error:  # it must not hide the one that the run failed with
-            log.warning("no repro kit was left: %s: %s", type(error).__name__, error)
+            kit = self._kit(trainer, pl_module, exception, batch)
+            folder = write_kit(run, kit, _text(run, kit, exception))
+        except Exception as error:
+            log.warning("no crash kit was written: %s: %s", type(error).__name__, error)
         else:
-            what = "The samples to load" if batch is None else "The batch and the weights"
-            rank = f" rank={crash.rank}" if crash.rank else ""
-            log.error("%s are kept in %s. Again: python -m thaw.replay run=%s%s", what, kit, run, rank)
+            command = f"python -m thaw.replay run={run} rank={kit.rank}"
+            log.error("The crash kit is in %s. To run the step again: %s", folder, command)
 
-    def _crash(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> Crash:
-        split = self.split or ("train" if trainer.training else "test" if trainer.testing else "val")
+    def _kit(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> CrashKit:
+        split = "train" if trainer.training else "test" if trainer.testing else "val"
         if batch is None:
-            batch_idx, samples, view = _to_load(trainer, split)
+            batch_idx, request = _awaited(trainer, split)
         else:
-            batch_idx, samples, view = self.batch_idx, batch.index.tolist(), batch.view
-        device = trainer.strategy.root_device
-        own = error.own_message if isinstance(error, NonFiniteLossError) else None  # as one process alone meets it
-        return Crash(
-            error=type(error).__name__,
-            message=own or str(error),
+            batch_idx, request = getattr(error, "batch_idx", self.batch_idx), (batch.index.tolist(), batch.view)
+        return CrashKit(
+            error=f"{type(error).__name__}: {error}",
+            non_finite=isinstance(error, FloatingPointError),
             split=split,
             epoch=trainer.current_epoch,
-            phase=module.plan.index(trainer.current_epoch) + 1,
             batch_idx=batch_idx,
-            global_step=trainer.global_step,
             rank=trainer.global_rank,
-            world_size=trainer.world_size,
             seed=module.step_seed(batch_idx),
             loss=None if batch is None or self.loss is None else self.loss.item(),
-            samples=samples,
-            view=view,
+            request=request,
             class_names=module.class_names,
-            device=device.type,
             num_threads=torch.get_num_threads(),
             precision=trainer.precision_plugin.state_dict(),
-            versions=versions(device, str(trainer.precision)),
+            versions=current_versions(trainer.strategy.root_device, str(trainer.precision)),
+            batch=batch,
+            tensors={} if batch is None else tensors_of(module),
         )
 
 
-def _text(run: Path, crash: Crash, error: BaseException) -> str:
-    file = run / LOG_FILE
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    return "\n".join(
-        [str(crash), "", "".join(format_exception(error)), f"{LOG_FILE} ended with", *lines[-LOG_LINES:], ""]
-    )
-
-
-def _is_of_step(error: BaseException) -> bool:
-    """And not of another process, nor of what is done beside it. KeyboardInterrupt and Stopped are no failures."""
-    elsewhere = isinstance(error, NonFiniteLossError) and error.step is None
-    writes = any(frame.f_code.co_filename == durable.__file__ for frame, _ in walk_tb(error.__traceback__))
-    return isinstance(error, Exception) and not elsewhere and not writes and not is_lost(error)
-
-
-def _in_loader(error: BaseException) -> bool:
-    """Whether it was raised while Lightning waited for a batch."""
-    frames = walk_tb(error.__traceback__)
-    return any(frame.f_code.co_filename == fetchers.__file__ for frame, _ in frames)
-
-
-def _to_load(trainer: Trainer, split: str) -> tuple[int, list[int], int | None]:
-    """Of the batch that was waited for: its number, its samples, their view. The sampler knows: it is a function of the
-    epoch."""
+def _awaited(trainer: Trainer, split: str) -> tuple[int, tuple[list[int], int | None]]:
+    """Number and request of the batch that was being loaded. The sampler's order is a function of the epoch."""
     loop: Any = trainer.fit_loop.epoch_loop if split == "train" else trainer._evaluation_loop
-    loaders: Any = {
-        "train": trainer.train_dataloader,
-        "val": trainer.val_dataloaders,
-        "test": trainer.test_dataloaders,
-    }[split]
-    number = loop.batch_progress.current.ready
-    key = next(islice(loaders.sampler, number - loaders.sampler.first_batch, None), None)
-    return (number, [], None) if key is None else (number, key.indices, key.view)
+    loaders = {"train": trainer.train_dataloader, "val": trainer.val_dataloaders, "test": trainer.test_dataloaders}
+    batch_idx, sampler = loop.batch_progress.current.ready, loaders[split].sampler  # type: ignore[union-attr]
+    request = next(islice(sampler, batch_idx - sampler.first_batch, None), BatchRequest([], None))
+    return batch_idx, (request.indices, request.view)
+
+
+def _text(run: Path, kit: CrashKit, error: BaseException) -> str:
+    values = [f"{name}: {value}" for name, value in vars(kit).items() if name not in ("error", "batch", "tensors")]
+    log_file = run / LOG_FILE
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
+    traceback = "".join(format_exception(error))
+    return "\n".join([str(kit), "", *values, "", traceback, f"Last lines of {LOG_FILE}:", *lines[-LOG_LINES:], ""])

@@ -1,105 +1,92 @@
-"""A repro kit: what a run that failed leaves in its folder, so that the step can be run again.
+"""Crash kit: what a failed run leaves in its folder, so that the step it failed in can be run again.
 
-crash.txt                        for people: the error, its traceback, the last lines of train.log
-crash.json                       where it happened, what seeds the step, the versions
-tensors.pt                       the batch, and all weights and buffers as they were
-config.yaml  samples.csv  input_spec.json  backbone.json  as in the run folder
+crash.txt    for people: the error, its traceback, the last lines of train.log, and every plain value of the kit
+crash.pt     the CrashKit: batch, weights, buffers, seed, versions; `torch.load(..., weights_only=True)` reads it
+config.yaml  samples.csv  input_spec.json  backbone.json   copies from the run folder
 
-Ranks do not share one: `crash` is that of rank 0, `crash_rank1` that of rank 1.
+The kit of rank 0 is the folder `crash`, that of rank 1 `crash_rank1`.
 """
 
-import json
 import os
+import platform
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint
-from thaw.runs.folder import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE, RunFolder
+from thaw.runs.folder import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
+from thaw.storage import UNFINISHED
 from thaw.types import Batch, TokenStates
 
-CRASH_FILE, TEXT_FILE, TENSORS_FILE = "crash.json", "crash.txt", "tensors.pt"
-COPIED = (CONFIG_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE)
+TEXT_FILE, KIT_FILE = "crash.txt", "crash.pt"
+COPIED_FILES = (CONFIG_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE)
+LIBRARIES = ("lightning", "numpy", "thaw", "timm", "torchvision", "transformers")
 
 
 @dataclass(frozen=True)
-class Crash:
-    """Where a run failed, in plain values."""
+class CrashKit:
+    """What it takes to run a failed step again.
+
+    Attributes:
+        error: Class name and message of the error that the run failed with, `ValueError: ...`.
+        non_finite: Whether that error says that the loss became NaN or infinite.
+        split: train, val or test.
+        epoch: Number of the epoch, from 0.
+        batch_idx: Number of the batch in its epoch, from 0.
+        rank: Rank of the process that failed.
+        seed: Seed of dropout and mixing in this step.
+        loss: Loss that went into the backward pass; None if the step failed before.
+        request: Sample indices of the batch (empty if unknown), and the number of their augmented version (None for
+            evaluation).
+        class_names: Class names in the order of the network's outputs.
+        num_threads: Threads that torch computed with.
+        precision: State of the precision plugin: the loss scale of 16-mixed, otherwise empty.
+        versions: Result of `current_versions` in the run.
+        batch: Batch that the step failed on; None if the run failed while loading it.
+        tensors: Weights and buffers of network and task by name; empty without a batch.
+    """
 
     error: str
-    """The name of its class."""
-    message: str
+    non_finite: bool
     split: str
     epoch: int
-    phase: int
-    """From 1."""
     batch_idx: int
-    """Of the epoch, from 0: the batch at work, or the one that was to be loaded."""
-    global_step: int
-    """Optimizer steps done."""
     rank: int
-    world_size: int
     seed: int
-    """Of dropout and mixing in this step."""
     loss: float | None
-    """None where there was none yet, or it was not finite."""
-    samples: list[int]
-    """Of the batch, by their lines in samples.csv; empty where it is not known which were to be loaded."""
-    view: int | None
-    """Which augmented version of them; None: the evaluation's."""
+    request: tuple[list[int], int | None]
     class_names: list[str]
-    device: str
-    """Its type."""
     num_threads: int
     precision: dict[str, Any]
-    """State of the precision plugin: the scale of 16-mixed."""
     versions: dict[str, str]
+    batch: Batch | None
+    tensors: dict[str, Tensor]
 
     def __str__(self) -> str:
-        rank = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
-        return (
-            f"{self.error} in epoch {self.epoch} (phase {self.phase}), {self.split} batch {self.batch_idx}, "
-            f"after {self.global_step} steps{rank}: {self.message}"
-        )
+        return f"{self.split} batch {self.batch_idx} of epoch {self.epoch} (rank {self.rank}): {self.error}"
 
 
-@dataclass(frozen=True)
-class Kit:
-    folder: Path
-    crash: Crash
-    batch: Batch | None
-    """None where the run failed in loading it."""
-    tensors: dict[str, Tensor]
-    """Weights and buffers by name; empty without a batch."""
-
-
-def kit_folder(run: Path, rank: int) -> Path:
-    return run / (f"crash_rank{rank}" if rank else "crash")
-
-
-def write_kit(run: Path, crash: Crash, batch: Batch | None, tensors: Mapping[str, Tensor], text: str) -> Path:
-    """Whole or not at all, in place of an earlier one; gives its folder."""
-    folder = kit_folder(run, crash.rank)
-    unfinished = folder.with_name(f"{folder.name}.partial")
+def write_kit(run: Path, kit: CrashKit, text: str) -> Path:
+    """Write a kit into the run folder, whole or not at all, in place of an earlier one. Returns the kit's folder."""
+    folder = run / _folder_name(kit.rank)
+    unfinished = folder.with_suffix(UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
-        for name in COPIED:
+        for name in COPIED_FILES:
             if (run / name).is_file():
                 shutil.copyfile(run / name, unfinished / name)
         (unfinished / TEXT_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
-        (unfinished / CRASH_FILE).write_text(_lines(asdict(crash)))
-        content = {
-            "batch": None if batch is None else _plain(batch),
-            "tensors": {k: _own(v) for k, v in tensors.items()},
-        }
-        torch.save(content, unfinished / TENSORS_FILE)
+        content = {**vars(kit), "batch": None if kit.batch is None else _as_plain_values(kit.batch)}
+        torch.save(apply_to_collection(content, Tensor, _copy), unfinished / KIT_FILE)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     finally:
@@ -107,66 +94,78 @@ def write_kit(run: Path, crash: Crash, batch: Batch | None, tensors: Mapping[str
     return folder
 
 
-def read_kit(run: RunFolder, rank: int | None) -> Kit:
-    """`rank` None: the last that left one. Raises UserError where there is none, or it is damaged."""
-    run.config()  # or it is no run folder
-    there = [number for number in _ranks(run.path) if rank is None or number == rank]
-    if not there:
-        others = ", ".join(f"rank={number}" for number in _ranks(run.path))
+def find_kit(run: Path, rank: int | None) -> Path:
+    """Folder of the kit that a rank left in a run folder; with rank None, of the kit that was written last.
+
+    Raises:
+        UserError: there is no such kit.
+    """
+    folders = [file.parent for file in run.glob(f"crash*/{KIT_FILE}") if file.parent.suffix != UNFINISHED]
+    matching = [folder for folder in folders if rank is None or folder.name == _folder_name(rank)]
+    if not matching:
         raise UserError(
-            f"{run.path} has no repro kit{'' if rank is None else f' of rank {rank}'}: a run leaves one (the batch, "
-            f"the weights ...) where a step or loading a batch fails"
-            + (f". There is one for {others}" if others else ", and this one did not fail so")
+            f"{run} has no crash kit{'' if rank is None else f' of rank {rank}'}: a run leaves one where a step or "
+            f"loading a batch fails. Kits in this folder: {', '.join(folder.name for folder in folders) or 'none'}"
         )
-    folder = kit_folder(run.path, there[0])
+    return max(matching, key=lambda folder: folder.stat().st_mtime)
+
+
+def read_kit(folder: Path) -> CrashKit:
+    """Read a kit from its folder. Nothing in it is executed.
+
+    Raises:
+        UserError: the kit is damaged or of another version of thaw.
+    """
     try:
-        content = read_checkpoint(folder / TENSORS_FILE)
-        crash = Crash(**json.loads((folder / CRASH_FILE).read_text()))
-        batch = None if content["batch"] is None else _batch(content["batch"])
-        return Kit(folder, crash, batch, content["tensors"])
+        content = read_checkpoint(folder / KIT_FILE)
+        batch = content["batch"]
+        return CrashKit(**{**content, "batch": None if batch is None else _as_batch(batch)})
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is damaged, or of another version of thaw: {error}") from error
+        raise UserError(f"{folder} is damaged, or was written by another version of thaw: {error}") from error
 
 
-def _ranks(run: Path) -> list[int]:
-    """Those that left a kit, the last one first."""
-    folders = sorted((f for f in run.glob("crash*") if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
-    found = [folder.name.removeprefix("crash").removeprefix("_rank") for folder in folders]
-    return [int(rank or 0) for rank in found if rank.isdigit() or not rank]
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers of network and task by name, also those that are not part of a state dict."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor for name, tensor in named if name.startswith(("network.", "task."))}
 
 
-def tensors_of(classifier: nn.Module) -> dict[str, Tensor]:
-    """What decides a step: weights and buffers of the network and of the task, by name."""
-    named = {**dict(classifier.named_parameters()), **dict(classifier.named_buffers())}
-    return {name: tensor for name, tensor in named.items() if name.startswith(("network.", "task."))}
+def current_versions(device: torch.device, precision: str) -> dict[str, str]:
+    """What else can change the result of a step: versions of libraries and of thaw's code, device, CPU, precision."""
+    # The code may be installed below somebody else's repository, which does not track it.
+    command = "git ls-files --error-unmatch kit.py && git describe --always --dirty --abbrev=40 --exclude='*'"
+    git = subprocess.run(command, shell=True, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
+    return {
+        **{library.name: library.version for library in distributions() if library.name in LIBRARIES},
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # with the CUDA version, which the metadata lacks; it is no plain str
+        "commit": "none" if git.returncode else git.stdout.split()[-1],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "precision": precision,
+    }
 
 
-def _lines(values: Mapping[str, Any]) -> str:
-    """JSON with a line for each: a batch may be long."""
-    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()) + "\n}\n"
+def version_changes(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """One text for each version that differs: `torch 2.11.0, now 2.12.0`."""
+    names = sorted(name for name in {**then, **now} if then.get(name) != now.get(name))
+    return [f"{name} {then.get(name)}, now {now.get(name)}" for name in names]
 
 
-def _plain(batch: Batch) -> dict[str, Any]:
-    """Of tensors and plain values only, so that nothing in the file is executed when it is read."""
+def _folder_name(rank: int) -> str:
+    return f"crash_rank{rank}" if rank else "crash"
+
+
+def _as_plain_values(batch: Batch) -> dict[str, Any]:
     inputs: Any = batch.inputs
-    if isinstance(inputs, TokenStates):
-        assert inputs.calls is None, "the network makes them again"
-        inputs = {"hidden": [_own(inputs.states), _own(inputs.mask)]}
-    elif isinstance(inputs, dict):
-        inputs = {name: _own(tensor) for name, tensor in inputs.items()}
-    else:
-        inputs = _own(inputs)
-    return {**batch._asdict(), "inputs": inputs, "target": _own(batch.target), "index": _own(batch.index)}
+    return {**batch._asdict(), "inputs": list(inputs) if isinstance(inputs, TokenStates) else inputs}
 
 
-def _batch(plain: dict[str, Any]) -> Batch:
-    inputs = plain["inputs"]
-    if isinstance(inputs, dict) and "hidden" in inputs:
-        inputs = TokenStates(*inputs["hidden"])
-    return Batch(**{**plain, "inputs": inputs})
+def _as_batch(values: dict[str, Any]) -> Batch:
+    inputs = values["inputs"]
+    return Batch(**{**values, "inputs": TokenStates(*inputs) if isinstance(inputs, list) else inputs})
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """In the memory, and no part of a larger one: torch.save would write all of that."""
-    tensor = tensor.detach().cpu()
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+def _copy(tensor: Tensor) -> Tensor:
+    """A copy in main memory. Without it torch.save would write the whole storage that a slice is part of."""
+    return tensor.detach().cpu().clone()

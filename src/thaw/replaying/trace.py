@@ -1,121 +1,89 @@
-"""What a step made of numbers, stage by stage: where they cease to be finite."""
+"""Ranges of a step's values, stage by stage: where they cease to be finite."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from thaw.console import as_text
-from thaw.types import TokenStates
+from thaw.models.network import Network
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Of some tensors, all together."""
+class ValueRange:
+    """Range of the floating-point values in some tensors.
 
-    smallest: float | None
-    """Of the finite ones; None where there is none."""
-    largest: float | None
-    not_finite: int
+    Attributes:
+        smallest: Smallest finite value; NaN if there is none.
+        largest: Largest finite value; NaN if there is none.
+        non_finite: How many values are NaN or infinite.
+        total: How many values there are.
+    """
+
+    smallest: float
+    largest: float
+    non_finite: int
     total: int
 
-    @property
-    def finite(self) -> bool:
-        return not self.not_finite
+
+def value_range(values: Any) -> ValueRange:
+    """Range of all floating-point tensors in a tensor, or in a nest of tuples, lists and dicts."""
+    floats = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    flat = torch.cat([tensor.detach().float().flatten() for tensor in floats]) if floats else torch.empty(0)
+    finite = flat[flat.isfinite()]
+    smallest, largest = finite.aminmax() if len(finite) else (torch.nan, torch.nan)
+    return ValueRange(float(smallest), float(largest), len(flat) - len(finite), len(flat))
 
 
-class Trace:
-    """Of one step through `stages`; `watching` comes around it."""
+class StageTrace:
+    """Records the range of each stage's output while `network` runs. The hooks stay in the network.
 
-    def __init__(self, stages: nn.ModuleDict):
-        self.stages = stages
-        self.inputs: Numbers | None = None
-        self.outputs: dict[str, Numbers] = {}
-        self.entered: str | None = None
-        """The last stage that ran."""
+    Attributes:
+        ranges: Range of the inputs, then of the last output of each stage that succeeded, by stage.
+        running: Stages that were entered and not left: empty unless a stage failed.
+    """
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        hooks = []
-        for name, stage in self.stages.items():
-            hooks.append(stage.register_forward_pre_hook(lambda _, inputs, name=name: self._enters(name, inputs[0])))
-            hooks.append(stage.register_forward_hook(lambda _, __, output, name=name: self._leaves(name, output)))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def __init__(self, network: Network, inputs: Any):
+        self.network, self.running = network, list[str]()
+        self.ranges = {"(inputs)": value_range(inputs)}
+        for name, (modules, _) in _stages(network).items():
+            for module in modules:
+                module.register_forward_pre_hook(lambda *_, name=name: self.running.append(name))
+                module.register_forward_hook(lambda _, __, output, name=name: self._leave(name, output))
 
-    def _enters(self, name: str, inputs: Any) -> None:
-        self.inputs = self.inputs or numbers(_tensors(inputs))
-        self.entered = name
+    def _leave(self, stage: str, output: Any) -> None:
+        self.running.pop()
+        self.ranges[stage] = value_range(output)
 
-    def _leaves(self, name: str, output: Any) -> None:
-        self.outputs[name] = numbers(_tensors(output))
-
-    def table(self) -> str:
-        """A row a stage, and then in words where it begins."""
-        table = Table("stage", "trains", "output from", "to", "not finite", "largest weight", "largest gradient")
-        if self.inputs is not None:
-            table.add_row("(inputs)", "", *_shown(self.inputs), "", "")
-        for name, stage in self.stages.items():
-            weights = list(stage.parameters())
-            gradients = [weight.grad for weight in weights if weight.grad is not None]
-            output = _shown(self.outputs[name]) if name in self.outputs else ("", "", "")
+    def report(self) -> str:
+        """A table with one row a stage, then the first stage with non-finite values and the stage that failed."""
+        table = Table("stage", "trains", "output from", "to", "non-finite", "largest weight", "largest gradient")
+        for name, (_, weights) in {"(inputs)": ([], []), **_stages(self.network)}.items():
             trains = "yes" if any(weight.requires_grad for weight in weights) else ""
-            table.add_row(name, trains, *output, _largest(weights), _largest(gradients))
-        return as_text(table) + "\n".join(self.findings())
-
-    def findings(self) -> list[str]:
-        found = []
-        if self.inputs is not None and not self.inputs.finite:
-            found.append("the inputs are not finite")
-        for what, tensors in (
-            ("weights that are", self.stages.named_parameters()),
-            ("statistics (of trained stages: with this step) that are", self.stages.named_buffers()),
-        ):
-            parts = [(name, numbers([tensor])) for name, tensor in tensors]
-            if odd := [f"{name} ({_part(part)})" for name, part in parts if not part.finite]:
-                found.append(f"{what} not finite: {', '.join(odd[:8])}" + (" ..." if len(odd) > 8 else ""))
-        first = next((name for name, output in self.outputs.items() if not output.finite), None)
-        if first is not None:
-            found.append(f"the first stage whose output is not finite: {first}")
-        if self.entered is not None and self.entered not in self.outputs:
-            found.append(f"the stage that failed: {self.entered}")
-        return found or ["all inputs, weights and outputs are finite"]
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            table.add_row(name, trains, *_cells(self.ranges.get(name)), _largest(weights), _largest(gradients))
+        non_finite = [name for name, values in self.ranges.items() if values.non_finite]
+        first = f"the first stage with non-finite values: {non_finite[0]}" if non_finite else "all outputs are finite"
+        return as_text(table) + first + (f"\nthe stage that failed: {self.running[-1]}" if self.running else "")
 
 
-def numbers(tensors: Iterable[Tensor]) -> Numbers:
-    """Of those that hold floats; whole numbers are finite."""
-    floats = [tensor.detach().float().flatten() for tensor in tensors if tensor.is_floating_point()]
-    values = torch.cat(floats) if floats else torch.empty(0)
-    finite = values[values.isfinite()]
-    smallest, largest = (finite.min().item(), finite.max().item()) if len(finite) else (None, None)
-    return Numbers(smallest, largest, len(values) - len(finite), len(values))
+def _stages(network: Network) -> dict[str, tuple[list[nn.Module], list[nn.Parameter]]]:
+    """The outermost modules and the parameters of each stage, input to output."""
+    return {name: ([stage], list(stage.parameters())) for name, stage in network.stages.items()}
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, TokenStates):
-        return [value.states]
-    if isinstance(value, dict):
-        return [one for one in value.values() if isinstance(one, Tensor)]
-    return [value] if isinstance(value, Tensor) else []
-
-
-def _shown(numbers: Numbers) -> tuple[str, str, str]:
-    ends = ["" if end is None else f"{end:.3g}" for end in (numbers.smallest, numbers.largest)]
-    return ends[0], ends[1], _part(numbers)
+def _cells(values: ValueRange | None) -> tuple[str, str, str]:
+    if values is None or not values.total:
+        return "", "", ""
+    share = f"{values.non_finite:,} of {values.total:,}" if values.non_finite else ""
+    return f"{values.smallest:.3g}", f"{values.largest:.3g}", share
 
 
 def _largest(tensors: Iterable[Tensor]) -> str:
-    """Of absolute values."""
-    found = numbers(tensor.abs() for tensor in tensors)
-    return "" if not found.total else "not finite" if found.largest is None else f"{found.largest:.3g}"
-
-
-def _part(numbers: Numbers) -> str:
-    return f"{numbers.not_finite:,} of {numbers.total:,}" if numbers.not_finite else ""
+    """Largest absolute value, `nan` if one is NaN; empty without tensors."""
+    sizes = [tensor.detach().abs().max().float() for tensor in tensors if tensor.numel()]
+    return f"{torch.stack(sizes).max():.3g}" if sizes else ""
