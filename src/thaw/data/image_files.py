@@ -77,7 +77,7 @@ class ImageFileDataModule(ImageDataModule):
         return [self.digests[index].hex() for index in samples.tolist()]
 
     def warnings(self) -> list[str]:
-        return oddities(self, self.digests, lambda i: str(self.files[i]), "files")
+        return oddities(self.parts, self.targets, self.class_names, self.digests, lambda i: str(self.files[i]), "files")
 
 
 class FileReader:

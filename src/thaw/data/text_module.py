@@ -97,7 +97,9 @@ class TextDataModule(DataModule):
         self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
 
     def warnings(self) -> list[str]:
-        found = oddities(self, self.digests, lambda i: short(self.texts[i]), "texts")
+        found = oddities(
+            self.parts, self.targets, self.class_names, self.digests, lambda i: short(self.texts[i]), "texts"
+        )
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():
