@@ -1,4 +1,4 @@
-"""Which image files were found whole on this machine: they are not looked into again while they stay as they were."""
+"""Remembers which image files of this machine could be decoded, so that unchanged files are not checked again."""
 
 import json
 import os
@@ -8,62 +8,59 @@ from pathlib import Path
 
 import PIL
 
-from thaw.caching.store import CHECKED, UNFINISHED
 from thaw.data import image_file
-from thaw.storage import cache_folder, digest
+from thaw.storage import cache_folder, digest, write_atomically
 
-TOO_NEW = 2.0
-"""Seconds. What changed within them may change again and show the same time: clocks of file systems are coarse."""
+CHECKED_FILES = "checked-*.json"
+"""Names of these lists in the cache folder. `*` stands for a digest of the folder that the images are in."""
+TOO_NEW_SECONDS = 2.0
+"""A file that changed more recently may change again and keep its time: clocks of file systems are coarse."""
 
 
 class CheckedFiles:
-    """Files below `root`, from the cache folder and back into it. What is damaged or unreadable there is forgotten."""
+    """The image files below `root` that were checked, from the cache folder. A damaged list counts as empty."""
 
     def __init__(self, root: Path):
-        self.file = cache_folder() / CHECKED.replace("*", digest(os.fsencode(os.path.abspath(root))))
+        self.file = cache_folder() / CHECKED_FILES.replace("*", digest(os.fsencode(os.path.abspath(root))))
         self.known = self._read()
         self.new: dict[str, str] = {}
 
-    def digest_of(self, file: Path, status: os.stat_result) -> bytes | None:
-        """Of its content; None where it is unknown or changed."""
-        stamp, _, digest = self.known.get(os.path.abspath(file), "").rpartition(" ")
-        return bytes.fromhex(digest) if stamp == _stamp(status) else None
+    def digest_of(self, file: Path, status: os.stat_result) -> str | None:
+        """Digest of the content of a checked file; None if the file was not checked or has changed."""
+        stamp, _, content_digest = self.known.get(os.path.abspath(file), "").rpartition(" ")
+        return content_digest if stamp == _stamp(status) else None
 
-    def add(self, file: Path, status: os.stat_result, digest: bytes) -> None:
-        """`status`: from before the content was read, so that it does not fit if that changed meanwhile."""
-        if status.st_mtime < time.time() - TOO_NEW:
-            self.new[os.path.abspath(file)] = f"{_stamp(status)} {digest.hex()}"
+    def add(self, file: Path, status: os.stat_result, content_digest: str) -> None:
+        """Remember a file. Take `status` before reading it: a file that changes meanwhile then does not match."""
+        if status.st_mtime < time.time() - TOO_NEW_SECONDS:
+            self.new[os.path.abspath(file)] = f"{_stamp(status)} {content_digest}"
 
     def save(self) -> None:
+        """Write the list, if there is anything new. Nothing is raised: without it files are checked again."""
         if not self.new:
             return
         files = {**self.known, **self.new}
-        unfinished = self.file.with_suffix(f".{os.getpid()}{UNFINISHED}")
-        try:
+        with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps({"files": files, "seal": _seal(files)}))
-            os.replace(unfinished, self.file)
-        except OSError:  # the files are looked into again the next time
-            with suppress(OSError):
-                unfinished.unlink()
+            write_atomically(self.file, json.dumps({"files": files, "seal": _seal(files)}))
 
     def _read(self) -> dict[str, str]:
         try:
-            content = json.loads(self.file.read_text())
+            content = json.loads(self.file.read_text(encoding="utf-8"))
             if content["seal"] != _seal(content["files"]):
                 return {}
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return {}
         with suppress(OSError):
-            os.utime(self.file)  # when it was last used
+            os.utime(self.file)  # the time of last use
         return content["files"]
 
 
 def _stamp(status: os.stat_result) -> str:
-    """The second time, of the change of status, tells a file that was put there with the first one of another."""
+    """Size and times. The time of the status change shows a file that was given the modification time of another."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def _seal(files: dict[str, str]) -> str:
-    """Also of what decides whether a file is whole."""
+    """Checksum of the list, and of the code and the library that decide whether a file can be decoded."""
     return digest(PIL.__version__, Path(image_file.__file__).read_bytes(), json.dumps(files))
