@@ -40,9 +40,11 @@ class ImageTable(ImageFileDataModule):
         table_file = Path(table).expanduser()
         # Absolute and without "..", so that a path that leaves the folder can be told by its beginning.
         folder = Path(os.path.abspath(table_file.parent if root is None else Path(root).expanduser()))
-        columns = {"data.path_column": path_column, "data.label_column": label_column}
-        if split_column is not None:
-            columns["data.split_column"] = split_column
+        columns = {
+            "data.path_column": path_column,
+            "data.label_column": label_column,
+            "data.split_column": split_column,
+        }
         rows = read_table(table_file, columns, encoding, quotes)
         files: dict[Path, LabelledFile] = {}
         samples: list[LabelledFile] = []

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -27,9 +27,6 @@ SUFFIXES_SHOWN = f"{', '.join(FORMATS)}, or one of these with .gz"
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
-RawRow = tuple[str, dict[str, Any] | str]
-"""Place of a row, as in `Row`, and its values by column, or the reason why it has none."""
-
 csv.field_size_limit(2**31 - 1)  # long texts are allowed
 
 
@@ -39,7 +36,7 @@ class Row:
 
     place: str
     """Where the row begins, as a prefix for messages: `labels.csv, line 7: ` (parquet: `labels.parquet, row 7: `)."""
-    values: dict[str, str]
+    values: Mapping[str, str]
     """Values by column name; empty where `fault` is set."""
     fault: str | None = None
     """Why the row cannot be used; None if it can."""
@@ -52,13 +49,13 @@ class Row:
 
 
 def read_table(
-    file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig", quotes: bool = True
+    file: str | Path, columns: Mapping[str, str | None], encoding: str = "utf-8-sig", quotes: bool = True
 ) -> list[Row]:
     """Read a table whose rows should have certain columns.
 
     Args:
         file: The table; its format is told by its suffix.
-        columns: Names of the required columns, each by the setting that names it (for messages).
+        columns: Names of the required columns, each by the setting that gives the name (for messages); None for none.
         encoding: Encoding of the text; parquet has none.
         quotes: Whether values of csv and tsv may stand in double quotes and then hold separators and newlines.
 
@@ -76,18 +73,18 @@ def read_table(
         raise UserError(f"{file} is no table by its name: expected a name that ends in {SUFFIXES_SHOWN}")
     if not isinstance(quotes, bool):
         raise UserError(f"data.quotes is true or false, not {quotes}")
-    names = list(columns.values())
+    required = {key: name for key, name in columns.items() if name is not None}
     if suffix.startswith(".parquet"):
-        raw_rows = _parquet_rows(file)
+        rows = _parquet_rows(file)
     elif suffix.startswith(".jsonl"):
-        raw_rows = list(_json_rows(file, decoded(file, encoding)))
+        rows = list(_json_rows(file, decoded(file, encoding)))
     else:
         delimiter = "\t" if suffix.startswith(".tsv") else ","
-        raw_rows = list(_delimited_rows(file, decoded(file, encoding), delimiter, quotes, names))
-    if not raw_rows:
+        rows = list(_delimited_rows(file, decoded(file, encoding), delimiter, quotes, required.values()))
+    if not rows:
         raise UserError(f"{file} has no rows")
-    _require_columns(raw_rows, columns)
-    return [_row(place, values, names) for place, values in raw_rows]
+    _require_columns(rows, required)
+    return [_checked(row, required.values()) for row in rows]
 
 
 def table_suffix(file: Path) -> str | None:
@@ -146,29 +143,29 @@ def _content(file: Path) -> bytes:
         raise UserError(f"{file} is not a whole gzip file ({error}): pack it anew, or bring it without .gz") from error
 
 
-def _require_columns(rows: Sequence[RawRow], columns: Mapping[str, str]) -> None:
+def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Raise UserError if a column is in no row at all."""
-    readable = [(place, values) for place, values in rows if not isinstance(values, str)]
-    missing = [f"{name} ({key})" for key, name in columns.items() if not any(name in values for _, values in readable)]
+    readable = [row for row in rows if row.fault is None]
+    missing = [f"{name} ({key})" for key, name in columns.items() if not any(name in row.values for row in readable)]
     if readable and missing:
-        place, values = readable[0]
-        names = ", ".join(values)
-        if len(values) == 1 and any(separator in names for separator in ";,\t|"):
+        names = ", ".join(readable[0].values)
+        if len(readable[0].values) == 1 and any(separator in names for separator in ";,\t|"):
             names = f"the one column '{names}': save it with commas as .csv, or with tabs as .tsv"
-        raise UserError(f"{place}no column {', '.join(missing)}; it has {names}")
+        raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {names}")
 
 
-def _row(place: str, values: dict[str, Any] | str, names: Sequence[str]) -> Row:
-    fault = values if isinstance(values, str) else _fault(values, names)
-    if fault is not None or isinstance(values, str):
-        return Row(place, {}, fault)
-    return Row(place, {key: "" if value is None else str(value) for key, value in values.items()})
+def _checked(row: Row, names: Iterable[str]) -> Row:
+    """Return a row as texts, or with its fault: all of `names` must be there, each with a single value."""
+    fault = row.fault or _fault(row.values, names)
+    if fault is not None:
+        return Row(row.place, {}, fault)
+    return Row(row.place, {key: "" if value is None else str(value) for key, value in row.values.items()})
 
 
-def _fault(values: dict[str, Any], names: Sequence[str]) -> str | None:
-    if missing := [name for name in names if name not in values]:
-        return f"no column {', '.join(missing)}"
+def _fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
     for name in names:
+        if name not in values:
+            return f"no column {name}"
         if isinstance(values[name], dict | list | bytes):
             shown = json.dumps(values[name], ensure_ascii=False, default=str)[:40]
             return f"column {name} holds {shown}, and no single value"
@@ -177,48 +174,48 @@ def _fault(values: dict[str, Any], names: Sequence[str]) -> str | None:
     return None
 
 
-def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Sequence[str]) -> Iterator[RawRow]:
+def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
+    header: list[str] = []
     place = f"{file.name}, line 1: "
     try:
         for values in reader:
-            if header is None and values:
+            if not header:
                 header = values
                 if repeated := sorted({name for name in names if header.count(name) > 1}):
                     raise UserError(f"{place}the column {', '.join(repeated)} is there more than once")
-            elif header is not None and (values or len(header) == 1):  # an empty line is a value of a lone column
-                yield place, _by_column(header, values or [""], delimiter)
+            elif values or len(header) == 1:  # an empty line is a row only where there is one column
+                values = values or [""]
+                fault = None
+                if len(values) != len(header):
+                    fault = f"{len(values)} values for {len(header)} columns"
+                elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
+                    fault = (
+                        "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
+                    )
+                yield Row(place, dict(zip(header, values, strict=False)), fault)
             place = f"{file.name}, line {reader.line_num + 1}: "
     except csv.Error as error:
         hint = ". Where quotes are plain characters, type data.quotes=false" if quotes else ""
         raise UserError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
 
 
-def _by_column(header: list[str], values: list[str], delimiter: str) -> dict[str, str] | str:
-    if len(values) != len(header):
-        return f"{len(values)} values for {len(header)} columns"
-    if delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
-        return "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
-    return dict(zip(header, values, strict=True))
-
-
-def _json_rows(file: Path, text: str) -> Iterator[RawRow]:
+def _json_rows(file: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(StringIO(text), start=1):
+        place = f"{file.name}, line {number}: "
         if not line.strip():
             continue
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            values = f"not JSON ({error})"
-        else:
-            if not isinstance(values, dict):
-                values = f"an object is expected, {{...}}, not {line.strip()[:40]}"
-        yield f"{file.name}, line {number}: ", values
+            yield Row(place, {}, f"not JSON ({error})")
+            continue
+        fault = None if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"
+        yield Row(place, values, fault)
 
 
-def _parquet_rows(file: Path) -> list[RawRow]:
+def _parquet_rows(file: Path) -> list[Row]:
     try:
         from pyarrow import parquet  # not a dependency: only this format needs it
     except ImportError as error:
@@ -227,4 +224,4 @@ def _parquet_rows(file: Path) -> list[RawRow]:
         rows = parquet.read_table(BytesIO(_content(file))).to_pylist()
     except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
         raise UserError(f"{file} cannot be read as parquet: {error}") from error
-    return [(f"{file.name}, row {number}: ", values) for number, values in enumerate(rows, start=1)]
+    return [Row(f"{file.name}, row {number}: ", values) for number, values in enumerate(rows, start=1)]

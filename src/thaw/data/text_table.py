@@ -42,9 +42,7 @@ class TextTable(TextDataModule):
         require_on_bad(on_bad)
         if text == label:
             raise UserError(f"data.text and data.label both name the column {text}")
-        columns = {"data.text": text, "data.label": label}
-        if split_column is not None:
-            columns["data.split_column"] = split_column
+        columns = {"data.text": text, "data.label": label, "data.split_column": split_column}
         tables, notes = _tables(Path(table).expanduser(), split_column)
         samples: list[tuple[str, str, str | None]] = []
         faults: list[str] = []
