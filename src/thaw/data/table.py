@@ -175,8 +175,12 @@ def _fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=True,
+    )
     header: list[str] = []
     place = f"{file.name}, line 1: "
     try:
