@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.caching.store import FOLDER_VARIABLE
-from thaw.data.image_files import looked_into
+from thaw.data.image_files import check_files
 from thaw.data.image_module import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.models.network import Network, new_head
@@ -67,7 +67,7 @@ def main(checked: int = 10_000, predicted: int = 1_000, repeats: int = 5) -> Non
 
 def seconds_to_check(files: list[Path], root: Path) -> float:
     begin = time.perf_counter()
-    assert not any(content.fault for content in looked_into(files, root))
+    assert not any(file.fault for file in check_files(files, root))
     return time.perf_counter() - begin
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from tests.photos import photos
 from thaw.caching.store import entries, prune
 from thaw.data import image_files
-from thaw.data.image_files import Content, looked_into
+from thaw.data.image_files import CheckedFile, check_files
 
 LONG_AGO = 1_000_000_000
 
-Look = Callable[[], list[Content]]
+Look = Callable[[], list[CheckedFile]]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def look(root: Path) -> Look:
-    return lambda: looked_into(sorted(root.rglob("*.png")), root)
+    return lambda: check_files(sorted(root.rglob("*.png")), root)
 
 
 def test_a_second_look_decodes_nothing(
@@ -51,13 +51,13 @@ def test_a_second_look_decodes_nothing(
     first = look()
     assert len(decoded) == len(first) == 6
     monkeypatch.chdir(root.parent)
-    again = looked_into(sorted(Path("photos").rglob("*.png")), Path("photos"))
+    again = check_files(sorted(Path("photos").rglob("*.png")), Path("photos"))
     assert len(decoded) == 6
     assert again == first
 
 
 @pytest.mark.parametrize("same", ["size", "time", "both"])
-def test_a_changed_file_is_looked_into(root: Path, look: Look, decoded: list[str], same: str) -> None:
+def test_a_changed_file_is_check_files(root: Path, look: Look, decoded: list[str], same: str) -> None:
     file = root / "red/0.png"
     first = look()
     content = file.read_bytes()
@@ -146,7 +146,7 @@ def test_files_named_earlier_are_kept_in_mind(root: Path, look: Look, decoded: l
     look()
     Image.new("RGB", (4, 4)).save(root / "red/new.png")
     os.utime(root / "red/new.png", (LONG_AGO, LONG_AGO))
-    looked_into([root / "red/new.png"], root)
+    check_files([root / "red/new.png"], root)
     decoded.clear()
     look()
     assert decoded == []

@@ -152,10 +152,13 @@ def test_what_is_not_used_is_said(source: Callable[..., ImageFileDataModule], tm
     shutil.copy(root / "red/0.png", root / "stray.png")
     (root / "red/notes.txt").write_text("mine")
     os.symlink(root, root / "red/loop")
+    os.symlink(root / "red/deeper", root / "red/same")
     data = source(root)
     report = data.report()
     assert data.class_names == list(ALL)
-    assert len(data.files) == 25, "the one below red/deeper is used, the loop is not followed"
+    assert len(data.files) == 25, "the one below red/deeper is used once, the loop is not followed"
+    for said in ("red/loop (a link to a folder above)", "red/same (a link to a folder that is read already)"):
+        assert said in report
     for said in (".git (hidden)", "__MACOSX (hidden)", "empty (a folder without images)", "._0.png (hidden)"):
         assert said in report
     assert "notes.txt (not an image by its name)" in report

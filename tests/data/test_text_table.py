@@ -1,18 +1,25 @@
 """Tables of texts: read whatever their form, and refused with file, line and column."""
 
+import gzip
+import sys
 from collections.abc import Callable
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from omegaconf import DictConfig
+from pyarrow import parquet as pyarrow_parquet
 
 from tests.language import WORDS, pretrained, texts
 from thaw.check import check
 from thaw.config import build
 from thaw.data.sampler import EpochBatches, of_similar_length
+from thaw.data.table import read_table
 from thaw.data.text_table import TextTable
 from thaw.data.tokens import tokenise
 from thaw.models.huggingface import huggingface
@@ -52,6 +59,12 @@ HEAD = "label,text\n"
 KOREAN = "label,text\n" + "".join(f"{k},{w} 영화 {i}\n" for k in ("나쁨", "좋음") for i, w in enumerate(WORDS["bad"]))
 
 
+def parquet(columns: dict[str, list[Any]]) -> bytes:
+    file = BytesIO()
+    pyarrow_parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
 def test_a_table_is_read_whatever_its_form(table: Table) -> None:
     plain = table(HEAD + rows())
     assert plain.class_names == ["bad", "good"]
@@ -64,6 +77,8 @@ def test_a_table_is_read_whatever_its_form(table: Table) -> None:
         table((HEAD + rows()).replace("label,text", "kind,said"), "data.text=said", "data.label=kind"),
         table((HEAD + rows()).encode("cp949"), "data.encoding=cp949"),
         table((HEAD + rows()).encode("utf-16"), "data.encoding=utf-16"),
+        table(gzip.compress((HEAD + rows()).encode()), name="mine.CSV.gz"),
+        table(parquet({"label": [line[0] for line in lines], "text": [line[1] for line in lines]}), name="a.parquet"),
     ]
     for other in others:
         assert other.texts == plain.texts
@@ -92,11 +107,11 @@ def test_a_folder_has_a_table_for_each_split(table: Table, tmp_path: Path) -> No
     (tmp_path / "all/labels.json").write_text("[]")
     data = table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
     assert [data.counts(part) for part in data.parts.values()] == [[6, 6], [1, 1], [1, 1]]
-    assert data.notes == [f"{tmp_path}/all/labels.json (not train, val or test as .csv, .tsv or .jsonl)"]
+    assert data.notes == [f"{tmp_path}/all/labels.json (no table called train, val or test)"]
     with pytest.raises(ValueError, match=r"says it again: take one of them"):
         table(HEAD + rows(), f"data.table={tmp_path}/all", "data.split_column=split", name="all/train.csv")
-    (tmp_path / "all/valid.csv").write_text(HEAD)
-    with pytest.raises(ValueError, match=r"dev.csv and .*valid.csv are the same split"):
+    (tmp_path / "all/valid.csv.gz").write_bytes(gzip.compress(HEAD.encode()))
+    with pytest.raises(ValueError, match=r"dev.csv and .*valid.csv.gz are the same split"):
         table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="holds no table called train, val or test"):
@@ -163,6 +178,48 @@ def test_what_is_wrong_with_json_lines(table: Table, line: str, said: str) -> No
         table(LINES + line + "\n", name="mine.jsonl")
 
 
+@pytest.mark.parametrize("name", ["mine.parquet", "mine.parquet.gz"])
+def test_what_is_wrong_with_parquet_is_named_with_its_row(table: Table, name: str) -> None:
+    def content(**columns: list[Any]) -> bytes:
+        return gzip.compress(parquet(columns)) if name.endswith(".gz") else parquet(columns)
+
+    texts = ["so", "and", None, "so", " "]
+    with pytest.raises(ValueError, match=rf"3 of 5 rows of .*(?s:.*){name}, row 3: no text in column text") as error:
+        table(content(text=texts, label=[1, 2, 3, None, 4]), name=name)
+    assert f"{name}, row 4: no label in column label\n  {name}, row 5: no text" in str(error.value)
+    data = table(content(text=["a"] * 20, label=[1, 0] * 10), name=name)
+    assert data.class_names == ["0", "1"], "whole numbers stay whole"
+    with pytest.raises(ValueError, match=r"row 1: no column label \(data.label\); it has text, kind"):
+        table(content(text=["a"], kind=["b"]), name=name)
+    for nested, shown in (([["a"]], r'\["a"\]'), ([b"a"], "\"b'a'\""), ([{"a": 1}], '{"a": 1}')):
+        with pytest.raises(ValueError, match=f"row 1: column text holds {shown}, and no single value"):
+            table(content(text=nested, label=[1]), name=name)
+
+
+def test_files_that_are_not_what_their_names_say(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gzip.compress((HEAD + rows()).encode())
+    for broken in (whole[:-20], b"label,text", whole[:20] + b"x" * 20 + whole[40:]):
+        with pytest.raises(ValueError, match=r"mine.csv.gz is not a whole gzip file \(.*\): pack it anew"):
+            table(broken, name="mine.csv.gz")
+    with pytest.raises(ValueError, match=r"mine.csv.gz is not in utf-8-sig \(line 2\)"):
+        table(gzip.compress((HEAD + rows()).encode("cp949")), name="mine.csv.gz")
+    for broken in (b"", b"PAR1", parquet({"text": ["a"] * 99})[:-9]):
+        with pytest.raises(ValueError, match=r"mine.parquet cannot be read as parquet"):
+            table(broken, name="mine.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"mine.parquet needs pyarrow to be read: pip install pyarrow"):
+        table(parquet({"text": ["a"]}), name="mine.parquet")
+
+
+@pytest.mark.parametrize(("separator", "suffix"), [(",", "csv"), ("\t", "tsv")])
+def test_values_stay_the_texts_they_are(tmp_path: Path, separator: str, suffix: str) -> None:
+    values = ["NA", "null", "None", "nan", "1e3", "007", "1.0", "True", "#N/A", "", " a ", "\u2028x\x85"]
+    file = tmp_path / f"mine.{suffix}"
+    file.write_text("text" + separator + "label\n" + "".join(f"{value}{separator}{value}\n" for value in values))
+    rows = read_table(file, {"data.text": "text"})
+    assert [row.values for row in rows] == [{"text": value, "label": value} for value in values]
+
+
 def test_all_wrong_rows_are_named_at_once_or_left_out(table: Table, config: Config) -> None:
     content = HEAD + rows() + "bad,\n,what\nbad,a,b\n"
     with pytest.raises(
@@ -220,7 +277,7 @@ def test_other_faults_of_choice(table: Table, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             table(HEAD + rows(), *choices)
-    with pytest.raises(ValueError, match=r"is no table by its name: it ends in .csv, .tsv, .jsonl"):
+    with pytest.raises(ValueError, match=r"is no table by its name: .* ends in .csv, .tsv, .jsonl, .parquet, or one"):
         table(HEAD + rows(), name="mine.xlsx")
 
 

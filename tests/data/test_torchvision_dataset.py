@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from torchvision import datasets
 
 from thaw.config import build
 from thaw.data.module import DataModule
-from thaw.data.torchvision_dataset import _keywords, _labels
+from thaw.data.torchvision_dataset import _argument_names, _labels
+from thaw.errors import UserError
 
 Config = Callable[..., DictConfig]
 Named = Callable[..., DataModule]
@@ -90,10 +92,10 @@ def test_what_a_sample_is_depends_on_every_file(named: Named, tmp_path: Path) ->
     assert set(small).isdisjoint(other)
 
 
-def test_keywords_that_a_class_hands_on_are_known() -> None:
-    assert {"split", "train", "download"} <= _keywords(datasets.EMNIST)
-    assert "split" in _keywords(datasets.ImageNet)
-    assert "download" not in _keywords(datasets.ImageNet)
+def test_argument_names_that_a_class_hands_on_are_known() -> None:
+    assert {"split", "train", "download"} <= _argument_names(datasets.EMNIST)
+    assert "split" in _argument_names(datasets.ImageNet)
+    assert "download" not in _argument_names(datasets.ImageNet)
 
 
 def test_classes_of_one_name_stay_apart() -> None:
@@ -106,8 +108,31 @@ def test_classes_of_one_name_stay_apart() -> None:
     assert _labels("Cranes", Cranes()) == ["crane (0)", "crane (1)", "dog", "crane (1)"]
 
 
+@pytest.mark.parametrize(
+    ("option", "error", "said"),
+    [
+        (
+            "download: true",
+            URLError("Name or service not known"),
+            r"FakeData: <urlopen error Name .* data.root=<folder>",
+        ),
+        ("size: 0", ValueError("size is too small"), "^FakeData: size is too small$"),
+        ("split: a", ValueError("Unknown value 'a' for argument split. Valid values are {x}."), "Valid values are {x}"),
+    ],
+)
+def test_errors_of_the_class_are_meant_for_users(
+    named: Named, monkeypatch: pytest.MonkeyPatch, option: str, error: Exception, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets.FakeData, "__init__", fail)
+    with pytest.raises(UserError, match=said):
+        named("FakeData", f"data.options={{{option}}}")
+
+
 def test_unknown_absent_and_unsuitable_ones_are_met_with_what_to_do(named: Named) -> None:
-    with pytest.raises(ValueError, match=r"no data set 'CIFAR11'. Near it: CIFAR10"):
+    with pytest.raises(ValueError, match=r"no data set 'CIFAR11'. Similar names: CIFAR10"):
         named("CIFAR11")
     with pytest.raises(ValueError, match=r"CIFAR10: Dataset not found.*data.download=true"):
         named("CIFAR10")

@@ -25,15 +25,15 @@ class CheckedFiles:
         self.known = self._read()
         self.new: dict[str, str] = {}
 
-    def digest_of(self, file: Path, status: os.stat_result) -> bytes | None:
+    def digest_of(self, file: Path, status: os.stat_result) -> str | None:
         """Digest of the content of a checked file; None if the file was not checked or has changed."""
-        stamp, _, digest = self.known.get(os.path.abspath(file), "").rpartition(" ")
-        return bytes.fromhex(digest) if stamp == _stamp(status) else None
+        stamp, _, content_digest = self.known.get(os.path.abspath(file), "").rpartition(" ")
+        return content_digest if stamp == _stamp(status) else None
 
-    def add(self, file: Path, status: os.stat_result, digest: bytes) -> None:
+    def add(self, file: Path, status: os.stat_result, content_digest: str) -> None:
         """Remember a file. Take `status` before reading it: a file that changes meanwhile then does not match."""
         if status.st_mtime < time.time() - TOO_NEW_SECONDS:
-            self.new[os.path.abspath(file)] = f"{_stamp(status)} {digest.hex()}"
+            self.new[os.path.abspath(file)] = f"{_stamp(status)} {content_digest}"
 
     def save(self) -> None:
         """Write the list, if there is anything new. Nothing is raised: without it files are checked again."""

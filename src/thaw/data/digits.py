@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels, in the package, nothing to download."""
+"""scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that come with the package."""
 
 from typing import Any
 
@@ -15,7 +15,11 @@ from thaw.types import Batch, BatchRequest
 
 
 class Digits(DataModule):
-    """Alpaydin & Kaynak 1998, test part of the UCI set. Takes the keywords of `DataModule`."""
+    """Data module of scikit-learn's digits: the test part of the UCI set (Alpaydin & Kaynak 1998).
+
+    Args:
+        choices: Arguments of `DataModule`.
+    """
 
     def __init__(self, **choices: Any):
         digits = load_digits()
@@ -23,9 +27,11 @@ class Digits(DataModule):
         self.images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8); ink is 0..16 in the source
 
     def image(self, index: int) -> Image.Image:
+        """Return an image as RGB, 8 x 8 pixels."""
         return Image.fromarray(self.images[index]).convert("RGB")
 
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
+        """Return all images as the network takes them, kept in memory."""
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         transform = evaluation_transform(self.input_spec)
         images = torch.stack([transform(self.image(index)) for index in range(len(self.images))])
@@ -33,7 +39,7 @@ class Digits(DataModule):
 
 
 class ImagesInMemory(Dataset[Batch]):
-    """Images so small that all of them are kept as the network takes them: (N, C, H, W)."""
+    """Dataset of images that are kept in memory as the network takes them, (N, C, H, W)."""
 
     def __init__(self, inputs: Tensor, targets: Tensor):
         self.inputs, self.targets = inputs, targets

@@ -1,4 +1,7 @@
-"""Image files, as every viewer shows them."""
+"""Read image files as viewers show them: upright, in RGB.
+
+Imports nothing of thaw, because this file is copied as it is next to an exported network.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,9 +16,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 T = TypeVar("T")
 
-_WORDS = "jpg jpeg jpe jfif png apng bmp gif webp tif tiff ppm pgm pbm pnm avif heic heif"
-SUFFIXES = frozenset(f".{word}" for word in _WORDS.split())
-"""What is taken for an image by its name, in lower case."""
+_FORMATS = "jpg jpeg jpe jfif png apng bmp gif webp tif tiff ppm pgm pbm pnm avif heic heif"
+SUFFIXES = tuple(f".{name}" for name in _FORMATS.split())
+"""Endings of the names of image files, in lower case."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,39 +28,53 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF orientation. Pillow's exif_transpose also writes the metadata anew, which fails where they are odd."""
+"""How to turn an image upright, by EXIF orientation.
+
+Pillow's `exif_transpose` also rewrites the metadata, which fails if they are damaged.
+"""
+
+
+class UnsupportedPixelsError(ValueError):
+    """The pixels of an image are numbers without an agreed brightness."""
 
 
 def load_image(file: str | Path) -> Image.Image:
-    """The image as RGB, upright.
+    """Load an image file as RGB, upright.
 
-    EXIF orientation is applied; of an animation the first frame is taken; what is transparent becomes white; of 16 bits
-    the upper 8 are kept. Raises ValueError saying what is wrong with the file.
+    EXIF orientation is applied, transparency becomes white, the upper 8 of 16 bits are kept, and of an animation the
+    first frame is taken.
+
+    Raises:
+        ValueError: saying what is wrong with the file.
     """
     with quiet_pillow():
         return load_in_thread(file)
 
 
 def load_in_thread(file: str | Path) -> Image.Image:
-    """`load_image`, where the caller quietens Pillow."""
+    """Load an image file like `load_image`, inside the caller's `quiet_pillow`. Safe in threads."""
     return _decode(file, Path(file), as_rgb)
 
 
 def stored_size(file: Path) -> tuple[int, int]:
-    """Width and height as the header has them: EXIF may turn the image. Raises ValueError as `load_image` does."""
-    return _decode(file, file, lambda opened: opened.size)
+    """Return width and height as the header of a file has them, before EXIF orientation.
+
+    Raises:
+        ValueError: like `load_image`.
+    """
+    return _decode(file, file, lambda image: image.size)
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Without warnings about odd metadata and large photographs. Not for threads: the filters are the process's."""
+    """Silence warnings about damaged metadata and large images, in all threads of the process; enter it in one only."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def fault(content: bytes, file: Path) -> str | None:
-    """Why `load_image` would fail on a file of that content; None where it would not. Cheaper than loading it."""
+    """Return why `load_image` would fail on a file with this content, or None if it would not. Cheaper than loading."""
     try:
         _decode(BytesIO(content), file, _small)
     except ValueError as error:
@@ -65,32 +82,12 @@ def fault(content: bytes, file: Path) -> str | None:
     return None
 
 
-def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
-    try:
-        with Image.open(source) as opened:
-            return finish(opened)
-    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
-        raise ValueError(_not_an_image(file)) from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"too large ({error})") from None
-    except UnsupportedPixelsError:
-        raise
-    # Whatever a broken file makes a decoder raise: OSError where it is cut short, SyntaxError in PNG, struct.error ...
-    except Exception as error:
-        raise ValueError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
-
-
-def _small(opened: Image.Image) -> Image.Image:
-    """The whole file is decoded; a JPEG to an eighth of its size, which takes a third of the time."""
-    opened.draft(opened.mode, (1, 1))
-    return as_rgb(opened)
-
-
-class UnsupportedPixelsError(ValueError):
-    """An image whose numbers have no agreed brightness."""
-
-
 def as_rgb(image: Image.Image) -> Image.Image:
+    """Decode an opened image and return it as RGB, upright.
+
+    Raises:
+        UnsupportedPixelsError: if the range of its pixels is unknown.
+    """
     image.load()
     if (turn := TURNS.get(_orientation(image))) is not None:
         image = image.transpose(turn)
@@ -101,17 +98,38 @@ def as_rgb(image: Image.Image) -> Image.Image:
             "its pixels are floating-point numbers of unknown range: convert it to 8 or 16 bits"
         )
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, "white")
-        return Image.alpha_composite(white, opaque).convert("RGB")
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
+    try:
+        with Image.open(source) as image:
+            return finish(image)
+    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
+        raise ValueError(_not_an_image(file)) from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"too large ({error})") from None
+    except UnsupportedPixelsError:
+        raise
+    # A damaged file makes decoders raise anything: OSError if it is cut short, SyntaxError in PNG, struct.error ...
+    except Exception as error:
+        raise ValueError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
+
+
+def _small(image: Image.Image) -> Image.Image:
+    """Decode the whole file, but a JPEG to an eighth of its size, which takes a third of the time."""
+    image.draft(image.mode, (1, 1))
+    return as_rgb(image)
+
+
 def _orientation(image: Image.Image) -> int:
-    """1 (as stored) where it cannot be read, as viewers have it."""
+    """Return the EXIF orientation, or 1 (as stored) if it cannot be read, as viewers do."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # SyntaxError, struct.error ... of broken metadata
+    except Exception:  # SyntaxError, struct.error ... from damaged metadata
         return 1
 
 

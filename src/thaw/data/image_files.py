@@ -1,10 +1,9 @@
-"""Labelled image files: what sources of image files share. All files are checked before anything is trained on them."""
+"""Labelled image files: what the data modules of image files share. Every file is checked before training."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,74 +13,85 @@ from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
 from thaw.data.image_file import fault, load_in_thread, quiet_pillow, stored_size
 from thaw.data.image_module import ImageDataModule, default_workers
-from thaw.data.report import oddities
+from thaw.data.report import listed, oddities, require_on_bad
 from thaw.data.samples import Sample
 from thaw.errors import UserError
+from thaw.storage import digest
 from thaw.types import Indices
 
 T = TypeVar("T")
 
-ON_BAD = ("error", "leave_out")
-
 
 @dataclass(frozen=True)
 class LabelledFile:
+    """An image file with its label."""
+
     file: Path
     label: str
     split: str | None = None
-    """train, val or test where the data says so; None: split here."""
+    """train, val or test; None if the data does not say."""
     place: str = ""
-    """Where it was named, for messages: `labels.csv, row 7: `."""
+    """Where a table names the file, as a prefix for messages: `labels.csv, line 7: `."""
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a look into a file gave."""
+class CheckedFile:
+    """Result of checking one image file."""
 
     fault: str | None
-    """Why it cannot be loaded."""
-    digest: bytes
-    """Equal for files that are identical."""
+    """Why the file cannot be loaded; None if it can."""
+    digest: str
+    """Digest of its content."""
 
 
 class ImageFileDataModule(ImageDataModule):
-    """Image files below `root`, one label each. `notes`: what else was found and is not used, for the report.
+    """Data module of image files below a folder.
 
-    `on_bad`: "error" raises a ValueError that names every file that cannot be loaded; "leave_out" goes on without them.
+    Args:
+        root: Folder that the names of samples are relative to.
+        files: The files; all of them are checked.
+        notes: A line for the report for each entry of the folder that is not used.
+        on_bad: What to do if files cannot be loaded: "error" or "leave_out".
+        choices: Arguments of `ImageDataModule` and `DataModule`.
+
+    Raises:
+        UserError: naming every file that cannot be loaded, unless `on_bad` is "leave_out".
     """
 
     def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
-        if on_bad not in ON_BAD:
-            raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
-        contents = looked_into([sample.file for sample in files], root)
-        bad = [f"{s.place}{s.file}: {c.fault}" for s, c in zip(files, contents, strict=True) if c.fault]
+        require_on_bad(on_bad)
+        checked = list(zip(files, check_files([sample.file for sample in files], root), strict=True))
+        bad = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]
         if bad and on_bad == "error":
             raise UserError(
-                f"{len(bad)} of {len(files)} images cannot be loaded:\n" + "\n".join(f"  {line}" for line in bad) + "\n"
+                f"{listed(f'of {len(files)} images cannot be loaded', bad, most=len(bad))}\n"
                 "Mend or remove them, or type data.on_bad=leave_out to go on without them."
             )
-        kept = [(sample, c.digest) for sample, c in zip(files, contents, strict=True) if not c.fault]
-        if not kept:
-            raise UserError("no image is left to learn from:\n" + "\n".join(f"  {line}" for line in bad))
+        usable = [(sample, check.digest) for sample, check in checked if not check.fault]
+        if not usable:
+            raise UserError("no image is left to learn from:\n" + listed("images cannot be loaded", bad))
         self.root = root
-        self.files = [sample.file for sample, _ in kept]
-        self.digests = [digest for _, digest in kept]
-        labels, splits = [sample.label for sample, _ in kept], [sample.split for sample, _ in kept]
+        self.files = [sample.file for sample, _ in usable]
+        self.digests = [digest for _, digest in usable]
+        labels, splits = [sample.label for sample, _ in usable], [sample.split for sample, _ in usable]
         super().__init__(FileReader(self.files), labels, splits, **choices)
         self.left_out, self.notes = bad, list(notes)
 
     def identity(self, index: int) -> Sample:
-        return Sample(self.files[index].relative_to(self.root).as_posix(), self.digests[index].hex())
+        """Return the path of a file below the root, and the digest of its content."""
+        return Sample(self.files[index].relative_to(self.root).as_posix(), self.digests[index])
 
     def contents(self, samples: Indices) -> list[str]:
-        return [self.digests[index].hex() for index in samples.tolist()]
+        """Return the digests of these files."""
+        return [self.digests[index] for index in samples.tolist()]
 
     def warnings(self) -> list[str]:
-        return oddities(self, self.digests, lambda i: str(self.files[i]), "files")
+        """Return warnings about missing classes and identical files."""
+        return oddities(self.parts, self.targets, self.class_names, self.digests, lambda i: str(self.files[i]), "files")
 
 
 class FileReader:
-    """Loads files by their number."""
+    """Loads image files by sample index."""
 
     def __init__(self, files: Sequence[Path]):
         self.files = files
@@ -91,38 +101,39 @@ class FileReader:
             return self.in_thread(index)
 
     def in_thread(self, index: int) -> Image.Image:
-        return self._named(load_in_thread, index)
+        """Load an image inside the caller's `quiet_pillow`. Safe in threads."""
+        return self._read(load_in_thread, index)
 
     def stored_size(self, index: int) -> tuple[int, int]:
-        return self._named(stored_size, index)
+        """Return width and height from the header of a file, before EXIF orientation."""
+        return self._read(stored_size, index)
 
-    def _named(self, read: Callable[[Path], T], index: int) -> T:
+    def _read(self, read: Callable[[Path], T], index: int) -> T:
         try:
             return read(self.files[index])
-        except ValueError as error:  # it was whole when the run began
+        except ValueError as error:  # the file changed since it was checked
             raise UserError(f"{self.files[index]}: {error}") from error
 
 
-def looked_into(files: Sequence[Path], root: Path) -> list[Content]:
-    """Decodes every file below `root` that was not found whole before, in threads, with a progress bar."""
-    checked = CheckedFiles(root)
+def check_files(files: Sequence[Path], root: Path) -> list[CheckedFile]:
+    """Decode every file below `root` that is not known to be whole, in threads and with a progress bar."""
+    known = CheckedFiles(root)
     with quiet_pillow(), ThreadPoolExecutor(default_workers()) as threads:
-        look = partial(_look_into, checked)
-        contents = list(progress(threads.map(look, files), len(files), "checking images"))
-    checked.save()
-    return contents
+        results = list(progress(threads.map(partial(_check, known), files), len(files), "checking images"))
+    known.save()
+    return results
 
 
-def _look_into(checked: CheckedFiles, file: Path) -> Content:
+def _check(known: CheckedFiles, file: Path) -> CheckedFile:
     try:
         status = file.stat()
-        if (known := checked.digest_of(file, status)) is not None:
-            return Content(None, known)
+        if (known_digest := known.digest_of(file, status)) is not None:
+            return CheckedFile(None, known_digest)
         content = file.read_bytes()
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        return Content("a link to nothing" if file.is_symlink() else reason, b"")
-    found = Content(fault(content, file), blake2b(content, digest_size=16).digest())
-    if found.fault is None:
-        checked.add(file, status, found.digest)
-    return found
+        return CheckedFile("a link to nothing" if file.is_symlink() else reason, "")
+    checked = CheckedFile(fault(content, file), digest(content))
+    if checked.fault is None:
+        known.add(file, status, checked.digest)
+    return checked

@@ -1,9 +1,9 @@
-"""Photographs in folders: root/class/*, or root/{train,val,test}/class/*."""
+"""Labelled image files in folders: root/<class>/* or root/{train,val,test}/<class>/*."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,20 @@ from thaw.data.image_files import ImageFileDataModule, LabelledFile
 from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import UserError
 
+NOT_SHOWN = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""Files and folders that operating systems add; they are skipped like those whose name begins with a dot."""
+
 
 class ImageFolder(ImageFileDataModule):
-    """A folder a class, in `root` or in its folders train, val and test; a split that is missing is cut from train.
+    """Data module of images in a folder for each class.
 
-    Takes the keywords of `ImageFileDataModule` and `DataModule`.
+    Args:
+        root: Folder of the class folders, or of folders train, val and test that hold them. A split that is missing is
+            cut from train.
+        choices: Arguments of `ImageFileDataModule`, `ImageDataModule` and `DataModule`.
+
+    Raises:
+        UserError: if the folders are not laid out like this.
     """
 
     def __init__(self, root: str, **choices: Any):
@@ -25,20 +34,26 @@ class ImageFolder(ImageFileDataModule):
 
 
 def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
-    """All images under `root`, in a fixed order, and what else lies there. Raises UserError where there are none."""
+    """Return all images in the class folders of `root`, in a fixed order, and a line for each entry that is not used.
+
+    Raises:
+        UserError: if there are none.
+    """
     if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {what}: name the folder that holds a folder for each class")
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"data.root={root} {problem}: name the folder that holds a folder for each class")
     notes: list[str] = []
-    parts = _split_folders(root, notes)
     files: list[LabelledFile] = []
-    for split, folder in parts:
-        notes += [f"{image} (outside the folders of the classes)" for image in _images_here(folder, notes)]
-        for label in _folders(folder, notes):
-            found = [LabelledFile(file, _name(label), split) for file in images_below(label, notes)]
-            if not found:
-                notes.append(f"{label} (a folder without images)")
-            files += found
+    for folder, split in _split_folders(root, notes).items():
+        class_folders, strays = _entries(folder, notes)
+        notes += _outside(strays)
+        for class_folder in class_folders:
+            images = images_below(class_folder, notes)
+            if not images:
+                notes.append(f"{class_folder} (a folder without images)")
+            # macOS stores accents apart from their letters: equal names must be equal classes everywhere.
+            label = unicodedata.normalize("NFC", class_folder.name)
+            files += [LabelledFile(image, label, split) for image in images]
     if not files:
         raise UserError(
             f"{root} has no images in folders: a folder for each class is expected, {root}/<class>/<image>, or "
@@ -47,88 +62,80 @@ def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
     return files, notes
 
 
-def _split_folders(root: Path, notes: list[str]) -> list[tuple[str | None, Path]]:
-    """(split, folder) where the folders of `root` are splits, else (None, root)."""
-    found: dict[str, list[Path]] = {}
+def images_below(folder: Path, notes: list[str], seen: set[Path] | None = None) -> list[Path]:
+    """Return all images in a folder and its subfolders, in a fixed order; links are followed.
+
+    Args:
+        folder: Where to look.
+        notes: Takes a line for each entry that is not used.
+        seen: Real paths of the folders that were read before; they are not read again.
+    """
+    seen = set() if seen is None else seen
+    real = folder.resolve()
+    if real in seen:
+        notes.append(f"{folder} (a link to a folder that is read already)")
+        return []
+    seen.add(real)
+    subfolders, images = _entries(folder, notes)
+    for subfolder in subfolders:
+        if real.is_relative_to(subfolder.resolve()):
+            notes.append(f"{subfolder} (a link to a folder above)")
+        else:
+            images += images_below(subfolder, notes, seen)
+    return images
+
+
+def _split_folders(root: Path, notes: list[str]) -> dict[Path, str | None]:
+    """Return the folders that hold class folders, with their splits; `root` and None if it has no split folders."""
+    splits: dict[str, list[Path]] = defaultdict(list)
     others: list[Path] = []
-    for folder in _folders(root, []):
+    folders, strays = _entries(root, [])
+    for folder in folders:
         split = SPLIT_NAMES.get(folder.name.lower())
-        # A class may be called "train", too; a split holds folders.
-        if split is not None and next(_folders(folder, []), None) is not None:
-            found.setdefault(split, []).append(folder)
+        if split is not None and _entries(folder, [])[0]:  # without subfolders it is a class called "train"
+            splits[split].append(folder)
         else:
             others.append(folder)
-    if not found or ("train" not in found and others):
-        _require_classes(root, others + [folder for folders in found.values() for folder in folders])
-        return [(None, root)]
-    if twice := [folders for folders in found.values() if len(folders) > 1]:
-        raise UserError(f"{' and '.join(str(folder) for folder in twice[0])} are the same split: keep one of them")
+    if not splits or ("train" not in splits and others):
+        _require_classes(root, folders)
+        return {root: None}
+    for same in splits.values():
+        if len(same) > 1:
+            raise UserError(f"{' and '.join(map(str, same))} are the same split: keep one of them")
     notes += [f"{folder} (neither train, val nor test)" for folder in others]
-    notes += [f"{image} (outside the folders of the classes)" for image in _images_here(root, notes)]
-    return [(split, folders[0]) for split, folders in sorted(found.items())]
+    notes += _outside(strays)
+    return {splits[split][0]: split for split in sorted(splits)}
 
 
 def _require_classes(root: Path, folders: list[Path]) -> None:
-    """ValueError where a folder that stands for a class is a split by its name, or holds what are classes beside it."""
+    """Raise UserError if a folder seems to be a split: by its name, or because it holds folders named like others."""
     names = {folder.name for folder in folders}
     for folder in folders:
-        inside = {inner.name for inner in _folders(folder, [])}
-        named_so = not SPLIT_NAMES.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
-        if not _images_here(folder, []) and (inside & (names - {folder.name}) or (inside and named_so)):
+        subfolders, images = _entries(folder, [])
+        inside = {subfolder.name for subfolder in subfolders}
+        named_like_split = not SPLIT_NAMES.keys().isdisjoint(re.split(r"[^a-z]+", folder.name.lower()))
+        if not images and (inside & (names - {folder.name}) or (inside and named_like_split)):
             raise UserError(
                 f"{folder} seems to be a split and no class: it holds the folders {', '.join(sorted(inside)[:5])}. "
                 f"Name the splits {root}/train, {root}/val and {root}/test, with a folder for each class in them"
             )
 
 
-def _folders(folder: Path, notes: list[str]) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            if _hidden(entry.name):
-                notes.append(f"{entry} (hidden)")
+def _entries(folder: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
+    """Return subfolders and images of a folder, both sorted by name; to `notes` goes a line for each other entry."""
+    subfolders, images = [], []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith(".") or entry.name in NOT_SHOWN:
+                notes.append(f"{entry.path} (hidden)")
+            elif entry.is_dir():
+                subfolders.append(Path(entry.path))
+            elif entry.name.lower().endswith(SUFFIXES):
+                images.append(Path(entry.path))
             else:
-                yield entry
+                notes.append(f"{entry.path} (not an image by its name)")
+    return subfolders, images
 
 
-def images_below(folder: Path, notes: list[str]) -> Iterator[Path]:
-    """In `folder` and in all folders in it; to `notes` goes what else is there."""
-    seen = set()
-    for name, inside, _ in os.walk(folder, followlinks=True, onerror=_raise):
-        place = Path(name)
-        if (real := place.resolve()) in seen:  # links in a circle
-            inside.clear()
-            continue
-        seen.add(real)
-        above = [name for name in inside if real.is_relative_to((place / name).resolve())]
-        hidden = [name for name in inside if _hidden(name)]
-        notes += [f"{place / name} (a link to a folder above)" for name in above]
-        notes += [f"{place / name} (hidden)" for name in hidden]
-        inside[:] = sorted(set(inside).difference(above, hidden))
-        yield from _images_here(place, notes)
-
-
-def _images_here(folder: Path, notes: list[str]) -> list[Path]:
-    images = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            continue
-        if _hidden(entry.name):
-            notes.append(f"{entry} (hidden)")
-        elif entry.suffix.lower() in SUFFIXES:
-            images.append(entry)
-        else:
-            notes.append(f"{entry} (not an image by its name)")
-    return images
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def _name(folder: Path) -> str:
-    """macOS writes accents apart from their letters: the same name must be the same class everywhere."""
-    return unicodedata.normalize("NFC", folder.name)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+def _outside(images: list[Path]) -> list[str]:
+    return [f"{image} (outside the folders of the classes)" for image in images]

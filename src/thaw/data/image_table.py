@@ -1,19 +1,29 @@
-"""Photographs that a table names: a column of paths, a column of labels and, if wanted, one of splits."""
+"""Labelled image files from a table: a column of paths, a column of labels and, optionally, a column of splits."""
 
 import os
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 from thaw.data.image_files import ImageFileDataModule, LabelledFile
-from thaw.data.table import Row, read_table, split_in, wrong_rows
+from thaw.data.table import label_in, read_table, split_in, wrong_rows
 from thaw.errors import UserError
 
 
 class ImageTable(ImageFileDataModule):
-    """Image files by `table`; paths are relative to `root` (None: the table's folder) and stay inside it.
+    """Data module of the image files that a table names.
 
-    Takes the keywords of `ImageFileDataModule` and `DataModule`, too.
+    Args:
+        table: A csv, tsv, jsonl or parquet file.
+        root: Folder that the paths are relative to and must not leave; None for the folder of the table.
+        path_column: Column of the paths.
+        label_column: Column of the labels.
+        split_column: Column that says train, val or test; None to split by fractions.
+        encoding: Encoding of the table, such as utf-8-sig.
+        quotes: Whether values of csv and tsv may stand in double quotes.
+        choices: Arguments of `ImageFileDataModule`, `ImageDataModule` and `DataModule`.
+
+    Raises:
+        UserError: naming every row that cannot be used.
     """
 
     def __init__(
@@ -27,38 +37,36 @@ class ImageTable(ImageFileDataModule):
         quotes: bool,
         **choices: Any,
     ):
-        file = Path(table).expanduser()
-        # Whole, so that `..` in a path shows.
-        folder = Path(os.path.abspath(file.parent if root is None else Path(root).expanduser()))
-        columns = {"data.path_column": path_column, "data.label_column": label_column}
-        if split_column is not None:
-            columns["data.split_column"] = split_column
-        rows = read_table(file, columns, encoding, quotes)
-        files: list[LabelledFile] = []
+        table_file = Path(table).expanduser()
+        # Absolute and without "..", so that a path that leaves the folder can be told by its beginning.
+        folder = Path(os.path.abspath(table_file.parent if root is None else Path(root).expanduser()))
+        columns = {
+            "data.path_column": path_column,
+            "data.label_column": label_column,
+            "data.split_column": split_column,
+        }
+        rows = read_table(table_file, columns, encoding, quotes)
+        files: dict[Path, LabelledFile] = {}
+        samples: list[LabelledFile] = []
         faults: list[str] = []
-        seen: dict[Path, LabelledFile] = {}
         for row in rows:
             try:
-                sample = _labelled(row, folder, *columns.values())
-                if (other := seen.setdefault(sample.file, sample)).label != sample.label:
-                    raise UserError(f"{sample.file} is '{sample.label}' here and '{other.label}' in {other.place}")
-                files.append(sample)
-            except ValueError as fault:
+                file = _file(row[path_column], folder, path_column)
+                sample = LabelledFile(file, label_in(row, label_column), split_in(row, split_column), row.place)
+                if (other := files.setdefault(file, sample)).label != sample.label:
+                    raise UserError(f"{file} is '{sample.label}' here and '{other.label}' in {other.place}")
+                samples.append(sample)
+            except UserError as fault:
                 faults.append(f"{row.place}{fault}")
         if faults:
             raise UserError(wrong_rows(table, faults, len(rows)))
-        super().__init__(folder, files, [], **choices)
+        super().__init__(folder, samples, [], **choices)
 
 
-def _labelled(
-    row: Row, root: Path, path_column: str, label_column: str, split_column: str | None = None
-) -> LabelledFile:
-    named, label = row[path_column], unicodedata.normalize("NFC", row[label_column].strip())
-    if not named:
-        raise UserError(f"no path in column {path_column}")
-    if not label:
-        raise UserError(f"no label in column {label_column}")
-    file = Path(os.path.normpath(root / named))
+def _file(path: str, root: Path, column: str) -> Path:
+    if not path:
+        raise UserError(f"no path in column {column}")
+    file = Path(os.path.normpath(root / path))
     if not file.is_relative_to(root):
-        raise UserError(f"the path {named} leaves {root}: name the folder above all images with data.root=<folder>")
-    return LabelledFile(file, label, split_in(row, split_column), row.place)
+        raise UserError(f"the path {path} leaves {root}: name the folder above all images with data.root=<folder>")
+    return file

@@ -1,54 +1,78 @@
-"""What is odd about data, for people."""
+"""Messages about data for people: class counts, suspicious samples, samples that cannot be used."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
+from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Column, Table
 
 from thaw.console import as_text
+from thaw.errors import UserError
+from thaw.types import Indices
 
-if TYPE_CHECKING:
-    from thaw.data.module import DataModule
+ON_BAD = ("error", "leave_out")
+"""Values of data.on_bad: what happens if samples cannot be used."""
 
 
-def oddities(data: "DataModule", contents: Sequence[bytes], name: Callable[[int], str], things: str) -> list[str]:
-    """Classes that a split lacks; samples of equal content in different splits, or with different labels."""
-    found = []
-    for part, indices in data.parts.items():
-        missing = [c for c, n in zip(data.class_names, data.counts(indices), strict=True) if not n]
-        if missing:
-            found.append(f"{part} has no sample of the class {', '.join(missing)}")
-    part_of = {index: part for part, indices in data.parts.items() for index in indices.tolist()}
-    across, labels = [], []
-    for group in _identical(contents):
-        names = " = ".join(name(i) for i in group)
-        if len({part_of[i] for i in group if i in part_of}) > 1:
-            across.append(names)
-        if len({data.targets[i] for i in group}) > 1:
-            labels.append(names)
-    if across:
-        found.append(listed(f"groups of identical {things} lie in different splits, so scores will flatter", across))
-    if labels:
-        found.append(listed(f"groups of identical {things} have different labels", labels))
-    return found
+def require_on_bad(on_bad: str) -> None:
+    """Raise UserError if `on_bad` is not one of `ON_BAD`."""
+    if on_bad not in ON_BAD:
+        raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
+
+
+def oddities(
+    parts: Mapping[str, Indices],
+    targets: NDArray[Any],
+    class_names: Sequence[str],
+    contents: Sequence[Hashable],
+    name: Callable[[int], str],
+    things: str,
+) -> list[str]:
+    """Return warnings about classes that a split lacks, and about samples of equal content.
+
+    Args:
+        parts: Sample indices of each split.
+        targets: Class index of every sample, (N,).
+        class_names: Names of the classes.
+        contents: Digest of every sample; equal digests mean equal samples.
+        name: Gives the name of a sample by its index.
+        things: What the samples are, in the plural: "files".
+    """
+    warnings = []
+    for part, indices in parts.items():
+        present = set(targets[indices].tolist())
+        if missing := [label for number, label in enumerate(class_names) if number not in present]:
+            warnings.append(f"{part} has no sample of the class {', '.join(missing)}")
+    part_of = {index: part for part, indices in parts.items() for index in indices.tolist()}
+    groups = defaultdict(list)
+    for index, content in enumerate(contents):
+        groups[content].append(index)
+    leaks, contradictions = [], []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        names = " = ".join(name(index) for index in group)
+        if len({part_of[index] for index in group if index in part_of}) > 1:
+            leaks.append(names)
+        if len(set(targets[group].tolist())) > 1:
+            contradictions.append(names)
+    if leaks:
+        warnings.append(listed(f"groups of identical {things} lie in different splits, so scores will flatter", leaks))
+    if contradictions:
+        warnings.append(listed(f"groups of identical {things} have different labels", contradictions))
+    return warnings
 
 
 def listed(what: str, lines: Sequence[str], most: int = 20) -> str:
+    """Return the number of lines and `what` they are, then the first `most` of them, indented."""
     more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
     return "\n".join([f"{len(lines)} {what}:", *(f"  {line}" for line in lines[:most]), *more])
 
 
-def _identical(contents: Sequence[bytes]) -> list[list[int]]:
-    groups = defaultdict(list)
-    for index, content in enumerate(contents):
-        groups[content].append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def counts_table(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:
-    """A row a class, a column a part; zeros are shown as a dash."""
+    """Return a table with a row for each class and a column for each split; zeros are shown as a dash."""
     table = Table("class", *(Column(name, justify="right") for name in counts))
     for name, *row in zip(class_names, *counts.values(), strict=True):
         table.add_row(escape(name), *(f"{count:,}" if count else "-" for count in row))

@@ -1,4 +1,4 @@
-"""Which samples make up which batch."""
+"""Which samples make up which batch: pure functions of a seed and an epoch."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,18 +10,26 @@ from thaw.errors import UserError
 from thaw.seeds import seed_of
 from thaw.types import BatchRequest, Indices
 
-POOL = 50
-"""So many batches are sorted by length at once."""
+POOL_BATCHES = 50
+"""Number of batches whose samples are sorted by length together."""
 
 
 class EpochBatches(Sampler[BatchRequest]):
-    """Batches of sample indices. Their order is a function of (seed, epoch) alone; Lightning calls `set_epoch`.
+    """Yields the batches of an epoch for one process; their order depends on (seed, epoch) alone.
 
-    A batch is cut evenly over `world_size` ranks; this sampler yields the share of `rank`, up to `batch_size` samples.
-    Every sample comes once an epoch: instead of a small last batch (which BatchNorm cannot bear) all batches are up to
-    one sample smaller. With `balance_targets` (the class of every sample) an epoch is as long but shows every class
-    equally often. With `lengths` (of every sample) those of similar length share a batch. `view`: which one an epoch
-    shows; None: always the evaluation's.
+    Every batch is cut evenly over the processes. All batches of an epoch differ by at most one sample, because a small
+    last batch would spoil the statistics of BatchNorm. Lightning calls `set_epoch`.
+
+    Args:
+        indices: Indices of the samples to show, each once an epoch.
+        batch_size: Most samples of a batch for each process.
+        seed: Seed of the order.
+        shuffle: Whether the order changes from epoch to epoch.
+        rank: Number of this process.
+        world_size: Number of processes.
+        view: Gives the view (augmented version) of an epoch; None for evaluation.
+        balance_targets: Class index of every sample, to show each class equally often in an epoch of the same length.
+        lengths: Length of every sample, to put samples of similar length into a batch.
     """
 
     def __init__(
@@ -42,9 +50,10 @@ class EpochBatches(Sampler[BatchRequest]):
         self.num_batches = num_batches(len(indices), batch_size, world_size)
         self.epoch = 0
         self.first_batch = 0
-        """Where a run that stopped inside this epoch goes on."""
+        """Batch to begin at, for a run that continues inside an epoch."""
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch whose batches are yielded next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -68,29 +77,35 @@ class EpochBatches(Sampler[BatchRequest]):
 
 
 def num_batches(samples: int, batch_size: int, world_size: int) -> int:
-    """As few as there may be, none with more than `batch_size` samples for each process. But where a process would have
-    none in a batch, batches are larger by a few."""
+    """Return the smallest number of batches with at most `batch_size` samples for each process.
+
+    If a process would have no sample in some batch, there are fewer batches, and they are larger.
+    """
     fewest = -(-samples // (batch_size * world_size))
     return min(fewest, max(samples // world_size, 1))
 
 
 def process_batch_size(batch_size: int, global_batch_size: int | None, world_size: int) -> int:
-    """Samples of a batch for each process. Raises UserError where `global_batch_size` cannot be shared out evenly."""
+    """Return the samples of a batch for each process: a share of `global_batch_size`, or `batch_size` if that is None.
+
+    Raises:
+        UserError: if `global_batch_size` cannot be divided evenly among the processes.
+    """
     if global_batch_size is None:
         return batch_size
     if global_batch_size % world_size == 0 and global_batch_size > 0:
         return global_batch_size // world_size
-    can = [number for number in range(1, global_batch_size + 1) if global_batch_size % number == 0]
+    divisors = [number for number in range(1, global_batch_size + 1) if global_batch_size % number == 0]
     below = global_batch_size // world_size * world_size
     near = " or ".join(str(size) for size in (below, below + world_size) if size > 0)
     raise UserError(
-        f"data.global_batch_size={global_batch_size} cannot be shared out evenly among {world_size} processes: type "
-        f"data.global_batch_size={near}" + (f", or take {', '.join(map(str, can))} processes" if can else "")
+        f"data.global_batch_size={global_batch_size} cannot be divided evenly among {world_size} processes: type "
+        f"data.global_batch_size={near}" + (f", or take {', '.join(map(str, divisors))} processes" if divisors else "")
     )
 
 
 def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
-    """Raises UserError where a split has fewer samples than there are processes."""
+    """Raise UserError if a split has fewer samples than there are processes."""
     for name, samples in parts.items():
         if 0 < len(samples) < world_size:
             raise UserError(
@@ -100,25 +115,33 @@ def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
 
 
 def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:
-    """As many indices, from every class equally many (up to one): small classes repeat, none more than once oftener."""
+    """Draw as many indices as given, but equally many of each class.
+
+    Class counts differ by at most one. Small classes are oversampled: their samples repeat, in number differing by at
+    most one; of large classes some samples are left out.
+    """
     classes = np.unique(targets[indices])
     shares = np.array_split(np.arange(len(indices)), len(classes))
     drawn = []
     for label, share in zip(generator.permutation(classes), shares, strict=True):
         members = generator.permutation(indices[targets[indices] == label])
-        drawn.append(np.resize(members, len(share)))  # over and over again
+        drawn.append(np.resize(members, len(share)))  # np.resize repeats them
     return np.concatenate(drawn)
 
 
 def of_similar_length(
     order: Indices, lengths: NDArray[np.int64], num_batches: int, generator: np.random.Generator | None
 ) -> list[Indices]:
-    """`order` as batches for which little padding is needed; without a `generator` sorted by length throughout.
+    """Cut `order` into batches of samples of similar length, which need little padding.
 
-    With one, samples are sorted within every POOL batches only, and the batches then shuffled: who meets whom still
-    changes from epoch to epoch.
+    Args:
+        order: Sample indices, shuffled before in training.
+        lengths: Length of every sample.
+        num_batches: Number of batches.
+        generator: Shuffles the batches. Samples are then sorted by length only within every `POOL_BATCHES` batches, so
+            that the samples of a batch still change from epoch to epoch. None: all samples are sorted by length.
     """
-    pools = 1 if generator is None else -(-num_batches // POOL)
+    pools = 1 if generator is None else -(-num_batches // POOL_BATCHES)
     by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in np.array_split(order, pools)]
     batches = np.array_split(np.concatenate(by_length), num_batches)
     return batches if generator is None else [batches[i] for i in generator.permutation(num_batches)]

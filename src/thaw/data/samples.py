@@ -1,4 +1,4 @@
-"""What a run keeps of its samples: which there were, of which class, in which split."""
+"""The record that a run keeps of its samples: identity, label and split of each."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -7,25 +7,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 UNUSED = ""
-"""The split of samples that take no part: few-shot."""
+"""Split of samples that are in none, as with data.labels_per_class."""
 
 
 class Sample(NamedTuple):
-    """What a sample is known by, wherever the data lies."""
+    """Identity of a sample, the same wherever the data lie."""
 
     name: str
+    """Name for people, such as a relative path."""
     content: str = ""
-    """A digest, where there is one."""
+    """Digest of its content; empty if there is none."""
 
 
 class SampleRecord(NamedTuple):
+    """A sample with its label and its split in a run."""
+
     sample: Sample
     label: str
+    """Class name."""
     split: str
     """train, val, test or UNUSED."""
 
 
 def as_csv(samples: Iterable[SampleRecord]) -> str:
+    """Return sample records as a csv table with the columns sample, content, label and split."""
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["sample", "content", "label", "split"])
@@ -34,16 +39,17 @@ def as_csv(samples: Iterable[SampleRecord]) -> str:
 
 
 def from_csv(file: Path) -> list[SampleRecord]:
-    # Names of files may be of no encoding at all.
+    """Read sample records that `as_csv` wrote."""
+    # File names may be in no encoding at all.
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
         rows = list(csv.reader(opened))[1:]
     return [SampleRecord(Sample(name, content), label, split) for name, content, label, split in rows]
 
 
 def counts_by_label(samples: Sequence[SampleRecord], splits: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many samples each class had, by split."""
-    found = {label: dict.fromkeys(splits, 0) for label in sorted({sample.label for sample in samples})}
+    """Return the number of samples of each label in each of `splits`; samples in no split are not counted."""
+    counts = {label: dict.fromkeys(splits, 0) for label in sorted({sample.label for sample in samples})}
     for _, label, split in samples:
         if split != UNUSED:
-            found[label][split] += 1
-    return found
+            counts[label][split] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: pure functions of targets (N,) and a seed, giving sorted sample indices."""
+"""Cut samples into train, val and test: pure functions of class indices and a seed, giving sorted sample indices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,29 +12,35 @@ from thaw.types import Indices
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What folders and files of a split are called, in lower case."""
+"""The split that a folder, a file or a table means by a word, in lower case."""
 
 
 @dataclass(frozen=True)
 class Splits:
+    """Sample indices of each split, sorted; `val` and `test` may be empty."""
+
     train: Indices
     val: Indices
     test: Indices
 
 
 def random_splits(targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Stratified: each class is split in the same proportions. The fractions are of all samples; a `test_fraction` of
-    0 makes no test split."""
-    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed, may_be_none=True)
+    """Split all samples, each class in the same proportions.
+
+    Args:
+        targets: Class index of every sample, (N,).
+        val_fraction: Part of all samples that goes to val.
+        test_fraction: Part of all samples that goes to test; 0 for no test split.
+        seed: Seed of the draw.
+
+    Raises:
+        UserError: if a fraction is out of range or too small for the number of classes.
+    """
+    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed)
     train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
     return Splits(train, val, test)
 
@@ -42,21 +48,30 @@ def random_splits(targets: NDArray[np.int64], val_fraction: float, test_fraction
 def completed_splits(
     given: Sequence[str | None], targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int
 ) -> Splits:
-    """The splits that the data comes with; a missing one is cut from train, stratified. `given`: train, val or test."""
+    """Keep the splits that the data come with, and cut a missing one from train, each class in the same proportions.
+
+    Args:
+        given: Split of every sample: train, val or test; None counts as train.
+        targets: Class index of every sample, (N,).
+        val_fraction: Part of the training samples that goes to val, if there is none.
+        test_fraction: Part of the training samples that goes to test, if there is none; 0 for no test split.
+        seed: Seed of the draw.
+
+    Raises:
+        UserError: if no sample is left to train on, or a fraction does not fit.
+    """
     names = np.array([name or "train" for name in given])
     parts = {name: np.flatnonzero(names == name) for name in SPLITS}
     if not len(parts["train"]):
         raise UserError(f"the data has {' and '.join(sorted(set(names)))}, but nothing to train on: name a part train")
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if not len(parts[name]):
-            parts["train"], parts[name] = _stratified(
-                parts["train"], targets, f"{name}_fraction", fraction, seed, may_be_none=name == "test"
-            )
+            parts["train"], parts[name] = _stratified(parts["train"], targets, f"{name}_fraction", fraction, seed)
     return Splits(**parts)
 
 
 def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], needed: int) -> None:
-    """ValueError where some class has fewer samples than it takes to have one in each part."""
+    """Raise UserError if a class has fewer samples than the `needed` ones, one for each part of the data."""
     counts = np.bincount(targets, minlength=len(class_names))
     if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
         raise UserError(
@@ -66,7 +81,18 @@ def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], neede
 
 
 def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int) -> Splits:
-    """Stratified k-fold: fold number `fold` (from 0) tests; `val_fraction` of all samples validates."""
+    """Split for stratified k-fold cross-validation.
+
+    Args:
+        targets: Class index of every sample, (N,).
+        fold: Number of the fold that is the test split, from 0.
+        folds: Number of folds.
+        val_fraction: Part of all samples that goes to val.
+        seed: Seed of the draw.
+
+    Raises:
+        UserError: if these numbers do not fit each other or the smallest class.
+    """
     if folds < 2:
         raise UserError(f"data.folds={folds}, but cross-validation takes at least 2: type data.folds=5")
     if not 0 <= fold < folds:
@@ -74,14 +100,17 @@ def fold_splits(targets: NDArray[np.int64], fold: int, folds: int, val_fraction:
     smallest = np.bincount(targets).min()
     if folds > smallest:
         raise UserError(f"data.folds={folds}, but the smallest class has only {smallest} samples: at most {smallest}")
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets)
-    rest, test = list(cut)[fold]
+    rest, test = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets))[fold]
     train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
     return Splits(train, val, np.sort(test))
 
 
 def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, seed: int) -> Indices:
-    """`per_class` samples of each class. For one seed, fewer are always a part of more."""
+    """Draw `per_class` of the samples `indices` from each class; with one seed, a smaller draw is part of a larger one.
+
+    Raises:
+        UserError: if `per_class` is below 1 or above the size of a class.
+    """
     if per_class < 1:
         raise UserError(f"data.labels_per_class={per_class}, but it takes at least 1 (or null for all)")
     counts = np.bincount(targets[indices], minlength=targets.max() + 1)
@@ -91,22 +120,22 @@ def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, 
             f"training samples. Type data.labels_per_class={counts.min()} or less."
         )
     shuffled = np.random.default_rng(seed).permutation(indices)
-    chosen = [shuffled[targets[shuffled] == label][:per_class] for label in range(len(counts))]
-    return np.sort(np.concatenate(chosen))
+    return np.sort(np.concatenate([shuffled[targets[shuffled] == label][:per_class] for label in range(len(counts))]))
 
 
 def _stratified(
-    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int, may_be_none: bool = False
+    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    if fraction == 0 and may_be_none:
+    """Return the rest and `fraction` of the samples; `name` is the setting that the fraction comes from."""
+    if fraction == 0 and name == "test_fraction":
         return indices, indices[:0]
     if not 0 < fraction < 1:
         raise UserError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
     try:
-        kept, taken = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
+        rest, part = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
     except ValueError as error:
         raise UserError(
             f"data.{name} cannot be cut from {len(indices)} samples with some of each class ({error}): "
             f"make it larger, or add samples"
         ) from error
-    return np.sort(kept), np.sort(taken)
+    return np.sort(rest), np.sort(part)

@@ -1,108 +1,127 @@
-"""Tables that a user brings: .csv, .tsv or .jsonl."""
+"""Tables that a user brings: csv, tsv, jsonl or parquet, each plain or gzipped.
+
+Python's own csv and json read them, and not pandas: told to report rows with too many values, pandas drops rows with
+stray quotes in silence; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a file for one bad line.
+"""
 
 import csv
+import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from thaw.data.report import listed
 from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import UserError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*DELIMITERS, ".jsonl")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
+"""Endings of the file names of tables, in lower case."""
+SUFFIXES_SHOWN = f"{', '.join(FORMATS)}, or one of these with .gz"
 
-csv.field_size_limit(2**31 - 1)  # a long text is no fault
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+csv.field_size_limit(2**31 - 1)  # long texts are allowed
 
 
 @dataclass(frozen=True)
 class Row:
+    """One row of a table; all values are texts, as they stand in the file."""
+
     place: str
-    """`labels.csv, line 7: `, for messages; the line on which it begins."""
-    values: dict[str, str]
+    """Where the row begins, as a prefix for messages: `labels.csv, line 7: ` (parquet: `labels.parquet, row 7: `)."""
+    values: Mapping[str, str]
+    """Values by column name; empty where `fault` is set."""
     fault: str | None = None
-    """Why it has no values."""
+    """Why the row cannot be used; None if it can."""
 
     def __getitem__(self, column: str) -> str:
-        """Raises UserError where the row is wrong."""
+        """Return the value of a column, or raise UserError with the fault of the row."""
         if self.fault is not None:
             raise UserError(self.fault)
         return self.values[column]
 
 
 def read_table(
-    file: str | Path, columns: Mapping[str, str], encoding: str = "utf-8-sig", quotes: bool = True
+    file: str | Path, columns: Mapping[str, str | None], encoding: str = "utf-8-sig", quotes: bool = True
 ) -> list[Row]:
-    """The rows of a table, right or wrong, with all of `columns`: by the key that names each, for messages.
+    """Read a table whose rows should have certain columns.
 
-    `quotes`: whether a field may stand in double quotes, and then hold separators and newlines. Raises UserError
-    naming file, line and column where it cannot be read.
+    Args:
+        file: The table; its format is told by its suffix.
+        columns: Names of the required columns, each by the setting that gives the name (for messages); None for none.
+        encoding: Encoding of the text; parquet has none.
+        quotes: Whether values of csv and tsv may stand in double quotes and then hold separators and newlines.
+
+    Returns:
+        All rows. Those that cannot be used have a `fault`.
+
+    Raises:
+        UserError: if the file cannot be read, has no rows, or no row has a required column.
     """
     file = Path(file)
+    suffix = table_suffix(file)
     if not file.is_file():
-        raise UserError(f"{file} is not a file: name a table ({', '.join(SUFFIXES)})")
-    if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{file} is no table by its name: it ends in {', '.join(SUFFIXES)}")
+        raise UserError(f"{file} is not a file: name a table ({SUFFIXES_SHOWN})")
+    if suffix is None:
+        raise UserError(f"{file} is no table by its name: expected a name that ends in {SUFFIXES_SHOWN}")
     if not isinstance(quotes, bool):
         raise UserError(f"data.quotes is true or false, not {quotes}")
-    text, named = decoded(file, encoding), list(columns.values())
-    lines = list(_jsonl(file, text) if file.suffix.lower() == ".jsonl" else _delimited(file, text, quotes, named))
-    _require_columns(lines, columns)
-    rows = []
-    for place, values in lines:
-        if isinstance(values, str):
-            rows.append(Row(place, {}, values))
-        elif missing := [column for column in named if column not in values]:
-            rows.append(Row(place, {}, f"no column {', '.join(missing)}"))
-        elif halved := [column for column in named if not _encodable(values[column])]:
-            rows.append(Row(place, {}, f"column {halved[0]} holds half a character (a lone surrogate)"))
-        elif nested := [column for column in columns.values() if isinstance(values[column], dict | list)]:
-            shown = json.dumps(values[nested[0]], ensure_ascii=False)[:40]
-            rows.append(Row(place, {}, f"column {nested[0]} holds {shown}, and no single value"))
-        else:
-            rows.append(Row(place, {key: "" if value is None else str(value) for key, value in values.items()}))
+    required = {key: name for key, name in columns.items() if name is not None}
+    if suffix.startswith(".parquet"):
+        rows = _parquet_rows(file)
+    elif suffix.startswith(".jsonl"):
+        rows = list(_json_rows(file, decoded(file, encoding)))
+    else:
+        delimiter = "\t" if suffix.startswith(".tsv") else ","
+        rows = list(_delimited_rows(file, decoded(file, encoding), delimiter, quotes, required.values()))
     if not rows:
         raise UserError(f"{file} has no rows")
-    return rows
+    _require_columns(rows, required)
+    return [_checked(row, required.values()) for row in rows]
 
 
-def _require_columns(lines: Sequence[tuple[str, dict[str, Any] | str]], columns: Mapping[str, str]) -> None:
-    """ValueError where no row at all has a column."""
-    whole = [(place, values) for place, values in lines if not isinstance(values, str)]
-    missing = [f"{col} ({key})" for key, col in columns.items() if not any(col in values for _, values in whole)]
-    if whole and missing:
-        place, values = whole[0]
-        raise UserError(f"{place}no column {', '.join(missing)}; it has {_columns(list(values))}")
+def table_suffix(file: Path) -> str | None:
+    """Return the one of `SUFFIXES` that a file name ends in, or None."""
+    return next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
 
 
-def _encodable(value: Any) -> bool:
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def label_in(row: Row, column: str) -> str:
+    """Return the label of a row, without spaces around it. Raises UserError if there is none."""
+    label = unicodedata.normalize("NFC", row[column].strip())
+    if not label:
+        raise UserError(f"no label in column {column}")
+    return label
 
 
 def split_in(row: Row, column: str | None) -> str | None:
-    """train, val or test, as `column` says; None where it says nothing. Raises UserError for another word."""
+    """Return train, val or test as `column` says, or None if it is empty. Raises UserError for any other word."""
     split = row[column].strip() if column is not None else ""
     if split and split.lower() not in SPLIT_NAMES:
         raise UserError(f"split '{split}' in column {column}: it is one of {', '.join(SPLIT_NAMES)}, or empty")
     return SPLIT_NAMES.get(split.lower())
 
 
-def wrong_rows(file: str | Path, faults: list[str], total: int, most: int = 50) -> str:
-    shown = [f"  {fault}" for fault in faults[:most]] + ["  ..."] * (len(faults) > most)
-    return "\n".join([f"{len(faults)} of {total} rows of {file} are wrong:", *shown])
+def wrong_rows(file: str | Path, faults: Sequence[str], total: int) -> str:
+    """Return a message that lists what is wrong with some of the `total` rows of a table, at most 50 of them."""
+    return listed(f"of {total} rows of {file} are wrong", faults, most=50)
 
 
 def decoded(file: Path, encoding: str) -> str:
-    """What a file says. Raises UserError naming the line that is in another encoding."""
-    content = file.read_bytes()
+    """Return the text of a file, gunzipped if its name ends in .gz.
+
+    Raises:
+        UserError: naming the first line that is not in this encoding, or if the encoding is unknown.
+    """
+    content = _content(file)
     try:
-        return content.decode(encoding).removeprefix("\ufeff")  # the mark at the start that utf-8-sig does not write
+        return content.decode(encoding).removeprefix("\ufeff")  # the byte order mark, which only utf-8-sig removes
     except (LookupError, TypeError) as error:
         raise UserError(f"data.encoding={encoding} is unknown: utf-8, latin-1, cp949, utf-16 ...") from error
     except UnicodeDecodeError as error:
@@ -114,56 +133,99 @@ def decoded(file: Path, encoding: str) -> str:
         ) from error
 
 
-def _columns(names: list[str]) -> str:
-    if len(names) == 1 and any(separator in names[0] for separator in ";,\t|"):
-        return f"the one column '{names[0]}': save it with commas as .csv, or with tabs as .tsv"
-    return ", ".join(names)
+def _content(file: Path) -> bytes:
+    content = file.read_bytes()
+    if not file.name.lower().endswith(".gz"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is not a whole gzip file ({error}): pack it anew, or bring it without .gz") from error
 
 
-def _delimited(file: Path, text: str, quotes: bool, named: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Place and values of each row, or what is wrong with it."""
-    delimiter = DELIMITERS[file.suffix.lower()]
+def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
+    """Raise UserError if a column is in no row at all."""
+    readable = [row for row in rows if row.fault is None]
+    missing = [f"{name} ({key})" for key, name in columns.items() if not any(name in row.values for row in readable)]
+    if readable and missing:
+        names = ", ".join(readable[0].values)
+        if len(readable[0].values) == 1 and any(separator in names for separator in ";,\t|"):
+            names = f"the one column '{names}': save it with commas as .csv, or with tabs as .tsv"
+        raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {names}")
+
+
+def _checked(row: Row, names: Iterable[str]) -> Row:
+    """Return a row as texts, or with its fault: all of `names` must be there, each with a single value."""
+    fault = row.fault or _fault(row.values, names)
+    if fault is not None:
+        return Row(row.place, {}, fault)
+    return Row(row.place, {key: "" if value is None else str(value) for key, value in row.values.items()})
+
+
+def _fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    for name in names:
+        if name not in values:
+            return f"no column {name}"
+        if isinstance(values[name], dict | list | bytes):
+            shown = json.dumps(values[name], ensure_ascii=False, default=str)[:40]
+            return f"column {name} holds {shown}, and no single value"
+        if SURROGATE.search(str(values[name])):
+            return f"column {name} holds half a character (a lone surrogate)"
+    return None
+
+
+def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:
     reader = csv.reader(
         StringIO(text, newline=""),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
         strict=True,
     )
-    header: list[str] | None = None
-    while True:
-        place = f"{file.name}, line {reader.line_num + 1}: "
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            hint = ". Where quotes are plain characters, type data.quotes=false" if quotes else ""
-            raise UserError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
-        if values is None:
-            return
-        if not values and header is not None and len(header) == 1:
-            values = [""]
-        if not values:  # an empty line
-            continue
-        if header is None:
-            header = values
-            if twice := {name for name in named if header.count(name) > 1}:
-                raise UserError(f"{place}the column {', '.join(sorted(twice))} is there more than once")
-        elif len(values) != len(header):
-            yield place, f"{len(values)} values for {len(header)} columns"
-        elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
-            yield place, "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
-        else:
-            yield place, dict(zip(header, values, strict=True))
+    header: list[str] = []
+    place = f"{file.name}, line 1: "
+    try:
+        for values in reader:
+            if not header:
+                header = values
+                if repeated := sorted({name for name in names if header.count(name) > 1}):
+                    raise UserError(f"{place}the column {', '.join(repeated)} is there more than once")
+            elif values or len(header) == 1:  # an empty line is a row only where there is one column
+                values = values or [""]
+                fault = None
+                if len(values) != len(header):
+                    fault = f"{len(values)} values for {len(header)} columns"
+                elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
+                    fault = (
+                        "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
+                    )
+                yield Row(place, dict(zip(header, values, strict=False)), fault)
+            place = f"{file.name}, line {reader.line_num + 1}: "
+    except csv.Error as error:
+        hint = ". Where quotes are plain characters, type data.quotes=false" if quotes else ""
+        raise UserError(f"{place}{error} (read up to line {reader.line_num}){hint}") from error
 
 
-def _jsonl(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Place and values of each row, or what is wrong with it."""
+def _json_rows(file: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(StringIO(text), start=1):
+        place = f"{file.name}, line {number}: "
         if not line.strip():
             continue
-        place = f"{file.name}, line {number}: "
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield place, f"not JSON ({error})"
+            yield Row(place, {}, f"not JSON ({error})")
             continue
-        yield place, values if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"
+        fault = None if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"
+        yield Row(place, values, fault)
+
+
+def _parquet_rows(file: Path) -> list[Row]:
+    try:
+        from pyarrow import parquet  # not a dependency: only this format needs it
+    except ImportError as error:
+        raise UserError(f"{file} needs pyarrow to be read: pip install pyarrow, or save the table as .csv") from error
+    try:
+        rows = parquet.read_table(BytesIO(_content(file))).to_pylist()
+    except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
+        raise UserError(f"{file} cannot be read as parquet: {error}") from error
+    return [Row(f"{file.name}, row {number}: ", values) for number, values in enumerate(rows, start=1)]

@@ -110,7 +110,9 @@ class TextDataModule(DataModule):
 
     def warnings(self) -> list[str]:
         """Duplicates across splits or labels, and texts that are truncated, empty or mostly unknown."""
-        found = oddities(self, self.digests, lambda i: short(self.texts[i]), "texts")
+        found = oddities(
+            self.parts, self.targets, self.class_names, self.digests, lambda i: short(self.texts[i]), "texts"
+        )
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():

@@ -1,29 +1,31 @@
-"""Texts that tables hold: a column of texts, a column of labels and, if wanted, one of splits."""
+"""Labelled texts from tables: a column of texts, a column of labels and, optionally, a column of splits."""
 
-import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from thaw.data.report import listed
+from thaw.data.report import listed, require_on_bad
 from thaw.data.splits import SPLIT_NAMES
-from thaw.data.table import SUFFIXES, Row, read_table, split_in, wrong_rows
+from thaw.data.table import SUFFIXES_SHOWN, label_in, read_table, split_in, table_suffix, wrong_rows
 from thaw.data.text_module import TextDataModule
 from thaw.errors import UserError
 
-ON_BAD = ("error", "leave_out")
-
-
-class Labelled(NamedTuple):
-    text: str
-    label: str
-    split: str | None
-
 
 class TextTable(TextDataModule):
-    """`table`: a file, or a folder with train.csv and, if there are such, val.csv and test.csv (.tsv, .jsonl).
+    """Data module of labelled texts from one table, or from one table for each split.
 
-    `on_bad`: "error" raises a ValueError that names every row without a text or a label; "leave_out" goes on without
-    them. Takes the keywords of `TextDataModule` and `DataModule`.
+    Args:
+        table: A table, or a folder with a table called train and, optionally, val and test (csv, tsv, jsonl, parquet).
+        text: Column of the texts.
+        label: Column of the labels.
+        split_column: Column that says train, val or test; None to split by fractions.
+        encoding: Encoding of the tables, such as utf-8-sig.
+        quotes: Whether values of csv and tsv may stand in double quotes.
+        on_bad: What to do if rows have no text or no label: "error" or "leave_out".
+        choices: Arguments of `TextDataModule` and `DataModule`.
+
+    Raises:
+        UserError: naming every row that cannot be used, unless `on_bad` is "leave_out".
     """
 
     def __init__(
@@ -37,24 +39,25 @@ class TextTable(TextDataModule):
         on_bad: str,
         **choices: Any,
     ):
-        if on_bad not in ON_BAD:
-            raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
-        columns = {"data.text": text, "data.label": label}
-        if split_column is not None:
-            columns["data.split_column"] = split_column
+        require_on_bad(on_bad)
         if text == label:
             raise UserError(f"data.text and data.label both name the column {text}")
-        notes: list[str] = []
-        samples: list[Labelled] = []
+        columns = {"data.text": text, "data.label": label, "data.split_column": split_column}
+        tables, notes = _tables(Path(table).expanduser(), split_column)
+        samples: list[tuple[str, str, str | None]] = []
         faults: list[str] = []
-        total = 0
-        for split, file in _files(Path(table).expanduser(), split_column, notes):
-            rows = read_table(file, columns, encoding, quotes)
-            total += len(rows)
-            _sort(rows, split, columns, samples, faults)
+        for file, split in tables.items():
+            for row in read_table(file, columns, encoding, quotes):
+                try:
+                    if not row[text].strip():
+                        raise UserError(f"no text in column {text}")
+                    samples.append((row[text], label_in(row, label), split or split_in(row, split_column)))
+                except UserError as fault:
+                    faults.append(f"{row.place}{fault}")
         if faults and on_bad == "error":
             raise UserError(
-                f"{wrong_rows(table, faults, total)}\nMend them, or type data.on_bad=leave_out to go on without them."
+                f"{wrong_rows(table, faults, len(samples) + len(faults))}\n"
+                "Mend them, or type data.on_bad=leave_out to go on without them."
             )
         if not samples:
             raise UserError("no text is left to learn from:\n" + listed("rows are wrong", faults))
@@ -62,43 +65,23 @@ class TextTable(TextDataModule):
         self.left_out, self.notes = faults, notes
 
 
-def _files(table: Path, split_column: str | None, notes: list[str]) -> list[tuple[str | None, Path]]:
-    """(split, file) for each; to `notes` goes what else lies there."""
+def _tables(table: Path, split_column: str | None) -> tuple[Mapping[Path, str | None], list[str]]:
+    """Return the tables to read, each with its split, and what else lies in the folder."""
     if not table.is_dir():
-        return [(None, table)]
-    found: dict[str, Path] = {}
+        return {table: None}, []
+    files: dict[str, Path] = {}
+    notes = []
     for file in sorted(table.iterdir()):
-        split = SPLIT_NAMES.get(file.stem.lower())
-        if split is None or file.suffix.lower() not in SUFFIXES:
-            notes.append(f"{file} (not train, val or test as .csv, .tsv or .jsonl)")
-        elif (other := found.setdefault(split, file)) != file:
+        suffix = table_suffix(file)
+        split = SPLIT_NAMES.get(file.name.lower().removesuffix(suffix)) if suffix else None
+        if split is None:
+            notes.append(f"{file} (no table called train, val or test)")
+        elif (other := files.setdefault(split, file)) != file:
             raise UserError(f"{other} and {file} are the same split: keep one of them, or name one: data.table=...")
-    if not found:
-        raise UserError(f"{table} holds no table called train, val or test ({', '.join(SUFFIXES)}): data.table=<file>")
+    if not files:
+        raise UserError(f"{table} holds no table called train, val or test ({SUFFIXES_SHOWN}): data.table=<file>")
     if split_column is not None:
         raise UserError(
             f"{table} has a file for each split, and data.split_column={split_column} says it again: take one of them"
         )
-    return [(split, found[split]) for split in sorted(found)]
-
-
-def _sort(
-    rows: list[Row], split: str | None, columns: dict[str, str], samples: list[Labelled], faults: list[str]
-) -> None:
-    """The rows of one file into `samples`, those that are wrong into `faults`."""
-    for row in rows:
-        try:
-            sample = _labelled(row, *columns.values())
-        except ValueError as fault:
-            faults.append(f"{row.place}{fault}")
-        else:
-            samples.append(sample if split is None else sample._replace(split=split))
-
-
-def _labelled(row: Row, text_column: str, label_column: str, split_column: str | None = None) -> Labelled:
-    text, label = row[text_column], unicodedata.normalize("NFC", row[label_column].strip())
-    if not text.strip():
-        raise UserError(f"no text in column {text_column}")
-    if not label:
-        raise UserError(f"no label in column {label_column}")
-    return Labelled(text, label, split_in(row, split_column))
+    return {files[split]: split for split in sorted(files)}, notes

@@ -1,4 +1,7 @@
-"""Texts as token ids: cut up once, kept in one array, padded a batch at a time."""
+"""Texts as token ids: tokenised once, kept in one array, padded batch by batch.
+
+N: number of texts, B: batch size, T: tokens of the longest text of a batch, rounded up.
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,34 +17,35 @@ from thaw.types import TokenSpec
 
 @dataclass(frozen=True)
 class Tokens:
-    """N texts."""
+    """Token ids of N texts."""
 
     ids: NDArray[np.int32]
-    """Of all texts, one after the other."""
+    """Token ids of all texts, one text after the other."""
     starts: NDArray[np.int64]
-    """(N + 1,): text n is ids[starts[n] : starts[n + 1]], at least one token."""
+    """Where the texts begin, (N + 1,): text n is `ids[starts[n] : starts[n + 1]]`, at least one token."""
     cut: NDArray[np.bool_]
-    """(N,): whether it was longer than it may be."""
+    """Whether each text was longer than the maximum and lost its end, (N,)."""
     empty: NDArray[np.bool_]
-    """(N,): whether nothing in it is a token, but what the tokenizer adds; without that it is one that only pads."""
+    """Whether each text has no tokens but those that the tokenizer adds, (N,). A text without any is one pad token."""
     unknown: float
-    """Part of all tokens that the tokenizer does not know."""
+    """Share of all tokens that stand for something unknown to the tokenizer, 0..1."""
     spec: TokenSpec
+    """Tokenizer and maximum length."""
     pad_multiple_tokens: int
-    """Batches are padded to a multiple of it."""
+    """Batches are padded to a multiple of this length, but not beyond the maximum."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) tokens."""
+        """Number of tokens of each text, (N,)."""
         return np.diff(self.starts)
 
     def width(self, lengths: NDArray[np.int64]) -> int:
-        """T of a batch of texts of these lengths."""
+        """Return T for a batch of texts of these lengths."""
         multiple = self.pad_multiple_tokens
         return int(min(-(-lengths.max() // multiple) * multiple, self.spec.max_length_tokens))
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` (1: token, 0: padding), both (B, T), int64, for these texts."""
+        """Return `input_ids` and `attention_mask` (1: token, 0: padding) of these texts, both int64 of (B, T)."""
         lengths = np.array([self.starts[i + 1] - self.starts[i] for i in indices])
         mask = np.arange(self.width(lengths)) < lengths[:, None]
         ids = np.full(mask.shape, self.spec.pad_id, dtype=np.int64)
@@ -50,25 +54,29 @@ class Tokens:
 
 
 def tokenise(texts: Sequence[str], spec: TokenSpec, pad_multiple_tokens: int = 8) -> Tokens:
-    """On all cores."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # where nothing is said, every loader process warns
-    from tokenizers import Tokenizer
+    """Tokenise texts on all cores; those longer than `spec.max_length_tokens` lose their end."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # if it is not set, every loader process warns
+    from tokenizers import Tokenizer  # not needed for images, and not always installed
 
     tokenizer = Tokenizer.from_str(spec.tokenizer)
     tokenizer.enable_truncation(spec.max_length_tokens)
-    encoded = tokenizer.encode_batch(list(texts))
-    found = [np.array(one.ids or [spec.pad_id], dtype=np.int32) for one in encoded]
-    empty = np.array([all(one.special_tokens_mask) for one in encoded])
-    cut = np.array([bool(one.overflowing) for one in encoded])
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in found])])
-    ids = np.concatenate(found)
-    unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
-    part = 0.0 if unknown is None else float((ids == unknown).mean())
-    return Tokens(ids, starts, cut, empty, part, spec, pad_multiple_tokens)
+    encodings = tokenizer.encode_batch(list(texts))
+    ids_of_texts = [np.array(encoding.ids or [spec.pad_id], dtype=np.int32) for encoding in encodings]
+    ids = np.concatenate(ids_of_texts)
+    unknown_id = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
+    return Tokens(
+        ids,
+        starts=np.concatenate([[0], np.cumsum([len(ids) for ids in ids_of_texts])]),
+        cut=np.array([bool(encoding.overflowing) for encoding in encodings]),
+        empty=np.array([all(encoding.special_tokens_mask) for encoding in encodings]),
+        unknown=0.0 if unknown_id is None else float((ids == unknown_id).mean()),
+        spec=spec,
+        pad_multiple_tokens=pad_multiple_tokens,
+    )
 
 
 def shortest(spec: TokenSpec) -> int:
-    """Tokens of a text of one: what the tokenizer adds, and that."""
-    from tokenizers import Tokenizer
+    """Return the length of a text of one token, with the tokens that the tokenizer adds."""
+    from tokenizers import Tokenizer  # not needed for images, and not always installed
 
     return len(Tokenizer.from_str(spec.tokenizer).encode("").ids) + 1

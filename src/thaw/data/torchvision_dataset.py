@@ -1,4 +1,4 @@
-"""Any labelled image data set of torchvision, by name."""
+"""Labelled image data sets of torchvision, by the names of their classes."""
 
 import difflib
 import inspect
@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,23 +24,30 @@ from thaw.errors import UserError
 from thaw.storage import digest
 from thaw.types import Indices
 
-SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
-"""What torchvision's `split` argument calls them."""
+SPLIT_OPTIONS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+"""Values of the `split` argument of torchvision's classes that stand for each of our splits, best first."""
 LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
-"""Where its classes keep the labels of all samples."""
+"""Attributes in which torchvision's classes keep the labels of all samples."""
 
 
 class TorchvisionDataset(ImageDataModule):
-    """`torchvision.datasets.<name>` with the splits that it has; a missing one is cut from train.
+    """Data module of `torchvision.datasets.<name>` and the splits that it has; a missing split is cut from train.
 
-    `root`: where its files are, or go when `download` is true. `options`: more keywords of its class. Takes the
-    keywords of `ImageDataModule` and `DataModule`. Raises UserError for data that is not images with one label each.
+    Args:
+        name: Name of a class in `torchvision.datasets`.
+        root: Folder of its files.
+        download: Whether to download the files into `root`.
+        options: More arguments of the class.
+        choices: Arguments of `ImageDataModule` and `DataModule`.
+
+    Raises:
+        UserError: if the data set is unknown or not there, or does not hold images with one label each.
     """
 
     def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
         parts = _splits(name, root, download, dict(options or {}))
         labels = {split: _labels(name, part) for split, part in parts.items()}
-        self.origin, self.root = [name, options], Path(root).expanduser()
+        self.settings, self.root = [name, options], Path(root).expanduser()
         self.samples = [Sample(f"{name} {split} {i}") for split, part in labels.items() for i in range(len(part))]
         super().__init__(
             DatasetReader(ConcatDataset(list(parts.values()))),
@@ -49,19 +57,20 @@ class TorchvisionDataset(ImageDataModule):
         )
 
     def identity(self, index: int) -> Sample:
+        """Return the name of a sample: data set, split and position."""
         return self.samples[index]
 
     def contents(self, samples: Indices) -> list[str]:
-        """Without reading any: of what the data set is made of, and of the sample's place in it."""
+        """Return digests of the name of each sample and of size and time of every file; no image is read."""
         return [digest(self._digest, self.samples[index].name) for index in samples.tolist()]
 
     @cached_property
     def _digest(self) -> str:
-        return digest(json.dumps([self.origin, list(_fingerprints(self.root))], sort_keys=True, default=str))
+        return digest(json.dumps(self.settings, sort_keys=True, default=str), *_fingerprints(self.root))
 
 
 class DatasetReader:
-    """The images of a data set, without their labels."""
+    """Loads the images of a data set by sample index, without their labels."""
 
     def __init__(self, dataset: Dataset[Any]):
         self.dataset = dataset
@@ -71,89 +80,85 @@ class DatasetReader:
 
 
 def _fingerprints(folder: Path) -> Iterator[str]:
-    """Of each file below it: place, size and time of the last change."""
+    """Yield path, size and modification time of each file in a folder and its subfolders, in a fixed order."""
     seen = set()
-    for place, inside, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # links in a circle
-            inside.clear()
+    for path, subfolders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(path)) in seen:  # links in a circle
+            subfolders.clear()
             continue
         seen.add(real)
-        inside.sort()  # in the same order each time
-        for file in sorted(Path(place, name) for name in files):
+        subfolders.sort()
+        for file in sorted(Path(path, name) for name in names):
             status = file.stat() if file.exists() else file.lstat()  # a link to nothing
             yield f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}"
 
 
 def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """By train, val and test; one data set under "" where it comes in one piece."""
-    make = getattr(datasets, name, None)
-    known = [n for n in datasets.__all__ if inspect.isclass(getattr(datasets, n))]
-    if name not in known or make is None:
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
-        raise UserError(f"torchvision has no data set '{name}'. Near it: {', '.join(close)}")
-    keywords = _keywords(make)
-    if "root" in keywords:
+    """Return the data set of each split; one data set under "" if it is not split."""
+    names = [known for known in datasets.__all__ if inspect.isclass(getattr(datasets, known))]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
+        raise UserError(f"torchvision has no data set '{name}'. Similar names: {', '.join(close)}")
+    cls = getattr(datasets, name)
+    arguments = _argument_names(cls)
+    if "root" in arguments:
         options["root"] = root
-    if "download" in keywords:
+    if "download" in arguments:
         options["download"] = download
     elif download:
         raise UserError(f"torchvision does not download {name}: get it by hand, see its documentation")
-    if "train" in keywords and "train" not in options:
-        return {"train": _made(name, make, train=True, **options), "test": _made(name, make, train=False, **options)}
-    if "split" in keywords and "split" not in options:
-        return _by_split(name, make, options)
-    return {"": _made(name, make, **options)}
+    if "train" in arguments and "train" not in options:
+        return {split: _dataset(cls, {**options, "train": split == "train"}) for split in ("train", "test")}
+    if "split" not in arguments or "split" in options:
+        return {"": _dataset(cls, options)}
+    parts: dict[str, Any] = {}
+    for split, values in SPLIT_OPTIONS.items():
+        for value in values:
+            if split not in parts:
+                with suppress(UnknownSplitError):
+                    parts[split] = _dataset(cls, {**options, "split": value})
+    if "train" not in parts:
+        raise UserError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
+    return parts
 
 
-def _keywords(make: type) -> set[str]:
-    """Also those that a class hands on to the one it is made of."""
-    found: set[str] = set()
-    for kind in make.__mro__:
-        if "__init__" in vars(kind):
-            parameters = inspect.signature(vars(kind)["__init__"]).parameters
-            found |= parameters.keys()
+def _argument_names(cls: type) -> set[str]:
+    """Return the names of the arguments of a class, with those that it passes on to its base classes."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
+            names |= parameters.keys()
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
-    return found
+    return names
 
 
-def _by_split(name: str, make: Any, options: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for split, words in SPLIT_NAMES.items():
-        for word in words:
-            try:
-                found[split] = _made(name, make, split=word, **options)
-                break
-            except UnknownSplitError:
-                continue
-    if "train" not in found:
-        raise UserError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
-    return found
-
-
-class UnknownSplitError(ValueError):
+class UnknownSplitError(UserError):
     """A data set has no split of that name."""
 
 
-def _made(name: str, make: Any, **options: Any) -> Any:
+def _dataset(cls: type, options: dict[str, Any]) -> Any:
     try:
-        return make(**options)
+        return cls(**options)
     except TypeError as error:
-        raise UserError(f"{name}: {error}. Its keywords go into data.options={{key: value}}") from error
+        raise UserError(f"{cls.__name__}: {error}. Its arguments go into data.options={{key: value}}") from error
     except ValueError as error:
-        if "split" in options and "Unknown value" in str(error):
-            raise UnknownSplitError(str(error)) from error
-        raise
-    except RuntimeError as error:  # its files are not there, or not whole
+        kind = UnknownSplitError if "Unknown value" in str(error) and "split" in str(error) else UserError
+        raise kind(f"{cls.__name__}: {error}") from error
+    except (RuntimeError, OSError) as error:  # files are missing or damaged, or there is no network
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{name}: {str(error).splitlines()[0]} Looked in {options.get('root')}: data.root=<folder> names another "
-            f"place, data.download=true gets it."
+            f"{cls.__name__}: {reason} Looked in {options.get('root')}: data.root=<folder> names "
+            f"another place, data.download=true downloads it."
         ) from error
 
 
 def _labels(name: str, dataset: Any) -> Sequence[str]:
-    """The name of each sample's class, without decoding images where the data set keeps its labels at hand."""
-    numbers = next((getattr(dataset, a) for a in LABEL_ATTRIBUTES if _fits(getattr(dataset, a, None), dataset)), None)
+    """Return the class name of each sample; images are decoded only if the data set does not keep its labels."""
+    attributes = (getattr(dataset, attribute, None) for attribute in LABEL_ATTRIBUTES)
+    # One number for each sample; QMNIST has columns of them.
+    numbers = next((a for a in attributes if np.shape(a) == (len(dataset),)), None)
     if numbers is None:
         numbers = [dataset[i][1] for i in progress(range(len(dataset)), len(dataset), f"labels of {name}")]
     try:
@@ -169,7 +174,3 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
     times = Counter(names)
     names = [name if times[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
     return [names[number] for number in numbers]
-
-
-def _fits(values: Any, dataset: Any) -> bool:
-    return hasattr(values, "__len__") and len(values) == len(dataset) and np.ndim(values) == 1  # QMNIST has columns

@@ -1,4 +1,7 @@
-"""From images to what a network takes, on torchvision v2. Pillow resizes, so that results do not depend on the CPU."""
+"""Transforms from PIL images to tensors, on torchvision v2.
+
+Pillow resizes, so that results do not depend on the CPU. C: channels, H and W: height and width in pixels.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,25 +15,26 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812  # its usual
 from thaw.types import ImageSpec
 
 AUGMENTATIONS = ("none", "light", "strong")
-ROOM = 2
-"""For random crops: the shorter side of an image that is kept for them is at most so many times the evaluation's."""
+CROP_ROOM = 2
+"""Images that are kept for random crops have a shorter side of at most this many times the one in evaluation."""
 
 Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
 class ResizeTransform:
-    """How a transform begins: steps that draw no random number, and change nothing where they were taken before."""
+    """The deterministic first steps of a transform: greyscale and resize. Applying them twice changes nothing."""
 
     channels: int
     """1: grey, 3: RGB."""
     side_px: int
-    """Of the shorter side, or of both."""
+    """Length of the shorter side of the result (of both sides with `squash`), pixels."""
     interpolation: str
+    """nearest, bilinear or bicubic."""
     squash: bool = False
-    """Whether of both."""
+    """Whether both sides are resized to `side_px`, whatever the aspect ratio."""
     only_shrinks: bool = False
-    """Whether smaller images stay as they are."""
+    """Whether images with a shorter side below `side_px` keep their size."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         if self.channels == 1 and image.mode != "L":
@@ -39,43 +43,52 @@ class ResizeTransform:
         return image if size == image.size else F.resize(image, list(size[::-1]), InterpolationMode(self.interpolation))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of what is made of an image of that size."""
+        """Return (width, height) of the result for an image of this size, pixels."""
         shorter, longer = sorted((width, height))
         if self.only_shrinks and shorter <= self.side_px:
             return width, height
         if self.squash:
             return self.side_px, self.side_px
-        longer = int(self.side_px * longer / shorter)  # as torchvision has it
+        longer = int(self.side_px * longer / shorter)  # rounded down, as torchvision does
         return (self.side_px, longer) if width <= height else (longer, self.side_px)
 
 
 def evaluation_resize(spec: ImageSpec) -> ResizeTransform:
+    """Return the first steps of `evaluation_transform`."""
     return ResizeTransform(spec.channels, spec.resize_px, spec.interpolation, spec.squash)
 
 
 def training_resize(spec: ImageSpec) -> ResizeTransform:
-    """Of images from which random crops are taken."""
-    return ResizeTransform(spec.channels, ROOM * spec.resize_px, spec.interpolation, only_shrinks=True)
+    """Return the first steps for images that random crops are taken from: large ones are shrunk."""
+    return ResizeTransform(spec.channels, CROP_ROOM * spec.resize_px, spec.interpolation, only_shrinks=True)
 
 
 def evaluation_transform(spec: ImageSpec) -> Transform:
-    """RGB image, or one in the evaluation's form -> uint8 (C, size, size): resized, the centre cut out."""
+    """Return the transform of evaluation: resize and crop the centre; RGB image -> uint8 (C, size_px, size_px).
+
+    It also takes the results of `evaluation_resize`, and gives the same tensors.
+    """
     return v2.Compose([evaluation_resize(spec), v2.CenterCrop(spec.size_px), v2.PILToTensor()])
 
 
 def training_transform(spec: ImageSpec, augment: str, flip_probability: float, shrink: bool = False) -> Transform:
-    """RGB image -> uint8 (C, size, size).
+    """Return the transform of training, RGB image -> uint8 (C, size_px, size_px).
 
-    none: as in evaluation. light: a random part of at least a third of the image, flipped. strong: also
-    TrivialAugment (Müller & Hutter 2021) and random erasing (Zhong et al. 2020). `shrink`: of the image in the
-    training's form.
+    Args:
+        spec: What the network expects of its images.
+        augment: "none" is the transform of evaluation; "light" crops a random part of at least 35 % of the area and
+            flips it at random; "strong" adds TrivialAugment (Müller & Hutter 2021) and random erasing (Zhong et al.
+            2020).
+        flip_probability: Probability of a flip from left to right.
+        shrink: Whether `training_resize` comes first; its results then give the same tensors as the images.
     """
     if augment == "none":
         return evaluation_transform(spec)
+    grey = [v2.Grayscale(1)] if spec.channels == 1 else []
     strong = augment == "strong"
     return v2.Compose(
         [
-            *([training_resize(spec)] if shrink else _grey(spec)),
+            *([training_resize(spec)] if shrink else grey),
             v2.RandomResizedCrop(spec.size_px, scale=(0.35, 1.0), interpolation=InterpolationMode(spec.interpolation)),
             v2.RandomHorizontalFlip(flip_probability),
             *([v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)] if strong else []),
@@ -86,9 +99,5 @@ def training_transform(spec: ImageSpec, augment: str, flip_probability: float, s
 
 
 def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
-    """uint8 (..., C, H, W) -> float32, as the backbone's weights expect it."""
+    """Return uint8 images (..., C, H, W) as float32 with the mean and standard deviation that the network expects."""
     return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(spec.mean), list(spec.std), inplace=True)
-
-
-def _grey(spec: ImageSpec) -> list[v2.Transform]:
-    return [v2.Grayscale(1)] if spec.channels == 1 else []

@@ -11,7 +11,7 @@ from torch import Tensor
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
 from thaw.data.image_module import default_workers
-from thaw.data.table import SUFFIXES, read_table, wrong_rows
+from thaw.data.table import read_table, table_suffix, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
@@ -55,7 +55,7 @@ def input_files(source: str, path_column: str, encoding: str, quotes: bool, note
             return found
         raise UserError(f"input={source}: no image in that folder or below it")
     if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
+        if table_suffix(path) is None:
             return [path]
         rows = read_table(path, {"column": path_column}, encoding, quotes)
         if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:

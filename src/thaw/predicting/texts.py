@@ -59,7 +59,7 @@ class TextPredictionDataset(PredictionDataset):
 
 def input_texts(source: str, column: str, encoding: str, quotes: bool) -> list[Row]:
     """The rows of a table, the lines of a .txt file, or `source` itself where it does not end like one, in `column`."""
-    if Path(source).suffix.lower() not in (*SUFFIXES, ".txt"):
+    if not source.lower().endswith((*SUFFIXES, ".txt")):
         return [Row("the text: ", {column: source})]
     path = Path(os.path.expanduser(source))
     if not path.is_file():
