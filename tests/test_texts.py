@@ -18,7 +18,7 @@ from thaw.config.restore import trained
 from thaw.data.tokens import tokenise
 from thaw.evaluate import evaluate
 from thaw.export import export
-from thaw.exporting.run_onnx_texts import tokenised
+from thaw.exporting.run_onnx import token_inputs
 from thaw.models.weights import read_checkpoint, read_weights
 from thaw.predict import predict
 from thaw.runs.folder import RunFolder
@@ -219,7 +219,7 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     tokenizer = __import__("tokenizers").Tokenizer.from_file(str(file.parent / "tokenizer.json"))
     preprocessing = {"2_max_length_tokens": was.backbone.input_spec.max_length_tokens, "3_pad_id": 0}
     for chosen in (said, said[:1], said[1:3]):
-        inputs = tokenised(chosen, tokenizer, preprocessing)
+        inputs = token_inputs(tokenizer, chosen, preprocessing)
         tensors = tokenise(chosen, was.backbone.input_spec).batch(range(len(chosen)))
         with torch.inference_mode():
             expected = was.network(tensors).softmax(1).numpy()
