@@ -1,6 +1,7 @@
 """Exported files load where thaw is not, and say the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,14 +38,22 @@ WITHOUT_THAW = "import sys; sys.modules['thaw'] = None\n"
 
 
 @pytest.fixture
-def run(config: Config, tmp_path: Path) -> Path:
-    """A finished run of torchvision's smallest network on photographs of three colours."""
+def run(config: Config, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy of a finished run of torchvision's smallest network on photographs of three colours, trained once."""
+    original = tmp_path_factory.getbasetemp() / "exported_run"
+    if not original.exists():
+        train_shufflenet(config, original, tmp_path_factory.mktemp("photos"))
+    return Path(shutil.copytree(original, tmp_path / "run"))
+
+
+def train_shufflenet(config: Config, run: Path, folder: Path) -> None:
     quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
     train(
         config(
             *quiet,
+            f"run_folder={run}",
             "data=image_folder",
-            f"data.root={photos(tmp_path)}",
+            f"data.root={photos(folder)}",
             "data.num_workers=0",
             "backbone=torchvision",
             "backbone.name=shufflenet_v2_x0_5",
@@ -56,7 +65,6 @@ def run(config: Config, tmp_path: Path) -> Path:
             "freezing.epochs=1",
         )
     )
-    return tmp_path / "run"
 
 
 def exported(config: Config, run: Path, form: str) -> Path:

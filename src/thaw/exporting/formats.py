@@ -14,7 +14,7 @@ from torch import Tensor
 from thaw.errors import UserError
 from thaw.exporting import run_onnx
 from thaw.exporting.inference import InferenceModel
-from thaw.exporting.rebuild import build_code, library_tensors, require_recipe
+from thaw.exporting.rebuild import library_tensors, require_recipe
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,12 @@ class Format:
     Attributes:
         file: Name of the file.
         save: Writes the file, and what it needs beside it.
-        module: Module whose function reads the file.
-        read: Python expression that reads `{file}`: parameters by name, or the whole network.
+        read: Call that reads `{file}`, by its full name: parameters by name, or the whole network.
         parameters_only: Whether the network must be built before the file can be loaded into it.
     """
 
     file: str
     save: Callable[[InferenceModel, Path], None]
-    module: str
     read: str
     parameters_only: bool = False
 
@@ -63,12 +61,13 @@ def loading_code(model: InferenceModel, form: str, file: Path) -> list[str]:
 
     With `parameters_only` formats it gives what `RebuildRecipe.logits` says, else class probabilities.
     """
-    chosen = FORMATS[form]
-    read = chosen.read.format(file=repr(str(file)))
-    if not chosen.parameters_only:
-        return [f"import {chosen.module}", f"network = {read}"]
-    modules = dict.fromkeys([chosen.module, *require_recipe(model).imports])
-    build = build_code(model, file.parent)
+    read = FORMATS[form].read.format(file=repr(str(file)))
+    module = read.partition("(")[0].rpartition(".")[0]
+    if not FORMATS[form].parameters_only:
+        return [f"import {module}", f"network = {read}"]
+    recipe = require_recipe(model)
+    build = [line.format(num_classes=len(model.class_names), folder=str(file.parent)) for line in recipe.build]
+    modules = dict.fromkeys([module, *recipe.imports])
     return [f"import {', '.join(modules)}", *build, f"network.eval().load_state_dict({read})"]
 
 
@@ -77,7 +76,7 @@ def _save_state_dict(model: InferenceModel, file: Path) -> None:
 
 
 def _save_safetensors(model: InferenceModel, file: Path) -> None:
-    # transformers loads only files that name their framework
+    # transformers 4 loads only files that name their framework.
     save_file(_parameters(model, file), file, {"format": "pt", **_encoded_metadata(model)})
 
 
@@ -111,14 +110,10 @@ def _save_onnx(model: InferenceModel, file: Path) -> None:
 
 
 FORMATS = {
-    "state_dict": Format(
-        "model.pt", _save_state_dict, "torch", 'torch.load({file}, weights_only=True)["state_dict"]', True
-    ),
-    "safetensors": Format(
-        "model.safetensors", _save_safetensors, "safetensors.torch", "safetensors.torch.load_file({file})", True
-    ),
-    "exported_program": Format("model.pt2", _save_exported_program, "torch", "torch.export.load({file}).module()"),
-    "onnx": Format("model.onnx", _save_onnx, "onnxruntime", "onnxruntime.InferenceSession({file})"),
+    "state_dict": Format("model.pt", _save_state_dict, 'torch.load({file}, weights_only=True)["state_dict"]', True),
+    "safetensors": Format("model.safetensors", _save_safetensors, "safetensors.torch.load_file({file})", True),
+    "exported_program": Format("model.pt2", _save_exported_program, "torch.export.load({file}).module()"),
+    "onnx": Format("model.onnx", _save_onnx, "onnxruntime.InferenceSession({file})"),
 }
 
 

@@ -1,6 +1,4 @@
-"""How exported parameters become a network again: tensor names and lines of Python that need only its own library."""
-
-from pathlib import Path
+"""What it takes to build an exported network with its own library: the recipe, and the tensors by its names."""
 
 from torch import Tensor
 
@@ -22,12 +20,6 @@ def require_recipe(model: InferenceModel) -> RebuildRecipe:
             "its parameters. Type format=onnx or format=exported_program."
         )
     return model.recipe
-
-
-def build_code(model: InferenceModel, folder: Path) -> list[str]:
-    """Lines of Python that make `network` with random weights; `folder` holds the export."""
-    recipe = require_recipe(model)
-    return [line.format(num_classes=len(model.class_names), folder=str(folder)) for line in recipe.build]
 
 
 def library_tensors(network: Network, recipe: RebuildRecipe) -> dict[str, Tensor]:

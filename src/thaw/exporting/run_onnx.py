@@ -7,8 +7,7 @@ tokenizers and `tokenizer.json`. Both files were exported together with this one
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,16 @@ def main(model: str, *samples: str) -> None:
     session = onnxruntime.InferenceSession(model)
     metadata = session.get_modelmeta().custom_metadata_map
     class_names, preprocessing = json.loads(metadata["class_names"]), json.loads(metadata["preprocessing"])
-    prepare: Callable[[Sequence[str], dict[str, Any]], dict[str, NDArray[Any]]]
-    if "1_tokenizer" in preprocessing:
+    takes_texts = "1_tokenizer" in preprocessing
+    if takes_texts:
         from tokenizers import Tokenizer  # which networks for images do not need
 
         tokenizer = Tokenizer.from_file(str(Path(model).with_name(preprocessing["1_tokenizer"])))
-        key, prepare = "text", partial(token_inputs, tokenizer)
-    else:
-        key, prepare = "path", image_inputs
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples[start : start + BATCH_SIZE]
-        for sample, probabilities in zip(batch, session.run(None, prepare(batch, preprocessing))[0], strict=True):
+        inputs = token_inputs(tokenizer, batch, preprocessing) if takes_texts else image_inputs(batch, preprocessing)
+        for sample, probabilities in zip(batch, session.run(None, inputs)[0], strict=True):
+            key = "text" if takes_texts else "path"
             by_class = dict(zip(class_names, probabilities.tolist(), strict=True))
             result = {key: sample, "label": class_names[int(probabilities.argmax())], "probabilities": by_class}
             print(json.dumps(result, ensure_ascii=False))
@@ -56,14 +54,10 @@ def preprocess(image: Any, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     from PIL.Image import Resampling  # which networks for texts do not need
 
     image = image.convert(preprocessing["2_mode"])
-    shorter, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
-    width, height = image.size
+    resized, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
+    width, height = (int(resized * side / min(image.size)) for side in image.size)
     if preprocessing["3_resize_sides"] == "both":
-        width = height = shorter
-    elif width < height:
-        width, height = shorter, int(shorter * height / width)
-    else:
-        width, height = int(shorter * width / height), shorter
+        width = height = resized
     if (width, height) != image.size:
         image = image.resize((width, height), Resampling[preprocessing["3_resize_interpolation"].upper()])
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
