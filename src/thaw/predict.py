@@ -1,7 +1,7 @@
 """Classify with a finished run: `python -m thaw.predict run=<folder> input=<image, folder, glob, table or text>`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -54,10 +54,11 @@ def _dataset(cfg: DictConfig, data: DictConfig, spec: "InputSpec") -> "Predictio
         raise UserError(
             f"input={cfg.input} is no text to Hydra: put it into quotes of its own, \"input='{cfg.input}'\""
         )
-    read, recorded_column = {
+    readers: dict[type, Any] = {
         ImageSpec: (read_images, data.get("path_column", "path")),
         TokenSpec: (read_texts, data.get("text")),
-    }[type(spec)]
+    }
+    read, recorded_column = readers[type(spec)]
     encoding = cfg.encoding or data.get("encoding", "utf-8-sig")
     quotes = data.get("quotes", True) if cfg.quotes is None else cfg.quotes
     return read(cfg.input, cfg.column or recorded_column, encoding, quotes, spec)
