@@ -47,7 +47,7 @@ def write(model: InferenceModel, form: str, folder: Path) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporters warn about their own code
             FORMATS[form].save(model, file)
-    except (UserError, OSError):  # a full disk
+    except (UserError, OSError):  # a missing package or recipe, a full disk
         raise
     except Exception as error:  # torch's exporters raise anything on a network that they do not understand
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
