@@ -24,7 +24,8 @@ from thaw.data.transforms import evaluation_transform, normalise
 from thaw.models.network import Network, new_head
 from thaw.models.torchvision import torchvision
 from thaw.predicting.images import ImagePredictionDataset
-from thaw.predicting.tables import Output, predictions, write
+from thaw.predicting.predictions import predictions
+from thaw.predicting.tables import OutputFiles, write_predictions
 from thaw.tasks.single_label import SingleLabel
 
 CLASSES = [f"class {number}" for number in range(10)]
@@ -87,9 +88,9 @@ def made_up(folder: Path, count: int) -> list[Path]:
 
 
 def with_predict(files: list[Path], spec: Any, network: Network, folder: Path) -> None:
-    asked = ImagePredictionDataset(files, spec)
-    found = predictions(asked, network, SingleLabel(len(CLASSES)), device="cpu")
-    write(found, asked, CLASSES, 5, Output(folder / "out.csv", folder / "out.jsonl"))
+    dataset = ImagePredictionDataset(files, spec)
+    results = predictions(dataset, network, SingleLabel(len(CLASSES)), device="cpu")
+    write_predictions(results, dataset, CLASSES, 5, OutputFiles(folder / "out.csv", folder / "out.jsonl"))
 
 
 def with_bare_loop(files: list[Path], spec: Any, network: Network, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Exported files load where thaw is not, and say the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,10 +22,10 @@ from thaw.config.restore import trained
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
-from thaw.exporting import formats, usage, verify
-from thaw.exporting.formats import FORMATS
-from thaw.exporting.images import ImageInferenceModel
-from thaw.exporting.run_onnx_images import preprocess
+from thaw.exporting import verify
+from thaw.exporting.formats import FORMATS, loading_code, write
+from thaw.exporting.inference import InferenceModel
+from thaw.exporting.run_onnx import preprocess
 from thaw.models.network import Network, new_head
 from thaw.runs.folder import RunFolder
 from thaw.tasks.single_label import SingleLabel
@@ -37,14 +38,22 @@ WITHOUT_THAW = "import sys; sys.modules['thaw'] = None\n"
 
 
 @pytest.fixture
-def run(config: Config, tmp_path: Path) -> Path:
-    """A finished run of torchvision's smallest network on photographs of three colours."""
+def run(config: Config, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy of a finished run of torchvision's smallest network on photographs of three colours, trained once."""
+    original = tmp_path_factory.getbasetemp() / "exported_run"
+    if not original.exists():
+        train_shufflenet(config, original, tmp_path_factory.mktemp("photos"))
+    return Path(shutil.copytree(original, tmp_path / "run"))
+
+
+def train_shufflenet(config: Config, run: Path, folder: Path) -> None:
     quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
     train(
         config(
             *quiet,
+            f"run_folder={run}",
             "data=image_folder",
-            f"data.root={photos(tmp_path)}",
+            f"data.root={photos(folder)}",
             "data.num_workers=0",
             "backbone=torchvision",
             "backbone.name=shufflenet_v2_x0_5",
@@ -56,7 +65,6 @@ def run(config: Config, tmp_path: Path) -> Path:
             "freezing.epochs=1",
         )
     )
-    return tmp_path / "run"
 
 
 def exported(config: Config, run: Path, form: str) -> Path:
@@ -132,13 +140,15 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
     config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def off(*args: object) -> torch.Tensor:
-        return verify._in_torch(*args) + 2e-4  # type: ignore[arg-type]
+        return reloaded(*args) + 2e-4  # type: ignore[arg-type]
 
-    monkeypatch.setitem(verify.RELOADED, "exported_program", off)
+    reloaded = verify._probabilities_of_loading_code
+    monkeypatch.setattr(verify, "_probabilities_of_loading_code", off)
     with pytest.raises(
         ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
     ):
         exported(config, run, "exported_program")
+    monkeypatch.undo()
     monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
     with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):
         exported(config, run, "state_dict")
@@ -149,8 +159,8 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
     was = trained(RunFolder(run))
     for squash in (False, True):
         backbone = replace(was.backbone, input_spec=replace(was.backbone.input_spec, squash=squash))
-        deployed = ImageInferenceModel(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
-        preprocessing = json.loads(deployed.metadata()["preprocessing"])
+        model = InferenceModel(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+        preprocessing = json.loads(json.dumps(model.metadata["preprocessing"]))
         transform = evaluation_transform(backbone.input_spec)
         for file in odd_images(tmp_path / f"zoo{squash}"):
             image = load_image(file)
@@ -198,7 +208,7 @@ def test_networks_of_every_kind_are_exported(library: str, name: str, form: str,
     build_backbone = import_module(f"thaw.models.{library}").__dict__[library]
     backbone = build_backbone(name, None, image_size_px=64)
     network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.5))
-    deployed = ImageInferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
-    file = formats.write(deployed, form, tmp_path)
-    assert verify.require_agreement(deployed, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5
-    assert len(usage.loading_code(deployed, form, file)) <= 5
+    model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
+    file = write(model, form, tmp_path)
+    assert verify.require_agreement(model, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5
+    assert len(loading_code(model, form, file)) <= 5

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
@@ -18,7 +19,8 @@ from thaw.config.restore import trained
 from thaw.data.tokens import tokenise
 from thaw.evaluate import evaluate
 from thaw.export import export
-from thaw.exporting.run_onnx_texts import tokenised
+from thaw.exporting.run_onnx import token_inputs
+from thaw.models.network import Network
 from thaw.models.weights import read_checkpoint, read_weights
 from thaw.predict import predict
 from thaw.runs.folder import RunFolder
@@ -193,6 +195,20 @@ def test_a_text_a_file_of_lines_and_bad_rows(
         rows(f"input={tmp_path}/empty.txt")
 
 
+def require_loads_in_transformers(file: Path, network: Network) -> None:
+    """The library's own class takes all tensors of the folder but the head's, and gives the same logits."""
+    transformers = __import__("transformers")
+    library_network, report = transformers.AutoModel.from_pretrained(file.parent, output_loading_info=True)
+    assert set(report["unexpected_keys"]) == {"head.weight", "head.bias"}
+    assert {name for name in report["missing_keys"] if not name.startswith("pooler.")} == set()
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    inputs = {"input_ids": torch.tensor([[5, 6, 7], [8, 9, 0]]), "attention_mask": mask}
+    head = load_file(file)
+    with torch.inference_mode():
+        states = library_network.eval()(**inputs).last_hidden_state[torch.arange(2), mask.sum(1) - 1]
+        assert torch.allclose(states @ head["head.weight"].T + head["head.bias"], network(inputs), atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["state_dict", "safetensors", "exported_program", "onnx"])
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_each_format_agrees_for_any_number_and_length_of_texts(
@@ -212,6 +228,8 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     assert "It classifies texts" in card
     if form not in ("onnx", "exported_program"):
         assert "network.head(network(**inputs).last_hidden_state[torch.arange" in card
+        if form == "safetensors":
+            require_loads_in_transformers(file, trained(RunFolder(run)).network)
         return
     was = trained(RunFolder(run))
     assert isinstance(was.backbone.input_spec, TokenSpec)
@@ -219,7 +237,7 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     tokenizer = __import__("tokenizers").Tokenizer.from_file(str(file.parent / "tokenizer.json"))
     preprocessing = {"2_max_length_tokens": was.backbone.input_spec.max_length_tokens, "3_pad_id": 0}
     for chosen in (said, said[:1], said[1:3]):
-        inputs = tokenised(chosen, tokenizer, preprocessing)
+        inputs = token_inputs(tokenizer, chosen, preprocessing)
         tensors = tokenise(chosen, was.backbone.input_spec).batch(range(len(chosen)))
         with torch.inference_mode():
             expected = was.network(tensors).softmax(1).numpy()

@@ -1,4 +1,4 @@
-"""A file to give away, compared with the network it came from: `python -m thaw.export run=<folder> format=onnx`."""
+"""Write a network to give away, compared with its original: `python -m thaw.export run=<folder> format=onnx`."""
 
 import os
 import tempfile
@@ -11,67 +11,69 @@ from thaw.config.command import command
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.config.restore import Trained
     from thaw.exporting.card import Origin
     from thaw.runs.folder import RunFolder
 
 
 @command("export")
 def main(cfg: DictConfig) -> None:
+    """Entry point of the command line."""
     export(cfg)
 
 
 def export(cfg: DictConfig) -> Path:
-    """Writes the file, how to use it and a model card; gives the file. Raises UserError where it does not agree."""
-    from thaw.config import build
-    from thaw.config.restore import restore
+    """Write a trained network, how to use it and a model card, and return the network's file.
+
+    Raises:
+        UserError: if the file cannot be loaded again or does not agree with the network. Nothing is written then.
+    """
+    # Here, and not at the top: `--help` must not wait for torch.
+    from thaw.config.assemble import assemble, finished_run
+    from thaw.config.resume import read_config
     from thaw.exporting.card import model_card
     from thaw.exporting.formats import FORMATS, write
-    from thaw.exporting.images import ImageInferenceModel
-    from thaw.exporting.texts import TextInferenceModel
+    from thaw.exporting.inference import InferenceModel
     from thaw.exporting.verify import require_agreement
-    from thaw.runs.folder import RunFolder
-    from thaw.types import ImageSpec, TokenSpec
 
     if cfg.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
-    run = RunFolder(cfg.run)
-    was, data = restore(run, cfg.data)
-    kind = {ImageSpec: ImageInferenceModel, TokenSpec: TextInferenceModel}[data.takes]
-    deployed = kind(was.network, was.backbone, build.task(was.cfg, len(was.class_names)), was.class_names)
-    folder = Path(cfg.output).expanduser() if cfg.output is not None else run.path / "export" / cfg.format
+    run = finished_run(cfg.run)
+    run_cfg = read_config(run.path)
+    run_cfg.data.merge_with(cfg.data)
+    parts = assemble(run_cfg, run)
+    model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names)
+    folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     # Only what was loaded again and agreed goes into the folder.
-    with tempfile.TemporaryDirectory(dir=folder) as made, tempfile.TemporaryDirectory() as samples:
-        file = write(deployed, cfg.format, Path(made))
-        size = sum(part.stat().st_size for part in Path(made).glob("model.*")) / 1e6
-        difference = require_agreement(deployed, cfg.format, file, deployed.samples(data, cfg.samples, Path(samples)))
-        card = model_card(deployed, cfg.format, file.name, build.plan(was.cfg, was.network), _origin(run, was))
+    with tempfile.TemporaryDirectory(dir=folder) as unverified, tempfile.TemporaryDirectory() as samples_folder:
+        file = write(model, cfg.format, Path(unverified))
+        size = sum(part.stat().st_size for part in file.parent.glob("model.*")) / 1e6
+        samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
+        difference = require_agreement(model, cfg.format, file, samples)
+        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, run_cfg))
         file.with_name("model_card.md").write_text(card, encoding="utf-8")
-        for part in Path(made).iterdir():
+        for part in file.parent.iterdir():
             os.replace(part, folder / part.name)
     print(
-        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} {deployed.things}: same classes, "
+        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} {model.inputs.things}: same classes, "
         f"probabilities differ by at most {difference:.1e}"
     )
     return folder / file.name
 
 
-def _origin(run: "RunFolder", was: "Trained") -> "Origin":
-    from thaw.data.samples import counts_by_label
+def _origin(run: "RunFolder", cfg: DictConfig) -> "Origin":
+    from thaw.data.samples import counts_by_label  # here, so that --help is fast
     from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
 
-    backbone, optimizer = was.cfg.backbone, was.cfg.optimizer
-    return Origin(
-        name=Path(backbone.get("name", "")).name or backbone._target_.rsplit(".", 1)[-1],
-        weights=Path(str(was.cfg.init_from or backbone.get("weights"))).name,
-        optimizer=f"{optimizer.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {optimizer.lr:g}, "
-        f"the backbone's x {optimizer.backbone_lr_scale:g}, each stage below x {optimizer.lr_decay:g}",
-        seed=was.cfg.seed,
-        counts=counts_by_label(run.samples(), SPLITS),
-        metrics=run.metrics(),
+    rates = cfg.optimizer
+    optimizer = (
+        f"{rates.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
+        f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"
     )
+    backbone = Path(cfg.backbone.get("name", "")).name or cfg.backbone._target_.rsplit(".", 1)[-1]
+    weights = Path(str(cfg.init_from or cfg.backbone.get("weights"))).name
+    return Origin(backbone, weights, optimizer, cfg.seed, counts_by_label(run.records(), SPLITS), run.metrics())
 
 
 if __name__ == "__main__":

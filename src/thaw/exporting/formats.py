@@ -1,9 +1,10 @@
-"""What a trained network is written as."""
+"""The file formats of exports: how each is written, and how its user loads it."""
 
 import json
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,82 +12,124 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thaw.errors import UserError
-from thaw.exporting.deployed import InferenceModel
-from thaw.exporting.usage import require_library
+from thaw.exporting import run_onnx
+from thaw.exporting.inference import InferenceModel
+from thaw.exporting.rebuild import library_tensors, require_recipe
 
 
-def state_dict(deployed: InferenceModel, folder: Path) -> Path:
-    metadata = {key: json.loads(value) for key, value in deployed.metadata().items()}
-    file = folder / "model.pt"
-    torch.save({"state_dict": _tensors(deployed, folder), **metadata}, file)
-    return file
+@dataclass(frozen=True)
+class Format:
+    """One way to write a network to a file.
+
+    Attributes:
+        file: Name of the file.
+        save: Writes the file, and what it needs beside it.
+        read: Call that reads `{file}`, by its full name: parameters by name, or the whole network.
+        parameters_only: Whether the network must be built before the file can be loaded into it.
+    """
+
+    file: str
+    save: Callable[[InferenceModel, Path], None]
+    read: str
+    parameters_only: bool = False
 
 
-def safetensors(deployed: InferenceModel, folder: Path) -> Path:
-    file = folder / "model.safetensors"
-    save_file(_tensors(deployed, folder), file, deployed.metadata())
-    return file
+def write(model: InferenceModel, form: str, folder: Path) -> Path:
+    """Write a model into `folder` in the format `form`, a key of `FORMATS`, and return the file.
 
-
-def exported_program(deployed: InferenceModel, folder: Path) -> Path:
-    program = torch.export.export(deployed, (*deployed.example().values(),), dynamic_shapes=deployed.dynamic_shapes())
-    file = folder / "model.pt2"
-    torch.export.save(program, file, extra_files=deployed.metadata())
-    return file
-
-
-def onnx(deployed: InferenceModel, folder: Path) -> Path:
-    """And beside it what runs it."""
+    Raises:
+        UserError: if the network cannot be written in that format.
+    """
+    for name, text in model.inputs.text_files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    file = folder / FORMATS[form].file
     try:
-        import onnxruntime  # noqa: F401  # to compare
-        import onnxscript  # noqa: F401  # torch's exporter stands on it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's exporters warn about their own code
+            FORMATS[form].save(model, file)
+    except (UserError, OSError):  # a missing package or recipe, a full disk
+        raise
+    except Exception as error:  # torch's exporters raise anything on a network that they do not understand
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        others = ", ".join(name for name in FORMATS if name != form)
+        raise UserError(f"this network cannot be written as {form} ({reason}): try {others}") from error
+    return file
+
+
+def loading_code(model: InferenceModel, form: str, file: Path) -> list[str]:
+    """Lines of Python that load an exported file as `network`, as the model card shows them.
+
+    With `parameters_only` formats it gives what `RebuildRecipe.logits` says, else class probabilities.
+    """
+    read = FORMATS[form].read.format(file=repr(str(file)))
+    module = read.partition("(")[0].rpartition(".")[0]
+    if not FORMATS[form].parameters_only:
+        return [f"import {module}", f"network = {read}"]
+    recipe = require_recipe(model)
+    build = [line.format(num_classes=len(model.class_names), folder=str(file.parent)) for line in recipe.build]
+    modules = dict.fromkeys([module, *recipe.imports])
+    return [f"import {', '.join(modules)}", *build, f"network.eval().load_state_dict({read})"]
+
+
+def _save_state_dict(model: InferenceModel, file: Path) -> None:
+    torch.save({"state_dict": _parameters(model, file), **model.metadata}, file)
+
+
+def _save_safetensors(model: InferenceModel, file: Path) -> None:
+    # transformers 4 loads only files that name their framework.
+    save_file(_parameters(model, file), file, {"format": "pt", **_encoded_metadata(model)})
+
+
+def _save_exported_program(model: InferenceModel, file: Path) -> None:
+    example = model.inputs.example()
+    program = torch.export.export(model, tuple(example.values()), dynamic_shapes=_dynamic_shapes(model))
+    torch.export.save(program, file, extra_files=_encoded_metadata(model))
+
+
+def _save_onnx(model: InferenceModel, file: Path) -> None:
+    try:
+        import onnxruntime  # noqa: F401  # runs the file, to compare it
+        import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise UserError('format=onnx needs ONNX: type pip install -e ".[export]"') from error
+    example = model.inputs.example()
     program = torch.onnx.export(
-        deployed,
-        (*deployed.example().values(),),
-        input_names=list(deployed.example()),
+        model,
+        tuple(example.values()),
+        input_names=list(example),
         output_names=["probabilities"],
-        dynamic_shapes=deployed.dynamic_shapes(),
+        dynamic_shapes=_dynamic_shapes(model),
         dynamo=True,
         verbose=False,
     )
     assert program is not None
-    program.model.metadata_props.update(deployed.metadata())
-    file = folder / "model.onnx"
+    program.model.metadata_props.update(_encoded_metadata(model))
     program.save(file)
-    for name, source in deployed.runner().items():
-        shutil.copy(source, folder / name)
-    return file
+    for source in (Path(run_onnx.__file__), *model.inputs.runner_files):
+        shutil.copy(source, file.parent)
 
 
-FORMATS: dict[str, Callable[[InferenceModel, Path], Path]] = {
-    "state_dict": state_dict,
-    "safetensors": safetensors,
-    "exported_program": exported_program,
-    "onnx": onnx,
+FORMATS = {
+    "state_dict": Format("model.pt", _save_state_dict, 'torch.load({file}, weights_only=True)["state_dict"]', True),
+    "safetensors": Format("model.safetensors", _save_safetensors, "safetensors.torch.load_file({file})", True),
+    "exported_program": Format("model.pt2", _save_exported_program, "torch.export.load({file}).module()"),
+    "onnx": Format("model.onnx", _save_onnx, "onnxruntime.InferenceSession({file})"),
 }
 
 
-def write(deployed: InferenceModel, form: str, folder: Path) -> Path:
-    """Raises UserError where the network cannot be written in that form."""
-    for name, text in deployed.beside().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch's exporters say of their own code
-            return FORMATS[form](deployed, folder)
-    except (ValueError, OSError):  # ours, and a full disk
-        raise
-    except Exception as error:  # whatever torch's exporters raise on a network that they do not understand
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        others = ", ".join(name for name in FORMATS if name != form)
-        raise UserError(f"this network cannot be written as {form} ({reason}): try {others}") from error
+def _parameters(model: InferenceModel, file: Path) -> dict[str, Tensor]:
+    """The tensors by their library's names. A library that builds networks from a config.json gets one."""
+    tensors = library_tensors(model.network, require_recipe(model))
+    if model.settings is not None:
+        file.with_name("config.json").write_text(json.dumps(model.settings, indent=2), encoding="utf-8")
+    return tensors
 
 
-def _tensors(deployed: InferenceModel, folder: Path) -> dict[str, Tensor]:
-    """And beside them the configuration that the library builds their network from, if it does."""
-    library, settings = require_library(deployed.backbone), deployed.backbone.settings
-    if settings is not None:
-        (folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    return deployed.tensors(library)
+def _encoded_metadata(model: InferenceModel) -> dict[str, str]:
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in model.metadata.items()}
+
+
+def _dynamic_shapes(model: InferenceModel) -> tuple[tuple[dict[int, torch.export.Dim], ...]]:
+    """For the one parameter `*inputs` of `InferenceModel.forward`."""
+    dimensions = model.inputs.varying_dimensions()
+    return (tuple(dimensions for _ in model.inputs.example()),)

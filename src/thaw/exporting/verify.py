@@ -4,78 +4,80 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from thaw.errors import UserError
-from thaw.exporting.deployed import InferenceModel
-from thaw.exporting.usage import loading_code, require_library
+from thaw.exporting.formats import FORMATS, loading_code
+from thaw.exporting.inference import InferenceModel
+from thaw.exporting.rebuild import require_recipe
 
-TOLERANCE = 1e-4
-"""Largest difference of a probability."""
+TOLERANCE = 1e-4  # largest accepted difference of a probability
 
 
-def require_agreement(deployed: InferenceModel, form: str, file: Path, samples: Sequence[str]) -> float:
-    """The largest difference of a probability.
+def require_agreement(model: InferenceModel, form: str, file: Path, samples: Sequence[str]) -> float:
+    """Compare an exported file with its model on some samples, and return the largest difference of a probability.
 
-    Raises UserError where the file cannot be loaded, any sample gets another class or differs by more than TOLERANCE.
+    Raises:
+        UserError: if the file cannot be loaded, or if a sample gets another class or differs by more than TOLERANCE.
     """
     if not samples:
         raise UserError("samples is at least 1, not 0: an export that was not compared is not believed")
-    inputs = deployed.inputs(samples)
+    inputs = model.inputs.read(samples)
     with torch.inference_mode():
-        expected = deployed(*inputs)
-        found = RELOADED[form](deployed, file, inputs, samples)
-    difference = (found - expected).abs().max().item()
-    agreeing = (found.argmax(1) == expected.argmax(1)).float().mean().item()
+        expected = model(*inputs)
+    if form == "onnx":
+        probabilities = _probabilities_of_runner(model, file, samples)
+    else:
+        probabilities = _probabilities_of_loading_code(model, form, file, inputs)
+    difference = (probabilities - expected).abs().max().item()
+    agreeing = (probabilities.argmax(1) == expected.argmax(1)).float().mean().item()
     if agreeing < 1 or not difference <= TOLERANCE:
         raise UserError(
-            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} {deployed.things} "
-            f"get the same class, probabilities differ by up to {difference:.1e} (at most {TOLERANCE:.0e}). "
-            f"Nothing was written."
+            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} "
+            f"{model.inputs.things} get the same class, probabilities differ by up to {difference:.1e} "
+            f"(at most {TOLERANCE:.0e}). Nothing was written."
         )
     return difference
 
 
-def _in_torch(deployed: InferenceModel, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
-    """By the very lines that the model card gives, in a process of its own."""
-    form = {".pt": "state_dict", ".safetensors": "safetensors", ".pt2": "exported_program"}[file.suffix]
-    whole = form == "exported_program"
+def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Run the lines of the model card in a process of their own."""
+    if FORMATS[form].parameters_only:
+        content: object = model.inputs.to_network(*inputs)
+        probabilities = f"{require_recipe(model).logits}.softmax(1)"
+    else:
+        content, probabilities = inputs, "network(*inputs)"
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder) / "inputs.pt"
-        torch.save(inputs if whole else deployed.library_inputs(inputs), there)
-        load = f"import torch; inputs = torch.load({str(there)!r}, weights_only=True)"
-        found = "network(*inputs)" if whole else f"{require_library(deployed.backbone).logits}.softmax(1)"
-        save = f"torch.save({found}.detach(), {str(there)!r})"
-        _run(["-c", "\n".join([*loading_code(deployed, form, file), load, save])])
-        return torch.load(there, weights_only=True)
+        exchange = Path(folder) / "tensors.pt"
+        torch.save(content, exchange)
+        lines = [
+            *loading_code(model, form, file),
+            f"import torch; inputs = torch.load({str(exchange)!r}, weights_only=True)",
+            f"torch.save({probabilities}.detach(), {str(exchange)!r})",
+        ]
+        _run_python(["-c", "\n".join(lines)])
+        return torch.load(exchange, weights_only=True)
 
 
-def _onnx(deployed: InferenceModel, file: Path, inputs: tuple[Tensor, ...], samples: Sequence[str]) -> Tensor:
-    """By the runner that was exported with it, from the samples on."""
-    arguments, given = deployed.asked(samples)
-    lines = _run([str(file.with_name("run_onnx.py")), str(file), *arguments], given)
-    rows = [json.loads(line)["probabilities"] for line in lines.splitlines()]
-    return torch.tensor([[row[name] for name in deployed.class_names] for row in rows])
+def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[str]) -> Tensor:
+    """Run the script that was exported with an ONNX file, from the samples on."""
+    printed = _run_python([str(file.with_name("run_onnx.py")), str(file)], json.dumps(samples))
+    rows = [json.loads(line)["probabilities"] for line in printed.splitlines()]
+    return torch.tensor([[row[name] for name in model.class_names] for row in rows])
 
 
-RELOADED: dict[str, Callable[[InferenceModel, Path, tuple[Tensor, ...], Sequence[str]], Tensor]] = {
-    "state_dict": _in_torch,
-    "safetensors": _in_torch,
-    "exported_program": _in_torch,
-    "onnx": _onnx,
-}
+def _run_python(arguments: list[str], standard_input: str | None = None) -> str:
+    """Standard output of a Python process.
 
-
-def _run(words: list[str], given: str | None = None) -> str:
-    """What Python prints, `given` that input. Class names may be of any script; no bytecode is left beside what is
-    given away."""
-    command = [sys.executable, "-B", "-X", "utf8", *words]
-    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8")
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise UserError(f"the exported file could not be loaded again, and is not kept: {reason[0]}")
-    return done.stdout
+    Class names may be in any script, hence UTF-8. No bytecode is left in a folder that is to be given away.
+    """
+    command = [sys.executable, "-B", "-X", "utf8", *arguments]
+    process = subprocess.run(command, input=standard_input, capture_output=True, encoding="utf-8")
+    if process.returncode:
+        last_line = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise UserError(f"the exported file could not be loaded again, and is not kept: {last_line[0]}")
+    return process.stdout

@@ -1,6 +1,6 @@
-"""What a network is asked about."""
+"""The base of what is classified: batches of samples, some of which cannot be used."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,37 +8,42 @@ import torch
 from torch.utils.data import Dataset
 
 
-class PredictionDataset(Dataset[Any]):
-    """Samples in the order in which they were named; those that cannot be used are among them."""
+class PredictionDataset(Dataset[Any], ABC):
+    """Samples to classify, in the order in which the user named them, unusable ones included.
 
-    column: str
-    """What they are called in the table of predictions: path, text."""
-    numbered: bool
-    """Whether their number is in it, too: a text says not where it stood."""
-    workers: int
-    """Loader processes that pay."""
+    Attributes:
+        columns: Names of the columns that say which sample a row of the table of predictions is about.
+        default_workers: Number of loader processes that pay; 0 loads in the main process.
+        names: Path or text of each sample.
+        order: Indices of all samples, in the order in which they are loaded.
+    """
+
+    columns: tuple[str, ...]
+    default_workers: int
 
     def __init__(self, names: Sequence[str]):
         self.names = names
+        self.order = list(range(len(names)))
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def batches(self, batch_size: int) -> list[list[int]]:
-        return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
-
-    def notes(self) -> list[str]:
-        """What is worth knowing of all of them."""
-        return []
-
-    def place(self, index: int) -> str:
-        """What a sample is called in messages."""
-        return self.names[index]
-
     @abstractmethod
     def __getitem__(self, indices: list[int]) -> tuple[Any, list[str | None]]:
-        """Inputs of those of the samples that can be used (None: of none of them); and what is wrong with each."""
+        """Load a batch: inputs of the usable samples (None if there is none), and for each sample what is wrong."""
 
     @abstractmethod
-    def on_device(self, inputs: Any, device: torch.device) -> Any:
-        """As the network takes them."""
+    def to_network(self, inputs: Any, device: torch.device) -> Any:
+        """Move a batch to a device, and turn it into what the network takes."""
+
+    def identify(self, index: int) -> tuple[Any, ...]:
+        """Values of `columns` for a sample."""
+        return (self.names[index],)
+
+    def place(self, index: int) -> str:
+        """Where a sample comes from, for messages."""
+        return self.names[index]
+
+    def notes(self) -> list[str]:
+        """Lines about the samples as a whole that the user should see."""
+        return []

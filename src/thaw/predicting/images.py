@@ -1,6 +1,5 @@
 """Image files to classify."""
 
-import os
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -17,17 +16,18 @@ from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
 from thaw.types import ImageSpec
 
+MAX_LISTED = 20  # unused files
+
 
 class ImagePredictionDataset(PredictionDataset):
-    """Files become batches of uint8 images (B, C, H, W)."""
+    """Image files, loaded as batches of uint8 images (B, C, H, W). `unused` names other files, for a note."""
 
-    column = "path"
-    numbered = False
-    workers = default_workers()
+    columns = ("path",)
+    default_workers = default_workers()
 
-    def __init__(self, files: Sequence[Path], spec: ImageSpec):
+    def __init__(self, files: Sequence[Path], spec: ImageSpec, unused: Sequence[str] = ()):
         super().__init__([str(file) for file in files])
-        self.spec, self.transform = spec, evaluation_transform(spec)
+        self.spec, self.transform, self.unused = spec, evaluation_transform(spec), unused
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor | None, list[str | None]]:
         images: list[Tensor] = []
@@ -40,29 +40,43 @@ class ImagePredictionDataset(PredictionDataset):
                 faults.append(str(error))
         return torch.stack(images) if images else None, faults
 
-    def on_device(self, inputs: Tensor, device: torch.device) -> Tensor:
+    def to_network(self, inputs: Tensor, device: torch.device) -> Tensor:
+        """Normalise uint8 images to float32 on the device."""
         return normalise(inputs.to(device), self.spec)
 
+    def notes(self) -> list[str]:
+        """Which files of the input were not used."""
+        listed = [f"  {name}" for name in self.unused[:MAX_LISTED]]
+        return [f"{len(self.unused)} others were not used:", *listed] if self.unused else []
 
-def input_files(source: str, path_column: str, encoding: str, quotes: bool, notes: list[str]) -> list[Path]:
-    """The images that `source` means, in a fixed order; to `notes` goes what else lies there.
 
-    Raises UserError where there is none.
+def read_images(source: str, column: str, encoding: str, quotes: bool, spec: ImageSpec) -> ImagePredictionDataset:
+    """Find the images that `source` names: a file, a folder, a glob, or a table with a column of paths.
+
+    Paths in a table are relative to its folder.
+
+    Raises:
+        UserError: if there is none, or if rows of the table are wrong.
     """
     path = Path(source).expanduser()
+    unused: list[str] = []
     if path.is_dir():
-        if found := sorted(images_below(path, notes)):
-            return found
-        raise UserError(f"input={source}: no image in that folder or below it")
-    if path.is_file():
-        if table_suffix(path) is None:
-            return [path]
-        rows = read_table(path, {"column": path_column}, encoding, quotes)
-        if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:
-            raise UserError(wrong_rows(path, faults, len(rows)))
-        return [path.parent / row[path_column] for row in rows]
-    if has_magic(source):
-        if found := sorted(Path(name) for name in glob(str(path), recursive=True) if not os.path.isdir(name)):
-            return found
-        raise UserError(f"input={source} matches no file")
-    raise UserError(f"input={source} does not exist: name an image, a folder, a glob or a table")
+        files = sorted(images_below(path, unused))
+        if not files:
+            raise UserError(f"input={source}: no image in that folder or below it")
+    elif path.is_file():
+        files = _paths_of_table(path, column, encoding, quotes) if table_suffix(path) else [path]
+    elif has_magic(source):
+        files = sorted(file for file in map(Path, glob(str(path), recursive=True)) if not file.is_dir())
+        if not files:
+            raise UserError(f"input={source} matches no file")
+    else:
+        raise UserError(f"input={source} does not exist: name an image, a folder, a glob or a table")
+    return ImagePredictionDataset(files, spec, unused)
+
+
+def _paths_of_table(table: Path, column: str, encoding: str, quotes: bool) -> list[Path]:
+    rows = read_table(table, {"column": column}, encoding, quotes)
+    if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:
+        raise UserError(wrong_rows(table, faults, len(rows)))
+    return [table.parent / row[column] for row in rows]

@@ -1,6 +1,5 @@
 """Texts to classify."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.table import SUFFIXES, Row, decoded, read_table
+from thaw.data.table import Row, decoded, read_table, table_suffix
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
@@ -16,38 +15,39 @@ from thaw.types import TokenSpec
 
 
 class TextPredictionDataset(PredictionDataset):
-    """Texts become batches of token ids and masks (B, T), those of similar length together."""
+    """Rows with a text in `column`, loaded as batches of token ids and masks (B, T); similar lengths share a batch."""
 
-    column = "text"
-    numbered = True
-    workers = 0
+    columns = ("row", "text")  # the number of the row, because a text does not say where it stood
+    default_workers = 0
 
     def __init__(self, rows: Sequence[Row], column: str, spec: TokenSpec):
         super().__init__([row.values.get(column, "") for row in rows])
         self.rows = rows
         self.tokens = tokenise(self.names, spec)
-
-    def place(self, index: int) -> str:
-        return self.rows[index].place.removesuffix(": ")
-
-    def batches(self, batch_size: int) -> list[list[int]]:
-        by_length = np.argsort(self.tokens.lengths, kind="stable").tolist()
-        return [[by_length[i] for i in batch] for batch in super().batches(batch_size)]
+        self.order = np.argsort(self.tokens.lengths, kind="stable").tolist()
 
     def __getitem__(self, indices: list[int]) -> tuple[dict[str, Tensor] | None, list[str | None]]:
         faults = [self._fault(index) for index in indices]
         usable = [index for index, fault in zip(indices, faults, strict=True) if fault is None]
         return self.tokens.batch(usable) if usable else None, faults
 
-    def on_device(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    def to_network(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+        """Move the tensors to the device."""
         return {name: tensor.to(device) for name, tensor in inputs.items()}
 
+    def identify(self, index: int) -> tuple[int, str]:
+        """Number of the row, from 1, and its text."""
+        return index + 1, self.names[index]
+
+    def place(self, index: int) -> str:
+        """File and line of a text."""
+        return self.rows[index].place.removesuffix(": ")
+
     def notes(self) -> list[str]:
-        cut = int(self.tokens.cut.sum())
-        most = self.tokens.spec.max_length_tokens
-        return (
-            [f"{cut} of {len(self)} texts are longer than {most} tokens: what comes after is not read"] if cut else []
-        )
+        """How many texts are truncated."""
+        count, limit = int(self.tokens.cut.sum()), self.tokens.spec.max_length_tokens
+        note = f"{count} of {len(self)} texts are longer than {limit} tokens: what comes after is not read"
+        return [note] if count else []
 
     def _fault(self, index: int) -> str | None:
         if self.rows[index].fault is not None:
@@ -57,19 +57,24 @@ class TextPredictionDataset(PredictionDataset):
         return "nothing in it that is a token" if self.tokens.empty[index] else None
 
 
-def input_texts(source: str, column: str, encoding: str, quotes: bool) -> list[Row]:
-    """The rows of a table, the lines of a .txt file, or `source` itself where it does not end like one, in `column`."""
-    if not source.lower().endswith((*SUFFIXES, ".txt")):
-        return [Row("the text: ", {column: source})]
-    path = Path(os.path.expanduser(source))
-    if not path.is_file():
+def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: TokenSpec) -> TextPredictionDataset:
+    """Read the rows of a table or the lines of a .txt file; a `source` that does not end so is itself the text.
+
+    Raises:
+        UserError: if there is no such file, or if it cannot be read.
+    """
+    path = Path(source).expanduser()
+    is_text_file = path.suffix.lower() == ".txt"
+    if not is_text_file and table_suffix(path) is None:
+        rows = [Row("the text: ", {column: source})]
+    elif not path.is_file():
         raise UserError(
             f"input={source} does not exist, or is no file: name a table, a .txt file, or a text that does not end so"
         )
-    if path.suffix.lower() == ".txt":
-        lines = decoded(path, encoding).removesuffix("\n").split("\n")  # at no other ends of lines: texts may hold them
-        return [
-            Row(f"{path.name}, line {number}: ", {column: line.rstrip("\r")})
-            for number, line in enumerate(lines, start=1)
-        ]
-    return read_table(path, {"column": column}, encoding, quotes)
+    elif is_text_file:
+        # Only newlines end a line: texts may hold other separators.
+        lines = [line.rstrip("\r") for line in decoded(path, encoding).removesuffix("\n").split("\n")]
+        rows = [Row(f"{path.name}, line {number}: ", {column: line}) for number, line in enumerate(lines, start=1)]
+    else:
+        rows = read_table(path, {"column": column}, encoding, quotes)
+    return TextPredictionDataset(rows, column, spec)

@@ -1,0 +1,40 @@
+"""A trained network as others use it: preprocessing and class probabilities included."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thaw.exporting.images import Images
+from thaw.exporting.inputs import InputKind
+from thaw.exporting.texts import Texts
+from thaw.models.backbone import Backbone
+from thaw.models.network import Network
+from thaw.tasks.single_label import SingleLabel
+from thaw.types import ImageSpec, TokenSpec
+
+INPUT_KINDS: dict[type, Any] = {ImageSpec: Images, TokenSpec: Texts}
+
+
+class InferenceModel(nn.Module):
+    """Inference wrapper: user inputs in, class probabilities (B, C) out.
+
+    Images enter as uint8 (B, C, H, W), texts as token ids and mask (B, T). The model is in evaluation mode.
+    """
+
+    def __init__(self, network: Network, backbone: Backbone, task: SingleLabel, class_names: list[str]):
+        super().__init__()
+        self.network = network.to(memory_format=torch.contiguous_format)
+        self.task, self.class_names = task, class_names
+        self.recipe, self.settings = backbone.recipe, backbone.settings
+        self.inputs: InputKind = INPUT_KINDS[type(backbone.input_spec)](backbone.input_spec)
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Class probabilities (B, C) of one batch."""
+        return self.task.probabilities(self.network(self.inputs.to_network(*inputs)))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Class names and preprocessing, plain values: what a file must carry to be used without thaw."""
+        return {"class_names": self.class_names, "preprocessing": dict(self.inputs.preprocessing)}

@@ -1,0 +1,83 @@
+"""Classify samples with an exported network: `python run_onnx.py model.onnx sample ...` prints a JSON line for each.
+
+A sample is an image file or a text, whatever the network was trained on. Without samples, a JSON list of them is read
+from standard input. Needs onnxruntime and numpy; for images also Pillow and `image_file.py`, for texts the package
+tokenizers and `tokenizer.json`. Both files were exported together with this one.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH_SIZE = 16
+
+
+def main(model: str, *samples: str) -> None:
+    """Print label and class probabilities of each sample."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model)
+    metadata = session.get_modelmeta().custom_metadata_map
+    class_names, preprocessing = json.loads(metadata["class_names"]), json.loads(metadata["preprocessing"])
+    takes_texts = "1_tokenizer" in preprocessing
+    if takes_texts:
+        from tokenizers import Tokenizer  # which networks for images do not need
+
+        tokenizer = Tokenizer.from_file(str(Path(model).with_name(preprocessing["1_tokenizer"])))
+    for start in range(0, len(samples), BATCH_SIZE):
+        batch = samples[start : start + BATCH_SIZE]
+        inputs = token_inputs(tokenizer, batch, preprocessing) if takes_texts else image_inputs(batch, preprocessing)
+        for sample, probabilities in zip(batch, session.run(None, inputs)[0], strict=True):
+            key = "text" if takes_texts else "path"
+            by_class = dict(zip(class_names, probabilities.tolist(), strict=True))
+            result = {key: sample, "label": class_names[int(probabilities.argmax())], "probabilities": by_class}
+            print(json.dumps(result, ensure_ascii=False))
+
+
+def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Images, uint8 (B, C, H, W)."""
+    try:  # which networks for texts do not need
+        from image_file import load_image
+    except ImportError:  # inside thaw
+        from thaw.data.image_file import load_image
+
+    return {"images": np.stack([preprocess(load_image(file), preprocessing) for file in files])}
+
+
+def preprocess(image: Any, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
+    """Pillow image to (C, H, W): resize one side or both, crop the centre. The network scales and normalises."""
+    from PIL.Image import Resampling  # which networks for texts do not need
+
+    image = image.convert(preprocessing["2_mode"])
+    resized, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
+    width, height = (int(resized * side / min(image.size)) for side in image.size)
+    if preprocessing["3_resize_sides"] == "both":
+        width = height = resized
+    if (width, height) != image.size:
+        image = image.resize((width, height), Resampling[preprocessing["3_resize_interpolation"].upper()])
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
+    return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
+
+
+def token_inputs(tokenizer: Any, texts: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Token ids and mask, both int64 (B, tokens of the longest text): truncated and padded on the right."""
+    tokenizer.enable_truncation(preprocessing["2_max_length_tokens"])
+    pad = preprocessing["3_pad_id"]
+    ids = [encoding.ids or [pad] for encoding in tokenizer.encode_batch(list(texts))]
+    lengths = np.array([len(row) for row in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad, dtype=np.int64)
+    padded[mask] = np.concatenate(ids)
+    return {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or (len(sys.argv) == 2 and sys.stdin.isatty()):
+        sys.exit(f"usage: python {Path(__file__).name} model.onnx sample ...")
+    main(sys.argv[1], *(sys.argv[2:] or json.load(sys.stdin)))

@@ -1,0 +1,79 @@
+"""Class probabilities of samples, as they come from a network."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from thaw.errors import UserError
+from thaw.predicting.dataset import PredictionDataset
+from thaw.tasks.single_label import SingleLabel
+
+
+class Prediction(NamedTuple):
+    """What the network says of one sample.
+
+    Attributes:
+        sample: Index of the sample in its dataset.
+        probabilities: One for each class; None if the sample cannot be used.
+        fault: Why it cannot be used; None if it can.
+    """
+
+    sample: int
+    probabilities: list[float] | None
+    fault: str | None
+
+
+def predictions(
+    dataset: PredictionDataset,
+    network: nn.Module,
+    task: SingleLabel,
+    batch_size: int = 64,
+    num_workers: int | None = None,
+    device: str = "auto",
+) -> Iterator[Prediction]:
+    """Classify all samples, and yield one prediction for each, in the order of the dataset.
+
+    Args:
+        dataset: The samples.
+        network: Gives logits (B, C) of what `dataset.to_network` makes.
+        task: Turns logits into probabilities.
+        batch_size: Samples that are classified at once.
+        num_workers: Loader processes; None takes the dataset's default.
+        device: A device of torch; "auto" takes the accelerator if there is one.
+
+    Raises:
+        UserError: if the batch size or the device is wrong.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size is at least 1, not {batch_size}")
+    target = _device(device)
+    workers = dataset.default_workers if num_workers is None else num_workers
+    batches = [dataset.order[start : start + batch_size] for start in range(0, len(dataset), batch_size)]
+    workers = min(workers, len(batches)) if len(batches) > 1 else 0  # starting a process does not pay for one batch
+    loader = DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
+    network = network.to(target).eval()
+    ready: dict[int, Prediction] = {}  # predictions whose predecessors are in a later batch
+    next_sample = 0
+    for indices, (inputs, faults) in zip(batches, loader, strict=True):
+        rows = iter(())
+        if inputs is not None:
+            with torch.inference_mode():
+                rows = iter(task.probabilities(network(dataset.to_network(inputs, target))).tolist())
+        for index, fault in zip(indices, faults, strict=True):
+            ready[index] = Prediction(index, next(rows) if fault is None else None, fault)
+        while next_sample in ready:
+            yield ready.pop(next_sample)
+            next_sample += 1
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"device={name} cannot be used here ({reason}): device=auto") from error
