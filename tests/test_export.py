@@ -14,11 +14,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors import safe_open
+from thaw.config.restore import trained
 
 from tests.conftest import TINY
 from tests.data.zoo import odd_images
 from tests.photos import photos
-from thaw.config.restore import trained
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from thaw.caching.file import opened
 
 from tests.photos import photos
-from thaw.caching.file import opened
 
 pytestmark = pytest.mark.run
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
+from thaw.config.restore import trained
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
 from thaw.config.build import data as build_data
-from thaw.config.restore import trained
 from thaw.data.tokens import tokenise
 from thaw.evaluate import evaluate
 from thaw.export import export

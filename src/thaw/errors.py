@@ -15,10 +15,10 @@ class NonFiniteLossError(UserError, FloatingPointError):
     """The loss became NaN or infinite. All processes of a run raise it together.
 
     Attributes:
-        step: The `CheckedStep` that failed, on the process that had it; None on the others.
-        own_message: The message that this process alone would have; None on the others.
+        batch: the batch that failed, on the process that had it; None on the others, and if it is no longer in memory.
+        batch_idx: number of that batch in its epoch.
     """
 
-    def __init__(self, message: str, step: Any = None, own_message: str | None = None):
+    def __init__(self, message: str, batch: Any = None, batch_idx: int | None = None):
         super().__init__(message)
-        self.step, self.own_message = step, own_message
+        self.batch, self.batch_idx = batch, batch_idx

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.distributed.launch import run_in_processes, starts_processes
@@ -37,33 +37,27 @@ def train(cfg: DictConfig) -> dict[str, float]:
         The final metrics by name.
     """
     # Here, and not at the top: `--help` must not wait for torch.
-    from lightning import seed_everything
-
-    from thaw.config import build, resume
-    from thaw.config.assemble import assemble
+    from thaw.config.assemble import start
+    from thaw.config.resume import plain
     from thaw.distributed.sharded import is_sharded
     from thaw.finetuning.table import stage_table
     from thaw.runs.folder import load_best
 
     exclude_libraries_from_garbage_collection()
     processes = join(cfg)
-    cfg, run = resume.open_together(cfg)
-    seed_everything(cfg.seed, verbose=False)
-    parts = assemble(cfg, run if run.checkpoint is not None else None)
-    data, module, plan = parts.samples, parts.module, parts.plan
-    run.begin(OmegaConf.to_yaml(cfg, resolve=True), resume.overrides_to_record(), data, parts.backbone.settings)
-    trainer = build.trainer(cfg, plan, data, run)
-    with run.recording(resume.plain(cfg), trainer.loggers):
+    run, parts, trainer = start(cfg)
+    data, module = parts.samples, parts.module
+    with run.recording(plain(parts.cfg), trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
         groups = module.make_optimizer(parts.network, world_size=trainer.world_size).param_groups
-        log.info(stage_table(parts.network, plan, groups))
+        log.info(stage_table(parts.network, parts.plan, groups))
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)
         load_best(trainer, module)
         if len(data.splits.test) and not is_sharded(trainer.strategy):
             trainer.test(module, loaders, verbose=False)
-        metrics = run.save(module, trainer, cfg.monitor.metric, cfg.monitor.mode)
+        metrics = run.save(module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode)
         log.info(run.report())
     processes.leave()
     return metrics

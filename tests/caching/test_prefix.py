@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from thaw.caching.outputs import Outputs
 
 from tests.conftest import TINY
 from tests.language import pretrained, texts
 from tests.photos import photos
-from thaw.caching.outputs import Outputs
 from thaw.caching.store import entries, prune
 from thaw.config import build
 from thaw.evaluate import evaluate

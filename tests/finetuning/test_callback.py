@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig
 
-from tests.conftest import TINY, network_for
-from thaw.config import build
-from thaw.config.resume import open_run
-from thaw.data.module import DataModule
+from tests.conftest import TINY
+from thaw.config.assemble import start
+from thaw.distributed.sharded import require_fitting
 from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
 from thaw.training.ema import EMA
@@ -26,15 +25,10 @@ Config = Callable[..., DictConfig]
 CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
 
 
-def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, FineTuningModule, DataModule, Plan]:
-    cfg, run = open_run(cfg)
-    data = build.data(cfg)
-    network = network_for(cfg, data)
-    run.begin(cfg, data)
-    plan = build.plan(cfg, network)
-    trainer = build.trainer(cfg, plan, run)
+def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, FineTuningModule, LightningDataModule, Plan]:
+    _, parts, trainer = start(cfg)
     trainer.callbacks[-1:-1] = watchers  # after ours, before the checkpoints
-    return trainer, build.classifier(cfg, data, network, plan), data, plan
+    return trainer, parts.module, parts.loaders(), parts.plan
 
 
 class Watch(Callback):
@@ -53,17 +47,26 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         now = snapshot(pl_module)
-        training = {name for name, stage in pl_module.network.stages.items() if stage.training}
+        network = pl_module.network
+        training = {
+            name
+            for name, stage in network.stages.items()
+            if all(part.training for path in stage.modules for part in network.get_submodule(path).modules())
+        }
         self.seen.append((trainer.current_epoch, changed(self.before, now), training))
         self.before = now
 
 
 def snapshot(module: LightningModule) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.network.stages.state_dict().items()}
+    return {
+        f"{stage}/{name}": value.clone()
+        for stage, tensors in module.network.stage_tensors().items()
+        for name, value in tensors.items()
+    }
 
 
 def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
-    return {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
+    return {name.split("/")[0] for name in one if not torch.equal(one[name], other[name])}
 
 
 def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(config: Config) -> None:
@@ -82,7 +85,7 @@ def test_averaging_leaves_frozen_stages_as_they_are(config: Config, tmp_path: Pa
     trainer.fit(classifier, data)
     assert changed(before, snapshot(classifier)) == {"layer2", "head"}
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
-    name = "network.stages.head.1.weight"
+    name = "network.head.1.weight"
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
 
 
@@ -93,7 +96,8 @@ def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tm
         rows = list(csv.DictReader(file))
     phases = [float(row["plan/phase"]) for row in rows if row["plan/phase"]]
     assert phases == [1, 2, 3, 4, 5]
-    sizes = {name: sum(p.numel() for p in s.parameters()) for name, s in classifier.network.stages.items()}
+    parameters = classifier.network.stage_parameters().items()
+    sizes = {name: sum(p.numel() for p in own.values()) for name, own in parameters}
     trainable = [float(row["plan/trainable_parameters"]) for row in rows if row["plan/trainable_parameters"]]
     assert trainable == [sum(sizes[stage] for stage in plan.trained(epoch)) for epoch in range(5)]
     rates = [row for row in rows if row["lr-AdamW/head/decay"]]
@@ -108,7 +112,8 @@ def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config
     resumed = SimpleNamespace(current_epoch=2, strategy=None)  # inside an epoch: no on_train_epoch_start will come
     freezing.setup(resumed, classifier, "fit")  # type: ignore[arg-type]
     freezing.on_train_start(resumed, classifier)  # type: ignore[arg-type]
-    trained = {name for name, stage in classifier.network.stages.items() if next(stage.parameters()).requires_grad}
+    parameters = classifier.network.stage_parameters().items()
+    trained = {name for name, own in parameters if all(p.requires_grad for p in own.values())}
     assert trained == plan.trained(2) == {"layer1"}
 
 
@@ -121,7 +126,7 @@ def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
         built(config(*TINY, *swa))
     _, classifier, _, plan = built(config(*TINY, *CHAIN))
     with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
-        FreezingCallback(plan).setup(SimpleNamespace(strategy=FSDPStrategy()), classifier, "fit")  # type: ignore[arg-type]
+        require_fitting(SimpleNamespace(strategy=FSDPStrategy()), plan)  # type: ignore[arg-type]
     one_phase = Plan([plan.phases[-1]], plan.stages)
     asked: dict[str, Any] = {
         "gradient_clip_val": None,
@@ -137,8 +142,8 @@ def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
     ):
         trainer = SimpleNamespace(**{"strategy": FSDPStrategy(), **asked, **choice})
         with pytest.raises(ValueError, match=message):
-            FreezingCallback(one_phase).setup(trainer, classifier, "fit")  # type: ignore[arg-type]
-    FreezingCallback(one_phase).setup(SimpleNamespace(strategy=FSDPStrategy(), **asked), classifier, "fit")  # type: ignore[arg-type]
+            require_fitting(trainer, one_phase)  # type: ignore[arg-type]
+    require_fitting(SimpleNamespace(strategy=FSDPStrategy(), **asked), one_phase)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])

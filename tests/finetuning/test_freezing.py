@@ -3,27 +3,36 @@ from torch import nn
 
 from tests.tiny import backbone
 from thaw.finetuning.freezing import freeze_all_but, keep_frozen_in_eval
+from thaw.models.network import Network, new_head
 
 
-def stages() -> nn.ModuleDict:
-    return nn.ModuleDict(backbone().stages)
+def network() -> Network:
+    return Network(backbone(), new_head(16, 3, dropout=0.5))
+
+
+def modules(network: Network, stage: str) -> list[nn.Module]:
+    return [module for path in network.stages[stage].modules for module in network.get_submodule(path).modules()]
 
 
 def test_frozen_stages_have_no_gradient_and_evaluate() -> None:
-    network = stages()
-    for parameter in network.parameters():
+    tiny = network()
+    for parameter in tiny.parameters():
         parameter.grad = torch.ones_like(parameter)
-    assert freeze_all_but(network, frozenset({"layer2"}))
-    for name, stage in network.items():
-        trains = name == "layer2"
-        assert all(module.training == trains for module in stage.modules())
-        assert all(p.requires_grad == trains and (p.grad is not None) == trains for p in stage.parameters())
-    assert not freeze_all_but(network, frozenset({"layer2"})), "nothing changed the second time"
+    assert freeze_all_but(tiny, frozenset({"layer2"}))
+    for stage, parameters in tiny.stage_parameters().items():
+        trains = stage == "layer2"
+        assert all(module.training == trains for module in modules(tiny, stage))
+        assert all(p.requires_grad == trains and (p.grad is not None) == trains for p in parameters.values())
+    assert not freeze_all_but(tiny, frozenset({"layer2"})), "nothing changed the second time"
 
 
-def test_a_stray_train_does_not_wake_frozen_stages() -> None:
-    network = stages()
-    freeze_all_but(network, frozenset({"layer2"}))
-    network.train()
-    keep_frozen_in_eval(network)
-    assert [stage.training for stage in network.values()] == [False, False, True]
+def test_a_stray_train_does_not_wake_frozen_stages_and_eval_puts_all_to_sleep() -> None:
+    tiny = network()
+    freeze_all_but(tiny, frozenset({"layer2"}))
+    tiny.train()
+    keep_frozen_in_eval(tiny)
+    assert [all(m.training for m in modules(tiny, stage)) for stage in tiny.stages] == [False, False, True, False]
+    assert not tiny.backbone.training, "it holds frozen stages, too"
+    tiny.eval()
+    keep_frozen_in_eval(tiny)
+    assert not any(module.training for module in tiny.modules())

@@ -1,4 +1,4 @@
-"""One contract for every network of every library: torchvision's families, forty of timm's, sixteen of Hugging Face's."""
+"""One contract for networks of every library: all families of torchvision, forty of timm, sixteen of Hugging Face."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

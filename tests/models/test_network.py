@@ -2,23 +2,41 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny import backbone
+from tests.tiny import backbone, chain
 from thaw.models.network import Network, new_head
+from thaw.types import ImageSpec
+
+SPEC = ImageSpec(8, 1, (0.0,), (1.0,))
 
 
-def test_stages_run_in_order_and_any_of_them_can_be_entered() -> None:
-    network = Network(backbone().stages, new_head(16, 3, dropout=0.5)).eval()
-    assert network.stage_names == ["stem", "layer1", "layer2", "head"]
+def test_features_may_enter_the_head_and_activations_where_the_cache_says() -> None:
+    network = Network(backbone(), new_head(16, 3, dropout=0.5)).eval()
+    assert list(network.stages) == ["stem", "layer1", "layer2", "head"]
     x = torch.randn(2, 1, 8, 8)
-    whole = network(x)
-    assert whole.shape == (2, 3)
-    for start, stage in enumerate(network.stages.values()):
-        assert torch.equal(network(x, start=start), whole)
-        x = stage(x)
-    assert torch.equal(network(x, start=len(network.stages)), whole)
+    logits = network(x)
+    assert logits.shape == (2, 3)
+    assert torch.equal(network(network.features(x), start=3), logits)
+    stem, *others = network.backbone
+    network.entries[1] = nn.Sequential(*others)
+    assert torch.equal(network(stem(x), start=1), logits)
+    assert {name.split(".")[0] for name in network.state_dict()} == {"backbone", "head"}
 
 
-def test_a_parameter_in_two_stages_is_refused() -> None:
+def test_every_module_belongs_to_the_stages_of_its_parameters_or_to_the_one_before_it() -> None:
+    network = Network(backbone(), new_head(16, 3, dropout=0.5))
+    stages = {id(module): names for module, names in network.modules_with_stages()}
+    assert stages[id(network.backbone)] == {"stem", "layer1", "layer2"}
+    assert stages[id(network.backbone.layer2[1])] == {"layer2"}, "a pooling layer has no parameters"
+    assert stages[id(network.head[0])] == {"head"}, "dropout in front of the head's linear layer"
+    assert network.stages["layer1"].modules == ("backbone.layer1",)
+
+
+def test_a_parameter_in_two_stages_or_in_none_is_refused() -> None:
     shared = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"'second.0.weight' belongs to the stages 'first' and 'second'"):
-        Network({"first": nn.Sequential(nn.ReLU(), shared), "second": nn.Sequential(shared)}, nn.Linear(2, 2))
+    tied = chain({"first": nn.Sequential(nn.ReLU(), shared), "second": nn.Sequential(shared)}, 2, SPEC)
+    with pytest.raises(ValueError, match=r"'backbone.second.0.weight' belongs to the stages 'first' and 'second'"):
+        Network(tied, nn.Linear(2, 2))
+    plain = backbone()
+    del plain.stages["layer1"]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"'backbone.layer1.0.weight' belongs to no stage"):
+        Network(plain, nn.Linear(2, 2))

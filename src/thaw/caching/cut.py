@@ -46,10 +46,11 @@ def cut(network: Network, spec: InputSpec, start: int) -> Cut | None:
     Puts the network's modules back into the modes that it found them in.
     """
     modes = {module: module.training for module in network.modules()}
-    find = _image_cuts if isinstance(spec, ImageSpec) else _text_cuts
     try:
         with torch.no_grad():
-            return next(find(network.eval(), spec, start), None)
+            if isinstance(spec, ImageSpec):
+                return next(_image_cuts(network.eval(), spec, start), None)
+            return next(_text_cuts(network.eval(), start), None)
     except Exception as error:  # whatever a library's code raises when it meets a symbol, or runs without its layers
         log.debug("%s is not cut: %s", type(network.backbone).__name__, error, exc_info=True)
         return None
@@ -180,7 +181,7 @@ def _depending_on_input(graph: fx.Graph) -> set[fx.Node]:
     return dependent
 
 
-def _graph_module(backbone: nn.Module, nodes: Sequence[fx.Node], entering: fx.Node, leaving: fx.Node) -> fx.GraphModule:
+def _graph_module(backbone: nn.Module, nodes: Sequence[fx.Node], entering: fx.Node, leaving: Any) -> fx.GraphModule:
     """A module of `nodes`, from the value of `entering` to that of `leaving`; it shares the backbone's modules."""
     graph = fx.Graph()
     copies = {entering: graph.placeholder("x")}
@@ -197,7 +198,7 @@ def _graph_module(backbone: nn.Module, nodes: Sequence[fx.Node], entering: fx.No
 # Texts: in the library's forward, layers in front of the cut are skipped for the time of a call.
 
 
-def _text_cuts(network: Network, spec: InputSpec, start: int) -> Iterator[Cut]:
+def _text_cuts(network: Network, start: int) -> Iterator[Cut]:
     """Cuts in front of stages `start`, `start` - 1 ... 1 that agree with the network."""
     names = list(network.stages)
     inputs = example_texts(network.backbone.config, _device(network))
@@ -210,7 +211,7 @@ def _text_cuts(network: Network, spec: InputSpec, start: int) -> Iterator[Cut]:
             yield Cut(number, halves.prefix, halves.suffix, (tokens.states.shape[2],), tokens.states.dtype)
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """Leaves a forward pass with what the layer was called with."""
 
     def __init__(self, states: Tensor):
@@ -228,13 +229,13 @@ class _LayerCut:
         """States (B, T, D) that the layer is called with, and the mask."""
 
         def leave(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            raise _Reached(args[0] if args else keywords["hidden_states"])
+            raise _ReachedError(args[0] if args else keywords["hidden_states"])
 
         hooks = [self.entered.register_forward_pre_hook(leave, with_kwargs=True)]
         hooks += [layer.register_forward_hook(self._note_output) for layer in self.skipped]
         try:
             self.network.backbone(**inputs)
-        except _Reached as reached:
+        except _ReachedError as reached:
             return TokenStates(reached.states, inputs["attention_mask"])
         finally:
             for hook in hooks:

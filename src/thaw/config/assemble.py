@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightning import LightningDataModule
-from omegaconf import DictConfig
+from lightning import LightningDataModule, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
 
-from thaw.config import build
+from thaw.config import build, resume
 from thaw.config.resume import read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
@@ -99,6 +99,22 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         load_weights(network, remembered.weights)
         network.eval()
     return Parts(cfg, data, backbone, network, plan, module)
+
+
+def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
+    """Open the run folder that `cfg` asks for, new or to resume, assemble the run's parts, and make its trainer.
+
+    Collective: call on every rank.
+
+    Raises:
+        UserError: see `open_run`, `assemble` and `build.trainer`.
+    """
+    cfg, run = resume.open_together(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    parts = assemble(cfg, run if run.checkpoint is not None else None)
+    config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
+    run.begin(config_yaml, resume.overrides_to_record(), parts.samples, parts.backbone.settings)
+    return run, parts, build.trainer(cfg, parts.plan, parts.samples, run)
 
 
 def finished_run(path: str) -> RunFolder:

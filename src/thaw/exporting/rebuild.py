@@ -16,7 +16,7 @@ def require_recipe(model: InferenceModel) -> RebuildRecipe:
     """
     if model.recipe is None:
         raise UserError(
-            "this backbone has no `library`, which says how to build its network without thaw, so nobody could load "
+            "this backbone has no `recipe`, which says how to build its network without thaw, so nobody could load "
             "its parameters. Type format=onnx or format=exported_program."
         )
     return model.recipe
@@ -25,17 +25,12 @@ def require_recipe(model: InferenceModel) -> RebuildRecipe:
 def library_tensors(network: Network, recipe: RebuildRecipe) -> dict[str, Tensor]:
     """Parameters and buffers of a network, contiguous, by the names that its own library gives them.
 
-    The head's linear layer is under `recipe.head`. Without one the names are those of `Network`.
+    The head's linear layer is under `recipe.head`; without one the names are those of `Network`.
     """
-    if recipe.head is None:
-        return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     tensors = {}
-    for name, tensor in network.stages.state_dict().items():
-        stage, path = name.split(".", 1)
-        if stage == "head":
-            library_name = f"{recipe.head}.{path.rsplit('.', 1)[-1]}"
-        else:
-            prefix = next((prefix for prefix in recipe.names if name.startswith(prefix)), f"{stage}.")
-            library_name = recipe.names.get(prefix, "") + name.removeprefix(prefix)
-        tensors[library_name] = tensor.contiguous()
+    for name, tensor in network.state_dict().items():
+        if recipe.head is not None:
+            part, path = name.split(".", 1)
+            name = path if part == "backbone" else f"{recipe.head}.{path.rpartition('.')[2]}"
+        tensors[name] = tensor.contiguous()
     return tensors

@@ -16,17 +16,18 @@ def freeze_all_but(network: Network, trained: frozenset[str]) -> bool:
             parameter.requires_grad_(trains)
             if not trains:
                 parameter.grad = None
-    _set_modes(network, trained)
+    for module, stages in network.modules_with_stages():
+        module.training = stages <= trained  # see keep_frozen_in_eval
     return changed
 
 
 def keep_frozen_in_eval(network: Network) -> None:
-    """Put what is frozen back into evaluation mode, after a `.train()` that went over the whole network."""
-    stages = network.stage_parameters().items()
-    _set_modes(network, frozenset(stage for stage, own in stages if any(p.requires_grad for p in own.values())))
+    """Put what is frozen back into evaluation mode, after a `.train()` that went over the whole network.
 
-
-def _set_modes(network: Network, trained: frozenset[str]) -> None:
-    """A module that holds several stages trains only when all of them do: what it does itself may precede a frozen one."""
+    A module that holds several stages trains only if all of them do: its own code may run before a frozen one.
+    """
+    parameters = network.stage_parameters().items()
+    trained = {stage for stage, own in parameters if any(p.requires_grad for p in own.values())}
     for module, stages in network.modules_with_stages():
-        module.training = stages <= trained
+        if not stages <= trained:
+            module.training = False

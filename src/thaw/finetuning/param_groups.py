@@ -44,7 +44,7 @@ def build_optimizer(
 
 
 def world_factor(rule: str, world_size: int) -> float:
-    """Factor on the rates when several processes enlarge the batch: linear (Goyal et al. 2017), sqrt (Krizhevsky 2014)."""
+    """Factor on rates when several processes enlarge the batch: linear (Goyal et al. 2017), sqrt (Krizhevsky 2014)."""
     if rule not in WORLD_FACTORS:
         raise UserError(f"optimizer.lr_by_processes is {', '.join(WORLD_FACTORS)}, not '{rule}'")
     return WORLD_FACTORS[rule](world_size)
@@ -70,8 +70,8 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """One group per stage and decay kind, named `stage/decay` or `stage/no_decay`, input to output.
 
-    Parameters with fewer than two dimensions (norms, biases) are not decayed. Frozen parameters are in their groups too:
-    they have no gradient, so the optimizer skips them and keeps no state for them.
+    Parameters with fewer than two dimensions (norms, biases) are not decayed. Frozen parameters are in their groups
+    too: they have no gradient, so the optimizer skips them and keeps no state for them.
 
     Args:
         network: the network to train.

@@ -41,7 +41,7 @@ class PhaseSchedule(LRScheduler):
         return {name: value for name, value in super().state_dict().items() if name != "factor"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the step, then take the rates from the current plan, which may have phases that the saved one lacked."""
+        """Restore the step, then set the rates of the current plan, which may have phases that the saved one lacked."""
         super().load_state_dict(state_dict)
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate

@@ -126,7 +126,7 @@ class GRUNetwork(nn.Module):
     def stages(self) -> Stages:
         """`embeddings`, `layer0` ..."""
         layers = {f"layers.{number}": f"layer{number}" for number in range(len(self.layers))}
-        stages: dict[str, list[str]] = {"embeddings": []} | {name: [] for name in layers.values()}
+        stages: dict[str, list[str]] = {name: [] for name in ("embeddings", *layers.values())}
         for name, _ in self.named_parameters():
             stages[layers.get(".".join(name.split(".")[:2]), "embeddings")].append(name)
         return stages

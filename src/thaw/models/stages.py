@@ -71,7 +71,7 @@ def stages_by_matcher(network: Any, granularity: str) -> Stages:
         return stages_by_prefix(network, granularity)
     matcher = network.group_matcher(coarse=granularity == "stages")
     stem = matcher.get("stem") if isinstance(matcher, dict) else None
-    named = []
+    named: list[tuple[str, list[str]]] = []
     for names in group_parameters(network, matcher).values():
         prefix, _ = Counter(_prefix(network, name, granularity) for name in names).most_common(1)[0]
         is_stem = not named and stem is not None and any(re.match(pattern, names[0]) for pattern in _patterns(stem))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thaw.distributed.ranks import is_lost
 from thaw.replaying.kit import CrashKit, current_versions, tensors_of, write_kit
-from thaw.runs.folder import LOG_FILE
+from thaw.runs.files import LOG_FILE
 from thaw.training import checkpoint_io
 from thaw.types import Batch, BatchRequest
 
@@ -93,7 +93,7 @@ class CrashKitCallback(Callback):
             batch_idx=batch_idx,
             rank=trainer.global_rank,
             seed=module.step_seed(batch_idx),
-            loss=None if batch is None or self.loss is None else self.loss.item(),
+            loss=None if batch is not self.batch or self.loss is None else self.loss.item(),
             request=request,
             class_names=module.class_names,
             num_threads=torch.get_num_threads(),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint
-from thaw.runs.folder import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
+from thaw.runs.files import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
 from thaw.storage import UNFINISHED
 from thaw.types import Batch, TokenStates
 

@@ -51,7 +51,7 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
     if kit.precision:
         trainer.precision_plugin.load_state_dict(kit.precision)
     _load_tensors(module, kit)
-    freeze_all_but(module.network.stages, module.plan.trained(kit.epoch))
+    freeze_all_but(module.network, module.plan.trained(kit.epoch))
     trains = kit.split == "train"
     module.train(trains)
     batch = move_data_to_device(kit.batch, strategy.root_device)
@@ -78,7 +78,7 @@ def replay_loading(data: DataModule, kit: CrashKit) -> ReplayResult:
 
     All of the split, because computing the features of frozen stages asks for other samples than the batch's.
     """
-    dataset, (batch, view) = data.dataset_of(kit.split), kit.request
+    dataset, (batch, view) = data.dataset(kit.split), kit.request
     requests = [[index] for index in (*batch, *data.parts[kit.split].tolist())]
     if batch:
         requests.insert(len(batch), batch)

@@ -73,7 +73,13 @@ class StageTrace:
 
 def _stages(network: Network) -> dict[str, tuple[list[nn.Module], list[nn.Parameter]]]:
     """The outermost modules and the parameters of each stage, input to output."""
-    return {name: ([stage], list(stage.parameters())) for name, stage in network.stages.items()}
+    return {
+        name: (
+            [network.get_submodule(path) for path in stage.modules],
+            [network.get_parameter(parameter) for parameter in stage.parameters],
+        )
+        for name, stage in network.stages.items()
+    }
 
 
 def _cells(values: ValueRange | None) -> tuple[str, str, str]:

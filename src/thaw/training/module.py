@@ -128,15 +128,16 @@ class FineTuningModule(LightningModule):
             wait: Whether to wait for losses that the device has not reported yet.
 
         Raises:
-            NonFiniteLossError: Names the first such step. Its `step` is that step, on the process that had it.
+            NonFiniteLossError: names the first such step, and holds its batch on the process that had it.
         """
         step = self.loss_check.look(wait)
         failure = first_failure(self.trainer, None if step is None else Failure(step.number, self._describe(step)))
         if failure is None:
             return
         self.loss_check = LossCheck()
-        own = step if step is not None and step.number == failure.step else None
-        raise NonFiniteLossError(failure.message, own, None if own is None else self._describe(own))
+        if step is not None and step.number == failure.step:
+            raise NonFiniteLossError(failure.message, step.batch, step.batch_idx)
+        raise NonFiniteLossError(failure.message)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimizer with all its parameter groups, and the schedule that scales their rates."""
