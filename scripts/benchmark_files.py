@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.caching.store import FOLDER_VARIABLE
 from thaw.data.image_files import looked_into
 from thaw.data.image_module import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
@@ -25,6 +24,7 @@ from thaw.models.network import Network, new_head
 from thaw.models.torchvision import torchvision
 from thaw.predicting.images import ImagePredictionDataset
 from thaw.predicting.tables import Output, predictions, write
+from thaw.storage import CACHE_VARIABLE
 from thaw.tasks.single_label import SingleLabel
 
 CLASSES = [f"class {number}" for number in range(10)]
@@ -44,7 +44,7 @@ class Files(Dataset[Any]):
 def main(checked: int = 10_000, predicted: int = 1_000, repeats: int = 5) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = made_up(Path(folder), checked)
-        os.environ[FOLDER_VARIABLE] = str(Path(folder) / "cache")
+        os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
         first, again = (seconds_to_check(files, Path(folder)) for _ in range(2))
         print(f"check: {checked:,} images in {first:.1f} s, again in {again:.2f} s\n")
 

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, settings
 from lightning import Callback
 from omegaconf import DictConfig
 
-from thaw.storage import CACHE_VARIABLE
 from thaw.config import build
 from thaw.config.command import CONF
 from thaw.data.module import DataModule
 from thaw.models.network import Network
+from thaw.storage import CACHE_VARIABLE
 
 TINY = (
     "backbone._target_=tests.tiny.backbone",
