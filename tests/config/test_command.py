@@ -267,9 +267,7 @@ def test_a_user_error_in_a_constructor_is_one_message(printed_bug: Callable[...,
     assert printed_bug(init=raises_one) == "error: name a folder"
 
 
-def test_the_whole_traceback_can_be_asked_for(
-    printed_bug: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_traceback_can_be_asked_for(printed_bug: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_TRACEBACK", "1")
     printed = printed_bug(getitem="{}['label']")
     assert printed.count("/lightning/pytorch/") > 10

@@ -96,7 +96,7 @@ def _is_thaws(frame: FrameSummary) -> bool:
 
 
 def _package(frame: FrameSummary) -> str | None:
-    """The installed package that a frame belongs to, "python" for the standard library; None for thaw's and the user's."""
+    """Name the installed package of a frame, "python" for the standard library, None for thaw's and the user's code."""
     file = Path(frame.filename)
     if _is_thaws(frame):
         return None
