@@ -76,6 +76,7 @@ class DatasetReader:
         self.dataset = dataset
 
     def __call__(self, index: int) -> Image.Image:
+        """Load an image as RGB."""
         return as_rgb(self.dataset[index][0])
 
 
