@@ -79,9 +79,9 @@ class RunCheckpoint(ModelCheckpoint):
             pl_module.require_finite_losses(wait=False)
         now = time.monotonic()
         passed = now - max(self._began_at, self._last_saved_at)
-        due = self.every_minutes is not None and passed >= 60 * self.every_minutes
+        is_due = self.every_minutes is not None and passed >= 60 * self.every_minutes
         batch_seconds = (now - self._looked_at) / max(batch_idx - self._looked_batch, 1)
-        due, stop, batch_seconds = largest(trainer, due, signals.received, batch_seconds)
+        due, stop, batch_seconds = largest(trainer, is_due, signals.received, batch_seconds)
         self._looked_at, self._looked_batch = now, batch_idx
         self._next_look = batch_idx + (batches_to_next_look(batch_seconds) if trainer.world_size > 1 else 1)
         return bool(due), bool(stop)
