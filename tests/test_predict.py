@@ -72,6 +72,7 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     metrics = evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate"))
     data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
     from thaw.config.restore import restore
+
     from thaw.runs.folder import RunFolder
 
     _, data = restore(RunFolder(run), config("+data.root=" + str(root), f"run={run}", name="evaluate").data)
