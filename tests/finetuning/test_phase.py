@@ -85,9 +85,7 @@ def named(stages: list[str], patterns: tuple[str, ...]) -> set[str]:
         st.builds(Phase, st.integers(1, 4), st.lists(PATTERNS, max_size=3).map(tuple), st.floats(0.1, 2)), max_size=5
     ),
 )
-def test_any_plan_is_what_going_through_its_epochs_one_by_one_says(
-    stages: list[str], phases: list[Phase]
-) -> None:
+def test_any_plan_is_what_going_through_its_epochs_one_by_one_says(stages: list[str], phases: list[Phase]) -> None:
     stray = [p for phase in phases for p in phase.train if not named(stages, (p,))]
     if not phases or stray or not all(phase.train for phase in phases):
         with pytest.raises(ValueError, match=r"trains nothing|no stage matches|at least one phase"):
