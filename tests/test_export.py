@@ -152,7 +152,7 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
         ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
     ):
         exported(config, run, "exported_program")
-    monkeypatch.undo()
+    monkeypatch.setattr(verify, "_probabilities_of_loading_code", reloaded)
     monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
     with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):
         exported(config, run, "state_dict")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.conftest import TINY
 from tests.language import pretrained, texts
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.digits import ImagesInMemory
 from thaw.replay import replay
 from thaw.train import train
@@ -252,7 +252,7 @@ def test_a_sample_that_cannot_be_loaded_is_named(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str], choices: tuple[str, ...]
 ) -> None:
     cfg = config(*TINY, "data.batch_size=10", *choices)
-    broken = build.split_data(cfg).train_indices[70]
+    broken = split_data(cfg).train_indices[70]
     load = ImagesInMemory.__getitem__
 
     def failing(self: ImagesInMemory, key: BatchRequest) -> Batch:

@@ -6,9 +6,9 @@ from urllib.error import URLError
 import pytest
 import torch
 from safetensors.torch import save_file
+from thaw.models.cut import cut
 from torchvision import models
 
-from thaw.models.cut import cut
 from thaw.models.torchvision import torchvision
 from thaw.types import ImageSpec
 
