@@ -1,0 +1,17 @@
+"""Names of the files in a run folder, for whoever reads one without PyTorch (`--help`, tables of trials)."""
+
+import json
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
+CONFIG_FILE, OVERRIDES_FILE, LOG_FILE, FAILURE_FILE = "config.yaml", "overrides.json", "train.log", "failure.txt"
+DATA_FILE, SAMPLES_FILE, CLASS_NAMES_FILE = "data.txt", "samples.csv", "class_names.json"
+INPUT_SPEC_FILE, BACKBONE_FILE, WEIGHTS_FILE = "input_spec.json", "backbone.json", "weights.safetensors"
+METRICS_FILE, CONFUSION_FILE = "metrics.json", "confusion_test.csv"
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Final metrics of the run in `folder` by name; empty if the run has not finished."""
+    file = folder / METRICS_FILE
+    return json.loads(file.read_text(encoding="utf-8"))["metrics"] if file.exists() else {}
