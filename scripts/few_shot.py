@@ -1,7 +1,7 @@
 """Measure test accuracy by plan and number of labels per class, and print the means over seeds as a Markdown table.
 
-    python scripts/few_shot.py                               # the table in docs/few_shot.md
-    python scripts/few_shot.py --labels 1 --seeds 2          # part of it
+python scripts/few_shot.py                               # the table in docs/few_shot.md
+python scripts/few_shot.py --labels 1 --seeds 2          # part of it
 """
 
 import argparse
