@@ -1,23 +1,26 @@
-"""What a frozen backbone costs: thaw with a cold, a warm and no cache, a hand-written loop, Lightning and fastai.
+"""Measure what epochs with a frozen backbone cost: thaw with and without a cache, and other ways to train.
 
     python scripts/benchmark_frozen.py --data <folder with train/ and val/> --weights <file>
     python scripts/benchmark_frozen.py ... --full-epochs 0 --repeat-data 4    # the frozen epochs alone, on more data
 
-Data, network and training as in benchmark_images.py. Contenders: `cold` is thaw with an empty cache folder, `warm` with
-the folder that `cold` of the same seed filled, `off` without a cache; `hand`; `lightning` (BackboneFinetuning);
-`fastai`; and `limit`, the least that frozen epochs can cost: every sample is decoded, transformed and sent through the
-frozen network once (a training sample once for each of --views), then a bare loop trains the head on what came out.
-Every run has a process of its own, in turn, seed by seed. The table shows medians over the seeds, and the mean of
-accuracies on val/:
+Data, network and training are those of benchmark_images.py. The contenders:
 
-- frozen s: all frozen epochs together, from the call for training (hand, fastai, limit: from before the first batch) to
-  the end of the last one: sanity check, start of loader processes and filling the cache included
-- s / frozen epoch, s / full epoch: training and validation, without the first of each kind
+- cold, warm, off: thaw with an empty cache, with the cache that `cold` filled for the same seed, and without a cache
+- hand, lightning, fastai: a loop of plain PyTorch, Lightning's BackboneFinetuning, fastai's fine_tune
+- limit: the lowest possible cost. Every sample is decoded, transformed and sent through the frozen network once (a
+  training sample once per view, see --views); then a minimal loop trains the head on the features
+
+Each run is a process of its own, and contenders take turns. The table shows medians over the seeds, and the mean
+accuracy on val/:
+
+- frozen s: all frozen epochs together, from the call of `fit` (hand, fastai, limit: from before the first batch) to the
+  end of the last one. It includes the sanity check, the start of loader processes and filling the cache
+- s / frozen epoch, s / full epoch: training and validation of one epoch, without the first epoch of each kind
 - total s: from reading the data to the end of training, without imports
-- peak MiB: the largest resident size of the process, and that of its largest child for each loader process that was
-  alive at once (at least --workers). An upper bound: pages that processes share count in each of them
-- cache MB: blocks on disk of the cache folder, after the run
-- frozen s / limit: frozen s over that of `limit`
+- peak MiB: peak resident size of the process, plus that of its largest child times the number of loader processes alive
+  at once (at least --workers). An upper bound, because pages that processes share are counted in each
+- cache MB: disk blocks that the cache folder takes after the run
+- frozen s / limit: ratio of `frozen s` to that of `limit`
 """
 
 import argparse
@@ -36,13 +39,14 @@ from contenders import Clock, Outcome, accuracies, cell, in_own_process, median
 CONTENDERS = ("cold", "warm", "off", "hand", "lightning", "fastai", "limit")
 FORWARD_BATCH_SIZE = 64
 COLUMNS = {"all_frozen": 2, "frozen": 3, "full": 2, "total": 1, "peak_mib": 0, "cache_mb": 1}
-"""What a run measures, and the digits shown."""
+"""By key of an outcome, the decimals that its column shows."""
 HEADER = """\
 | | frozen s | s / frozen epoch | s / full epoch | total s | peak MiB | cache MB | val accuracy | frozen s / limit |
 |---|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
+    """Run all contenders and print the tables; with `--only`, run one and print its outcome as JSON."""
     choices = arguments()
     if choices.only is not None:
         outcome = contender(choices.only)(choices)
@@ -58,34 +62,34 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse and check the command line."""
     options = parser(CONTENDERS, __doc__)
     options.add_argument("--off", nargs="*", default=["caching=off"], help="overrides that turn thaw's cache off")
-    options.add_argument(
-        "--views", type=int, default=1, help="of each training image that thaw is to keep: for `limit`"
-    )
-    options.add_argument("--repeat-data", type=int, default=1, help="so many copies of each training image")
+    options.add_argument("--views", type=int, default=1, help="caching.views of the thaw runs; `limit` does as much")
+    options.add_argument("--repeat-data", type=int, default=1, help="number of copies of each training image")
     choices = options.parse_args()
     if choices.frozen_epochs < 1 or choices.views < 1 or choices.repeat_data < 1:
         options.error("--frozen-epochs, --views and --repeat-data are at least 1")
     if "warm" in choices.contenders and "cold" not in choices.contenders:
-        options.error("warm takes the cache that cold filled: --contenders cold warm ...")
+        options.error("warm reads the cache that cold filled: type --contenders cold warm ...")
     return choices
 
 
 def contender(name: str) -> Callable[[argparse.Namespace], Outcome]:
-    thaws = {"cold": thaw, "warm": thaw, "off": off}
-    return {**thaws, "hand": hand, "lightning": lightning, "fastai": fastai, "limit": limit}[name]
+    """Return the function that runs a contender."""
+    runs_of_thaw = {"cold": thaw, "warm": thaw, "off": off}
+    return {**runs_of_thaw, "hand": hand, "lightning": lightning, "fastai": fastai, "limit": limit}[name]
 
 
 def take_turns(seed: int, options: list[str], results: dict[str, list[Outcome]]) -> None:
-    """Run every contender once, and append what it measured."""
+    """Run every contender once and append the outcomes to `results`."""
     with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / "temporary"  # of the runs themselves, so that it goes, too
+        temporary = Path(folder) / "temporary"  # $TMPDIR of the runs, so that their files are deleted, too
         temporary.mkdir()
         filled = False
         for name in results:
             if name == "warm" and not filled:
-                print("warm left out: cold failed", file=sys.stderr)
+                print("warm is left out, because cold failed", file=sys.stderr)
                 continue
             cache = Path(folder) / ("cache" if name in ("cold", "warm") else f"cache_{name}")
             environment = {"THAW_CACHE": str(cache), "TMPDIR": str(temporary)}
@@ -96,31 +100,37 @@ def take_turns(seed: int, options: list[str], results: dict[str, list[Outcome]])
 
 
 def disk_mb(folder: Path) -> float:
+    """Megabytes of disk blocks below a folder."""
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def repeated(data: str, times: int, folder: Path) -> str:
-    """A copy of `data` with each training image `times` over. No two are equal: zeros follow the end of the image."""
+    """Copy the data into `folder` with `times` copies of each training image, and return the folder.
+
+    The copies differ in the number of zero bytes behind the end of the image, so that none is taken for another.
+    """
     if times == 1:
         return data
     for file in sorted((Path(data) / "train").rglob("*")):
         if file.is_file():
-            place = folder / file.relative_to(data)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            target = folder / file.relative_to(data)
+            target.parent.mkdir(parents=True, exist_ok=True)
             for copy in range(times):
-                place.with_stem(f"{file.stem}_copy{copy}").write_bytes(file.read_bytes() + bytes(copy))
+                target.with_stem(f"{file.stem}_copy{copy}").write_bytes(file.read_bytes() + bytes(copy))
     (folder / "val").symlink_to((Path(data) / "val").resolve())
     return str(folder)
 
 
 def peak_memory(loader_processes: int) -> dict[str, float]:
-    gc.collect()  # ends the loader processes that are left: only those that have ended are counted
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in whose)  # Linux counts in KiB
+    """Peak memory of this process and its children in MiB."""
+    gc.collect()  # ends remaining loader processes: the system reports children only after they have ended
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, child = (resource.getrusage(process).ru_maxrss / 1024 for process in processes)  # Linux gives KiB
     return {"peak_mib": own + loader_processes * child, "own_peak_mib": own, "largest_child_peak_mib": child}
 
 
 def table(results: dict[str, list[Outcome]]) -> str:
+    """Lay out the outcomes as a Markdown table, one row per contender."""
     limit = median(results.get("limit", []), "all_frozen")
     lines = [HEADER]
     for name, runs in results.items():
@@ -133,7 +143,7 @@ def table(results: dict[str, list[Outcome]]) -> str:
 
 
 def ratios(results: dict[str, list[Outcome]]) -> str:
-    """How much of the others' time thaw takes."""
+    """Say what share of the others' time thaw takes."""
     lines = []
     for title, key in (("whole run", "total"), ("frozen epochs", "all_frozen")):
         parts = []
@@ -148,12 +158,13 @@ def ratios(results: dict[str, list[Outcome]]) -> str:
 
 
 def off(choices: argparse.Namespace) -> Outcome:
+    """Train with thaw without its cache."""
     choices.thaw = [*choices.thaw, *choices.off]
     return thaw(choices)
 
 
 def limit(choices: argparse.Namespace) -> Outcome:
-    """No Lightning, no checkpoint, no metric but accuracy. It has frozen epochs only."""
+    """Compute all features once, then train the head alone in a loop without Lightning, checkpoints and metrics."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
@@ -172,16 +183,20 @@ def limit(choices: argparse.Namespace) -> Outcome:
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            right = (head(val[0]).argmax(1) == val[1]).float().mean().item()
-        accuracy = max(accuracy, right)
+            val_accuracy = (head(val[0]).argmax(1) == val[1]).float().mean().item()
+        accuracy = max(accuracy, val_accuracy)
         clock.mark()
     return {**clock.outcome(accuracy), "total": None}
 
 
 def features(choices: argparse.Namespace, body: Any, clock: Clock) -> tuple[list[Any], Any, int]:
-    """Features (N, D) and labels (N,) of each view of the training samples, and of val; the number of classes.
+    """Compute the features of all samples in one pass of one DataLoader.
 
-    One pass, in one pool of loader processes. Images are uint8 until they are batches, as in thaw.
+    Images stay uint8 until they are in batches, as in thaw.
+
+    Returns:
+        Features (N, D) with labels (N,) for each view of the training samples, the same for val, and the number of
+        classes.
     """
     import torch
     from torch.utils.data import ConcatDataset, DataLoader

@@ -1,10 +1,11 @@
-"""Seconds an epoch and accuracy of thaw, a hand-written loop, Lightning's BackboneFinetuning and fastai's fine_tune.
+"""Compare thaw with a hand-written loop, Lightning's BackboneFinetuning and fastai's fine_tune on images.
 
     python scripts/benchmark_images.py --data <folder with train/ and val/> --weights <file>
 
-The same photographs, network, weights, epochs (first only the head, then everything), batch size, augmentation and
-loader processes for each. Every contender runs in a process of its own, in turn; the table shows medians over the seeds
-of seconds, and the mean of accuracies on val/. An epoch is its training and its validation.
+All contenders get the same images, network, weights, epochs (first the head alone, then everything), batch size,
+augmentation and loader processes. Each runs in a process of its own, and they take turns. The table shows the median
+seconds over the seeds and the mean accuracy on val/. The time of an epoch includes its validation. fastai needs the
+extra `bench`.
 """
 
 import argparse
@@ -19,6 +20,7 @@ CONTENDERS = ("thaw", "hand", "lightning", "fastai")
 
 
 def main() -> None:
+    """Run all contenders and print the table; with `--only`, run one and print its outcome as JSON."""
     choices = parser(CONTENDERS, __doc__).parse_args()
     if choices.only is not None:
         print(json.dumps(globals()[choices.only](choices)))
@@ -26,7 +28,7 @@ def main() -> None:
     results: dict[str, list[Outcome]] = {name: [] for name in choices.contenders}
     for seed in range(choices.seeds):
         for name in choices.contenders:
-            with tempfile.TemporaryDirectory() as folder:  # its own, so that nobody finds what an earlier run computed
+            with tempfile.TemporaryDirectory() as folder:  # a new one, so that no run finds a filled cache
                 outcome = in_own_process(__file__, name, seed, {"THAW_CACHE": f"{folder}/cache", "TMPDIR": folder})
             if outcome is not None:
                 results[name].append(outcome)
@@ -34,28 +36,35 @@ def main() -> None:
 
 
 def parser(contenders: Sequence[str], description: str | None) -> argparse.ArgumentParser:
+    """Make the command line that both benchmarks of images share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder with train/<class>/* and val/<class>/*")
-    parser.add_argument("--weights", required=True, help="of the network without its head, by the library's names")
+    parser.add_argument(
+        "--weights", required=True, help="file of the network without its head, with the library's names"
+    )
     parser.add_argument("--library", choices=("timm", "torchvision"), default="timm")
     parser.add_argument("--name", default="mobilenetv2_035")
-    parser.add_argument("--options", type=json.loads, default={"pad_type": "same"}, help="JSON, for the builder")
+    parser.add_argument(
+        "--options", type=json.loads, default={"pad_type": "same"}, help="JSON, for the library's builder"
+    )
     parser.add_argument("--mean", type=float, default=0.5)
     parser.add_argument("--std", type=float, default=0.5)
     parser.add_argument("--size-px", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--frozen-epochs", type=int, default=10)
-    parser.add_argument("--full-epochs", type=int, default=5, help="0: the head alone is trained")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each contender")
+    parser.add_argument("--full-epochs", type=int, default=5, help="0 trains the head alone")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs per contender")
     parser.add_argument("--contenders", nargs="+", choices=contenders, default=contenders)
     parser.add_argument("--thaw", nargs="*", default=[], help="more overrides for thaw")
+    # The two options with which a benchmark starts itself.
     parser.add_argument("--only", choices=contenders, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 
 def table(results: dict[str, list[Outcome]]) -> str:
+    """Lay out the outcomes as a Markdown table, one row per contender."""
     lines = ["| | s / frozen epoch | s / full epoch | total s | val accuracy |", "|---|---|---|---|---|"]
     for name, runs in results.items():
         if runs:
@@ -65,6 +74,7 @@ def table(results: dict[str, list[Outcome]]) -> str:
 
 
 def overrides(choices: argparse.Namespace) -> list[str]:
+    """Overrides that make thaw train what the others train."""
     three = f"[{','.join(['{}'] * 3)}]"
     plan = [f"freezing.probe_epochs={choices.frozen_epochs}", f"freezing.full_epochs={choices.full_epochs}"]
     if not choices.full_epochs:
@@ -83,7 +93,7 @@ def overrides(choices: argparse.Namespace) -> list[str]:
         f"data.num_workers={choices.workers}",
         "data.test_fraction=0",
         *plan,
-        "callbacks.early_stopping=null",  # as many epochs as the others
+        "callbacks.early_stopping=null",  # for the same number of epochs as the others
         f"seed={choices.seed}",
         f"run_folder={tempfile.mkdtemp()}/run",
         *choices.thaw,
@@ -91,38 +101,26 @@ def overrides(choices: argparse.Namespace) -> list[str]:
 
 
 def thaw(choices: argparse.Namespace) -> Outcome:
-    from hydra import compose, initialize_config_dir
-    from lightning import seed_everything
+    """Train with thaw: as its train command does, but without the final test."""
+    from configuration import configuration
 
-    from thaw.config import build
-    from thaw.config.command import CONF
-    from thaw.config.resume import open_run
+    from thaw.config.assemble import start
     from thaw.runs.folder import load_best
-    from thaw.train import spare_libraries
+    from thaw.train import exclude_libraries_from_garbage_collection
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)
-    spare_libraries()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg, run = open_run(compose("train", overrides(choices)))
-    seed_everything(cfg.seed, verbose=False)
-    data = build.data(cfg)
-    backbone = build.backbone(cfg)
-    data.use_input_spec(backbone.input_spec)
-    network = build.network(cfg, backbone, data.num_classes)
-    plan = build.plan(cfg, network)
-    classifier = build.classifier(cfg, data, network, plan)
-    data.prefix = build.frozen_prefix(cfg, data, classifier)
-    run.begin(cfg, data)
-    trainer = build.trainer(cfg, plan, run)
-    fit(clock, trainer, classifier, data)
+    exclude_libraries_from_garbage_collection()
+    _, parts, trainer = start(configuration(*overrides(choices)))
+    loaders = parts.loaders()
+    fit(clock, trainer, parts.module, loaders)
     outcome = clock.outcome(0.0)
-    load_best(trainer, classifier)
-    metrics = trainer.validate(classifier, data, verbose=False)[0]
+    load_best(trainer, parts.module)
+    metrics = trainer.validate(parts.module, loaders, verbose=False)[0]
     return {**outcome, "accuracy": metrics["accuracy/val"]}
 
 
 def pretrained(choices: argparse.Namespace) -> tuple[Any, int]:
-    """The library's network without its head, and the width of its features."""
+    """Build the library's network without its head, and return it with the width of its features."""
     if choices.library == "timm":
         import timm
         from safetensors.torch import load_file
@@ -130,16 +128,14 @@ def pretrained(choices: argparse.Namespace) -> tuple[Any, int]:
         body = timm.create_model(choices.name, num_classes=0, **choices.options)
         body.load_state_dict(load_file(choices.weights), strict=False)
         return body, cast(Any, body).head_hidden_size
-    from torch import nn
-
     from thaw.models.torchvision import torchvision
 
     backbone = torchvision(choices.name, choices.weights, options=choices.options)
-    return nn.Sequential(*backbone.stages.values()), backbone.num_features
+    return backbone.network, backbone.num_features
 
 
 def datasets(choices: argparse.Namespace, *last: Any) -> tuple[Any, Any]:
-    """Training (augmented) and validation samples; `last` follows the transforms of images."""
+    """Make the training samples (augmented) and the validation samples; `last` are transforms to end with."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
@@ -150,7 +146,7 @@ def datasets(choices: argparse.Namespace, *last: Any) -> tuple[Any, Any]:
 
 
 def normalisation(choices: argparse.Namespace) -> Any:
-    """uint8 images -> float32, as the weights expect them."""
+    """Make the transform from uint8 images to the float32 images that the weights expect."""
     import torch
     from torchvision.transforms import v2
 
@@ -159,6 +155,7 @@ def normalisation(choices: argparse.Namespace) -> Any:
 
 
 def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
+    """Make the loaders of training and validation, and count the classes."""
     from torch.utils.data import DataLoader
     from torchvision.transforms import v2
 
@@ -168,7 +165,7 @@ def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
 
 
 def hand(choices: argparse.Namespace) -> Outcome:
-    """As most people write it: plain fp32, the head's rate first and a lower one for everything then."""
+    """Train with a loop of plain PyTorch in fp32: the head at one rate, then everything at a lower one."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
@@ -180,15 +177,15 @@ def hand(choices: argparse.Namespace) -> Outcome:
     network = nn.Sequential(body, nn.Linear(width, classes))
     accuracy = 0.0
     clock.mark()
-    for epochs, parameters, lr in (
-        (choices.frozen_epochs, network[1].parameters(), 3e-3),
-        (choices.full_epochs, network.parameters(), 1e-3),
+    for frozen, epochs, parameters, lr in (
+        (True, choices.frozen_epochs, network[1].parameters(), 3e-3),
+        (False, choices.full_epochs, network.parameters(), 1e-3),
     ):
-        body.requires_grad_(epochs == choices.full_epochs and lr == 1e-3)
+        body.requires_grad_(not frozen)
         optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
         for _ in range(epochs):
             network.train()
-            if lr == 3e-3:
+            if frozen:
                 body.eval()
             for images, labels in train:
                 loss = cross_entropy(network(images), labels)
@@ -196,16 +193,17 @@ def hand(choices: argparse.Namespace) -> Outcome:
                 loss.backward()
                 optimizer.step()
             network.eval()
-            right = 0
+            correct = 0
             with torch.no_grad():
                 for images, labels in val:
-                    right += (network(images).argmax(1) == labels).sum().item()
-            accuracy = max(accuracy, right / len(val.dataset))
+                    correct += (network(images).argmax(1) == labels).sum().item()
+            accuracy = max(accuracy, correct / len(val.dataset))
             clock.mark()
     return clock.outcome(accuracy)
 
 
 def lightning(choices: argparse.Namespace) -> Outcome:
+    """Train with Lightning's BackboneFinetuning."""
     import torch
     from lightning import LightningModule, Trainer, seed_everything
     from lightning.pytorch.callbacks import BackboneFinetuning
@@ -218,18 +216,18 @@ def lightning(choices: argparse.Namespace) -> Outcome:
         def __init__(self, body: nn.Module, width: int, classes: int):
             super().__init__()
             self.backbone, self.head = body, nn.Linear(width, classes)
-            self.right = self.accuracy = 0.0
+            self.correct = self.accuracy = 0.0
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return cross_entropy(self.head(self.backbone(batch[0])), batch[1])
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
-            self.right += (self.head(self.backbone(batch[0])).argmax(1) == batch[1]).sum().item()
+            self.correct += (self.head(self.backbone(batch[0])).argmax(1) == batch[1]).sum().item()
 
         def on_validation_epoch_end(self) -> None:
             if not self.trainer.sanity_checking:
-                self.accuracy = max(self.accuracy, self.right / len(val.dataset))
-            self.right = 0.0
+                self.accuracy = max(self.accuracy, self.correct / len(val.dataset))
+            self.correct = 0.0
 
         def configure_optimizers(self) -> Any:
             trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -253,7 +251,8 @@ def lightning(choices: argparse.Namespace) -> Outcome:
 
 
 def fastai(choices: argparse.Namespace) -> Outcome:
-    import fastai.callback.schedule  # noqa: F401  # gives learners their fine_tune
+    """Train with fastai's fine_tune."""
+    import fastai.callback.schedule  # noqa: F401  # adds fine_tune to Learner
     from fastai.callback.core import Callback
     from fastai.callback.progress import ProgressCallback
     from fastai.data.transforms import Normalize
@@ -298,8 +297,7 @@ def fastai(choices: argparse.Namespace) -> Outcome:
         else:  # what fine_tune does before it unfreezes
             learner.freeze()
             learner.fit_one_cycle(choices.frozen_epochs, slice(2e-3), pct_start=0.99)
-    value = float(learner.recorder.values[-1][-1])
-    return clock.outcome(value)
+    return clock.outcome(float(learner.recorder.values[-1][-1]))
 
 
 if __name__ == "__main__":

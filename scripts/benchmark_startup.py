@@ -1,8 +1,9 @@
-"""How long a user waits: `--help`, and `make train`'s first optimizer step against importing torch and Lightning alone.
+"""Measure how long a user waits for `--help`, for the first optimizer step of `make train`, and for the whole run.
 
     python scripts/benchmark_startup.py
 
-Processes of their own, in turn; prints medians and the ratio, run by run.
+Each measurement is a process of its own, and they take turns. Prints medians, and the ratio of the first step to
+importing torch and Lightning alone.
 """
 
 import argparse
@@ -12,8 +13,7 @@ import sys
 import tempfile
 import time
 
-IMPORTS = "import os, torch, torchvision, lightning; os._exit(0)"  # leaves as abruptly as the other does
-# The default run, left at the end of its first optimizer step.
+IMPORTS = "import os, torch, torchvision, lightning; os._exit(0)"  # ends as abruptly as the script below
 UNTIL_FIRST_STEP = """
 import os
 import sys
@@ -27,22 +27,25 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 register_optimizer_step_post_hook(stop)
 thaw.train.main()
 """
+"""The default run, ended after its first optimizer step."""
 
 
-def seconds(*command: str) -> float:
+def seconds(*arguments: str) -> float:
+    """Run `python <arguments>` in an empty folder and return how long it took."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, check=True)
+        subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=True)
         return time.perf_counter() - started
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
 
     rows: dict[str, list[float]] = {"--help": [], "imports": [], "first step": [], "whole run": []}
-    seconds("-c", IMPORTS)  # fills the disk cache
+    seconds("-c", IMPORTS)  # fills the operating system's file cache
     for _ in range(repeats):
         rows["--help"].append(seconds("-m", "thaw.train", "--help"))
         rows["imports"].append(seconds("-c", IMPORTS))

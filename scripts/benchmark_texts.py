@@ -1,9 +1,10 @@
-"""Test accuracy and seconds of thaw's plans on texts, beside Hugging Face's Trainer, a GRU from scratch and TF-IDF.
+"""Compare thaw's plans on texts with Hugging Face's Trainer, a GRU trained from scratch, and TF-IDF.
 
     python scripts/benchmark_texts.py --data <folder of train, val and test tables> --network <Hugging Face folder>
 
-Everyone gets the same texts and rates, batches of 32 and validation after each epoch. Seconds are those of a whole run,
-from reading the tables to the test, without imports; contenders take turns, seed by seed. Needs the extra `bench`.
+All contenders get the same texts and learning rates, batches of 32 and a validation after each epoch. The table shows
+test accuracy, macro F1 and the median seconds of a whole run: from reading the tables to the end of the test, without
+imports. Contenders take turns, seed by seed. Hugging Face's Trainer needs the extra `bench`.
 """
 
 import argparse
@@ -18,64 +19,68 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from configuration import QUIET, configuration
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 from sklearn.metrics import accuracy_score, f1_score
 
-from thaw.config import build
-from thaw.config.command import CONF
+from thaw.config.assemble import split_data
 from thaw.data.text_table import TextTable
 from thaw.train import train
 
-QUIET = ("logger=none", "~callbacks.progress_bar", "~callbacks.model_summary", "~callbacks.lr_monitor")
-TRAINER_QUIET = ("+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false")
-
 
 class Score(NamedTuple):
+    """Results of one run on the test split."""
+
     epochs: int
     accuracy: float
     macro_f1: float
 
 
 def thaw(choices: argparse.Namespace, seed: int, plan: list[str], backbone: list[str]) -> Score:
+    """Train with thaw."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg = composed(choices, seed, *plan, *backbone, *QUIET, *TRAINER_QUIET, f"run_folder={folder}/run")
-        metrics = train(cfg)
+        quiet = ["logger=none", "~callbacks.lr_monitor", *QUIET, f"run_folder={folder}/run"]
+        metrics = train(configuration(*data_overrides(choices, seed), *plan, *backbone, *quiet))
         with (Path(folder) / "run/metrics.csv").open(newline="") as file:
             epochs = sum(bool(row["accuracy/train"]) for row in csv.DictReader(file))
     return Score(epochs, metrics["accuracy/test"], metrics["macro_f1/test"])
 
 
 def pretrained(choices: argparse.Namespace) -> list[str]:
+    """Overrides that choose the pretrained network. Its rate is a tenth of the new head's, see conf/rates."""
     return ["backbone=huggingface", f"backbone.name={choices.network}", f"optimizer.lr={choices.rate * 10}"]
 
 
 def head_only(choices: argparse.Namespace, seed: int) -> Score:
+    """Train the head on a frozen backbone."""
     return thaw(choices, seed, ["freezing=head_only", f"freezing.epochs={choices.epochs}"], pretrained(choices))
 
 
 def full(choices: argparse.Namespace, seed: int) -> Score:
+    """Train everything from the first step."""
     return thaw(choices, seed, ["freezing=full", f"freezing.epochs={choices.epochs}"], pretrained(choices))
 
 
 def probe_then_full(choices: argparse.Namespace, seed: int) -> Score:
+    """Train the head, then everything."""
     epochs = [f"freezing.probe_epochs={choices.probe_epochs}", "freezing.full_lr_scale=1"]
     epochs.append(f"freezing.full_epochs={choices.epochs - choices.probe_epochs}")
     return thaw(choices, seed, ["freezing=probe_then_full", *epochs], pretrained(choices))
 
 
 def gradual(choices: argparse.Namespace, seed: int) -> Score:
+    """Unfreeze one more stage in each epoch."""
     return thaw(choices, seed, ["freezing=gradual", "freezing.epochs_per_stage=1"], pretrained(choices))
 
 
 def gru(choices: argparse.Namespace, seed: int) -> Score:
+    """Train a GRU from random weights."""
     plan = ["freezing=full", f"freezing.epochs={choices.gru_epochs}"]
     return thaw(choices, seed, plan, ["backbone=gru", *choices.gru])
 
 
 def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Score:
-    """Trainer, as its documentation fine-tunes a classifier."""
+    """Fine-tune with Hugging Face's Trainer, as its documentation does. `arguments` are more of TrainingArguments."""
     import transformers
 
     data = texts(choices, seed)
@@ -85,10 +90,10 @@ def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Sc
     )
 
     def encoded(indices: NDArray[np.int64]) -> list[dict[str, Any]]:
-        found = tokenizer([data.texts[i] for i in indices], truncation=True, max_length=choices.max_length_tokens)
+        tokens = tokenizer([data.texts[i] for i in indices], truncation=True, max_length=choices.max_length_tokens)
         return [
             {"input_ids": ids, "attention_mask": mask, "labels": int(data.targets[i])}
-            for ids, mask, i in zip(found["input_ids"], found["attention_mask"], indices, strict=True)
+            for ids, mask, i in zip(tokens["input_ids"], tokens["attention_mask"], indices, strict=True)
         ]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -116,19 +121,21 @@ def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Sc
             train_dataset=encoded(data.train_indices),
             eval_dataset=encoded(data.splits.val),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
-            compute_metrics=lambda found: {"accuracy": float((found[0].argmax(1) == found[1]).mean())},
+            compute_metrics=lambda output: {"accuracy": float((output[0].argmax(1) == output[1]).mean())},
         )
         trainer.train()
-        tested: Any = encoded(data.splits.test)
-        found: Any = trainer.predict(tested)
-    return scored(choices.epochs, found.label_ids, found.predictions.argmax(1))  # it may have sorted them
+        test_dataset: Any = encoded(data.splits.test)
+        output: Any = trainer.predict(test_dataset)
+    return scored(choices.epochs, output.label_ids, output.predictions.argmax(1))  # its order may differ from ours
 
 
 def hugging_face_by_length(choices: argparse.Namespace, seed: int) -> Score:
+    """Fine-tune with Hugging Face's Trainer and batches of texts of similar length, as thaw makes them."""
     return hugging_face(choices, seed, train_sampling_strategy="group_by_length")
 
 
 def tf_idf(choices: argparse.Namespace, seed: int) -> Score:
+    """Logistic regression on TF-IDF of words and pairs of words, and of 2 to 4 characters."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
@@ -138,8 +145,8 @@ def tf_idf(choices: argparse.Namespace, seed: int) -> Score:
     characters = TfidfVectorizer(ngram_range=(2, 4), sublinear_tf=True, analyzer="char_wb")
     pipeline = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=1000))
     pipeline.fit([data.texts[i] for i in data.train_indices], data.targets[data.train_indices])
-    found = pipeline.predict([data.texts[i] for i in data.splits.test])
-    return scored(1, data.targets[data.splits.test], found)
+    predicted = pipeline.predict([data.texts[i] for i in data.splits.test])
+    return scored(1, data.targets[data.splits.test], predicted)
 
 
 CONTENDERS: dict[str, Callable[[argparse.Namespace, int], Score]] = {
@@ -154,32 +161,36 @@ CONTENDERS: dict[str, Callable[[argparse.Namespace, int], Score]] = {
 }
 
 
-def composed(choices: argparse.Namespace, seed: int, *overrides: str) -> DictConfig:
+def data_overrides(choices: argparse.Namespace, seed: int) -> list[str]:
+    """Overrides that choose the texts."""
     data = ["data=text_table", f"data.table={choices.data}", f"data.max_length_tokens={choices.max_length_tokens}"]
-    data += [f"data.labels_per_class={choices.labels_per_class or 'null'}", *choices.also, f"seed={seed}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [*data, *overrides])
+    return [*data, f"data.labels_per_class={choices.labels_per_class or 'null'}", *choices.also, f"seed={seed}"]
 
 
 def texts(choices: argparse.Namespace, seed: int) -> TextTable:
-    data = build.data(composed(choices, seed))
+    """Read and split the texts as thaw does."""
+    data = split_data(configuration(*data_overrides(choices, seed)))
     assert isinstance(data, TextTable)
     return data
 
 
-def scored(epochs: int, truth: NDArray[np.int64], found: NDArray[np.int64]) -> Score:
-    return Score(epochs, accuracy_score(truth, found), f1_score(truth, found, average="macro"))
+def scored(epochs: int, truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> Score:
+    """Compare class indices, both (N,)."""
+    return Score(epochs, accuracy_score(truth, predicted), f1_score(truth, predicted, average="macro"))
 
 
 def main() -> None:
+    """Run all contenders and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--network", required=True)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--probe-epochs", type=int, default=1)
     parser.add_argument("--gru-epochs", type=int, default=5)
-    parser.add_argument("--gru", nargs="*", default=[], help="overrides for it: backbone.units=pieces")
-    parser.add_argument("--rate", type=float, default=3e-4, help="of pretrained layers; thaw's new head has 10 x it")
+    parser.add_argument("--gru", nargs="*", default=[], help="overrides for the GRU: backbone.units=pieces")
+    parser.add_argument(
+        "--rate", type=float, default=3e-4, help="rate of pretrained layers; thaw's new head gets 10 times that"
+    )
     parser.add_argument("--max-length-tokens", type=int, default=64)
     parser.add_argument("--labels-per-class", type=int)
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,7 +1,7 @@
-"""The few-shot table: test accuracy by labels per class and plan, mean and spread over seeds, as Markdown.
+"""Measure test accuracy by plan and number of labels per class, and print the means over seeds as a Markdown table.
 
 python scripts/few_shot.py                               # the table in docs/few_shot.md
-python scripts/few_shot.py --labels 1 --seeds 2          # a part of it
+python scripts/few_shot.py --labels 1 --seeds 2          # part of it
 """
 
 import argparse
@@ -11,19 +11,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from configuration import QUIET, configuration
 
-from thaw.config.command import CONF
 from thaw.train import train
 
-# Every column trains for the same epochs (42 can be divided by gradual's six phases and chain_thaw's seven), with the
-# same optimizer settings; only scratch has its own rates, from its experiment file. With few labels an epoch is a step.
+# All columns train for the same number of epochs (42 divides by gradual's six phases and chain_thaw's seven) with the
+# same optimizer settings; only scratch has rates of its own, from its experiment file. With few labels an epoch is a
+# single step.
 EPOCHS = {1: 84, 5: 84, 10: 42, 50: 42}
+"""Epochs by number of labels per class."""
 COLUMNS = ("scratch", "head_only", "probe_then_full", "gradual", "chain_thaw")
 
 
-def choices(column: str, epochs: int) -> list[str]:
-    """Overrides that make a column's plan last `epochs`."""
+def plan(column: str, epochs: int) -> list[str]:
+    """Overrides that choose the plan of a column, `epochs` long."""
     lengths = {
         "scratch": ["experiment=scratch", f"freezing.epochs={epochs}"],
         "head_only": [f"freezing.epochs={epochs}"],
@@ -35,20 +36,20 @@ def choices(column: str, epochs: int) -> list[str]:
 
 
 def test_accuracy(column: str, labels: int, seed: int, overrides: list[str]) -> float:
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        quiet = ["logger=none", "~callbacks.progress_bar", "~callbacks.model_summary", "~callbacks.early_stopping"]
-        quiet += ["+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false"]
+    """Train once and return the accuracy of the best checkpoint on the test split."""
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = ["logger=none", "~callbacks.early_stopping", *QUIET]
         data = [f"data.labels_per_class={labels}", f"seed={seed}", f"run_folder={folder}/run"]
-        cfg = compose("train", [*quiet, *data, *choices(column, EPOCHS[labels]), *overrides])
-        return train(cfg)["accuracy/test"]
+        return train(configuration(*quiet, *data, *plan(column, EPOCHS[labels]), *overrides))["accuracy/test"]
 
 
 def main() -> None:
+    """Print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=int, nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=list(COLUMNS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="for every run, as for thaw.train")
+    parser.add_argument("--seeds", type=int, default=5, help="number of runs per cell")
+    parser.add_argument("overrides", nargs="*", help="more overrides of thaw.train, for every run")
     options = parser.parse_args()
     logging.getLogger("thaw").setLevel(logging.WARNING)
 

@@ -1,10 +1,12 @@
-"""When torture.py kills a run: each moment is a picklable Kill, which the process that trains installs in itself."""
+"""The moments at which torture.py kills a run. A kill is a picklable object that the training process installs."""
 
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from itertools import count
 from threading import Timer
 from typing import Any
 
@@ -19,20 +21,25 @@ MOMENTS = (
     "while the cache is filled",
 )
 EPOCHS, BATCHES = 7, 5
-"""Of a run of torture.py: 66 training samples in batches of up to 16."""
+"""Epochs of a run, and its batches per epoch: 66 training samples in batches of up to 16."""
 PHASE_STARTS = (2, 3, 4, 5)
+"""First epochs of the phases but the first."""
 HOOKS = ("on_train_batch_start", "on_before_backward", "on_before_optimizer_step", "on_train_batch_end")
 
 
 def kill() -> None:
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)
 class AfterSeconds:
+    """Kills after some seconds."""
+
     seconds: float
 
     def install(self) -> None:
+        """Start the clock."""
         timer = Timer(self.seconds, kill)
         timer.daemon = True
         timer.start()
@@ -40,13 +47,15 @@ class AfterSeconds:
 
 @dataclass(frozen=True)
 class InBatch:
-    """In this hook of this batch; or of validation, whose first batch has the number of the last one trained."""
+    """Kills in a hook of Lightning."""
 
     hook: str
     epoch: int
     batch: int | None
+    """Number of the training batch; None for the first call in the epoch, as for hooks of validation."""
 
     def install(self) -> None:
+        """Add a callback to those of the run."""
         from lightning import Callback, Trainer
 
         from thaw.config import build
@@ -59,58 +68,58 @@ class InBatch:
                 kill()
 
         killer = type("Killer", (Callback,), {self.hook: hook})
-        build.callbacks = lambda cfg, plan: [*callbacks(cfg, plan), killer()]
+        build.callbacks = lambda *arguments: [*callbacks(*arguments), killer()]
 
 
 @dataclass(frozen=True)
 class InCall:
-    """Before the `number`-th call of a function from now on."""
+    """Kills before a call of one of some functions."""
 
-    where: str
+    module: str
+    """Name of the module through which the functions are called."""
     names: tuple[str, ...]
+    """Names of the functions there: `function`, or `Class.method`."""
     number: int
+    """How many calls are made before."""
 
     def install(self) -> None:
+        """Replace the functions by ones that count."""
         from importlib import import_module
 
-        module, left = import_module(self.where), [self.number]
+        calls = count()
         for name in self.names:
-            owner, attribute = module, name
-            if "." in name:
-                first, attribute = name.split(".")
-                owner = getattr(module, first)
-            setattr(owner, attribute, _counted(getattr(owner, attribute), left))
+            *owners, attribute = name.split(".")
+            owner = reduce(getattr, owners, import_module(self.module))
+            setattr(owner, attribute, self._counted(getattr(owner, attribute), calls))
+
+    def _counted(self, function: Callable[..., Any], calls: Iterator[int]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == self.number:
+                kill()
+            return function(*args, **kwargs)
+
+        return counted
 
 
-def _counted(function: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            kill()
-        return function(*args, **kwargs)
-
-    return counted
-
-
-def kill_at(moment: str, chance: random.Random) -> Iterator[Any]:
-    """One kill, or two in turn."""
-    epoch, batch = chance.randrange(EPOCHS), chance.randrange(BATCHES)
+def kill_at(moment: str, generator: random.Random) -> Iterator[Any]:
+    """Draw the kill for one of MOMENTS; two in turn for "twice inside an epoch"."""
+    epoch, batch = generator.randrange(EPOCHS), generator.randrange(BATCHES)
     if moment == "at the start":
-        yield AfterSeconds(chance.uniform(0.0, 1.0))
+        yield AfterSeconds(generator.uniform(0.0, 1.0))
     elif moment == "inside an epoch":
-        yield InBatch(chance.choice(HOOKS), epoch, batch)
+        yield InBatch(generator.choice(HOOKS), epoch, batch)
     elif moment == "twice inside an epoch":
-        first = chance.randrange(1, BATCHES - 1)
-        yield InBatch(chance.choice(HOOKS), epoch, first)
-        yield InBatch(chance.choice(HOOKS), epoch, chance.randrange(first + 1, BATCHES))
+        first = generator.randrange(1, BATCHES - 1)
+        yield InBatch(generator.choice(HOOKS), epoch, first)
+        yield InBatch(generator.choice(HOOKS), epoch, generator.randrange(first + 1, BATCHES))
     elif moment == "while a checkpoint is written":
         steps = ("_HashingFile.write", "_write_manifest", "os.replace", "_sync_folder", "_publish")
-        yield InCall("thaw.training.checkpoint_io", steps, chance.randrange(1000))
+        yield InCall("thaw.training.checkpoint_io", steps, generator.randrange(1000))
     elif moment == "one step before a phase change":
-        yield InBatch(chance.choice(HOOKS), chance.choice(PHASE_STARTS) - 1, BATCHES - 1)
+        yield InBatch(generator.choice(HOOKS), generator.choice(PHASE_STARTS) - 1, BATCHES - 1)
     elif moment == "one step after a phase change":
-        yield InBatch(chance.choice(HOOKS), chance.choice(PHASE_STARTS), 1)
+        yield InBatch(generator.choice(HOOKS), generator.choice(PHASE_STARTS), 1)
     elif moment == "in validation":
         yield InBatch("on_validation_batch_end", epoch, None)
     elif moment == "while the cache is filled":
-        yield InCall("thaw.caching.outputs", ("rows_of",), chance.randrange(1, 4))
+        yield InCall("thaw.caching.prefix", ("to_rows",), generator.randrange(1, 4))
