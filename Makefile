@@ -53,9 +53,10 @@ test: lint types  ## format, lint and types, then the tests of the default tier,
 test-all: lint types  ## the same with the whole commands, end to end
 	$(BIN)/python -m pytest -m ""
 
-lint: install  ## what CI wants to see
+lint: install  ## format, lint, and the order of the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 format: install  ## make it so
 	$(BIN)/ruff format .

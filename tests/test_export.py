@@ -14,11 +14,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors import safe_open
-from thaw.config.restore import trained
 
 from tests.conftest import TINY
 from tests.data.zoo import odd_images
 from tests.photos import photos
+from thaw.config.assemble import Parts, assemble, finished_run
+from thaw.config.resume import read_config
 from thaw.data.image_file import load_image
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
@@ -27,7 +28,6 @@ from thaw.exporting.formats import FORMATS, loading_code, write
 from thaw.exporting.inference import InferenceModel
 from thaw.exporting.run_onnx import preprocess
 from thaw.models.network import Network, new_head
-from thaw.runs.folder import RunFolder
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
@@ -67,6 +67,10 @@ def train_shufflenet(config: Config, run: Path, folder: Path) -> None:
     )
 
 
+def trained_parts(run: Path) -> Parts:
+    return assemble(read_config(run), finished_run(str(run)))
+
+
 def exported(config: Config, run: Path, form: str) -> Path:
     return export(config(f"run={run}", f"format={form}", "samples=8", name="export"))
 
@@ -93,9 +97,9 @@ def test_each_format_agrees_and_the_card_says_how_to_load_it(
     torch.save(images, file.parent / "images.pt")
     done = subprocess.run([sys.executable, "-c", alone], cwd=file.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    was = trained(RunFolder(run))
+    parts = trained_parts(run)
     with torch.inference_mode():
-        expected = was.network(normalise(images, was.backbone.input_spec)).softmax(1)
+        expected = parts.network(normalise(images, parts.backbone.input_spec)).softmax(1)
     assert np.allclose(np.array(json.loads(done.stdout)), expected, atol=1e-5)
     for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
         assert part in card
@@ -148,7 +152,7 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
         ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
     ):
         exported(config, run, "exported_program")
-    monkeypatch.undo()
+    monkeypatch.setattr(verify, "_probabilities_of_loading_code", reloaded)
     monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
     with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):
         exported(config, run, "state_dict")
@@ -156,10 +160,10 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
 
 
 def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, tmp_path: Path) -> None:
-    was = trained(RunFolder(run))
+    parts = trained_parts(run)
     for squash in (False, True):
-        backbone = replace(was.backbone, input_spec=replace(was.backbone.input_spec, squash=squash))
-        model = InferenceModel(was.network, backbone, torch.nn.Identity(), was.class_names)  # type: ignore[arg-type]
+        backbone = replace(parts.backbone, input_spec=replace(parts.backbone.input_spec, squash=squash))
+        model = InferenceModel(parts.network, backbone, torch.nn.Identity(), parts.module.class_names)  # type: ignore[arg-type]
         preprocessing = json.loads(json.dumps(model.metadata["preprocessing"]))
         transform = evaluation_transform(backbone.input_spec)
         for file in odd_images(tmp_path / f"zoo{squash}"):
@@ -207,7 +211,7 @@ def test_networks_of_every_kind_are_exported(library: str, name: str, form: str,
     pytest.importorskip(library)
     build_backbone = import_module(f"thaw.models.{library}").__dict__[library]
     backbone = build_backbone(name, None, image_size_px=64)
-    network = Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.5))
+    network = Network(backbone, new_head(backbone.num_features, 3, dropout=0.5))
     model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
     file = write(model, form, tmp_path)
     assert verify.require_agreement(model, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5

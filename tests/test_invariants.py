@@ -24,7 +24,8 @@ from thaw.types import Batch, BatchRequest
 FILLED = ("conv", "conv norm", "conv dropout", "conv norm dropout", "norm", "dropout conv statistics conv")
 SAMPLES = 42
 """That train, see NOISE."""
-IDLE = ("dropout", "statistics", "")
+EMPTY = ("dropout", "statistics", "")
+"""Without parameters: they belong to the stage before them, or to the first."""
 
 
 class Point(NamedTuple):
@@ -46,7 +47,7 @@ class Phase:
 @dataclass(frozen=True)
 class Case:
     kinds: list[str]
-    """Of the stages of the backbone, see tests.tiny.made_up."""
+    """What the parts of the backbone are made of, see tests.tiny.made_up. Those with parameters are its stages."""
     phases: list[Phase]
     overrides: list[str]
     interruptions: list[Point]
@@ -62,13 +63,10 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    kinds = draw(st.lists(st.sampled_from([*FILLED, *IDLE]), min_size=1, max_size=4))
+    kinds = draw(st.lists(st.sampled_from([*FILLED, *EMPTY]), min_size=1, max_size=4).filter(set(FILLED).intersection))
     kinds = draw(st.sampled_from([[*kinds, "pool"], [*kinds[:-1], f"{kinds[-1]} pool"]]))
-    stages = [*(f"stage{number}" for number in range(len(kinds))), "head"]
-    filled = [stage for stage, kind in zip(stages, [*kinds, "conv"], strict=True) if {"conv", "norm"} & {*kind.split()}]
-    trained = st.sets(st.sampled_from(filled), min_size=1).flatmap(
-        lambda some: st.sets(st.sampled_from(stages)).map(lambda others: frozenset(some | others))
-    )
+    stages = [f"stage{number}" for number, kind in enumerate(kinds) if {"conv", "norm"} & {*kind.split()}]
+    trained = st.frozensets(st.sampled_from([*stages, "head"]), min_size=1)
     phases = draw(
         st.lists(st.builds(Phase, st.integers(1, 2), trained, st.sampled_from([1.0, 0.5])), min_size=1, max_size=2)
     )
@@ -115,10 +113,13 @@ class Watch(Callback):
             assert_same(now, self.before)  # nothing changes between batches
         self.before, self.steps = now, trainer.global_step
         if batch.start:  # a phase may begin behind the same stages as an earlier one, that have changed since
-            x = trainer.datamodule.dataset()[BatchRequest(batch.index.tolist(), batch.view)].inputs
+            x = trainer.datamodule.data.dataset()[BatchRequest(batch.index.tolist(), batch.view)].inputs
+            entered = list(pl_module.network.stages)[batch.start]
             with torch.no_grad():
-                for stage in list(pl_module.network.stages.values())[: batch.start]:
-                    x = stage(x)
+                for name, part in pl_module.network.backbone.named_children():
+                    if name == entered:
+                        break
+                    x = part(x)
             assert torch.allclose(batch.inputs, x, atol=1e-5)
         if self.case.stray:
             pl_module.train()
@@ -143,10 +144,11 @@ class Watch(Callback):
         now, (optimizer,) = state(pl_module), trainer.optimizers
         trained = self.case.trained(trainer.current_epoch)
         for name, value in now.items():
-            assert name.split(".")[0] in trained or torch.equal(value, self.before[name]), f"{name} is frozen"
-        for stage, module in pl_module.network.stages.items():
-            idle = self.case.stray and not [*module.parameters()]  # a stray call puts it to sleep until the next epoch
-            assert all(part.training == (stage in trained and not idle) for part in module.modules()), stage
+            assert name.split("/")[0] in trained or torch.equal(value, self.before[name]), f"{name} is frozen"
+        network = pl_module.network
+        for name, stage in network.stages.items():
+            modules = [part for path in stage.modules for part in network.get_submodule(path).modules()]
+            assert all(part.training == (name in trained) for part in modules), name
         if trainer.global_step > self.steps:
             for name in self.moving:
                 assert not torch.equal(now[name], self.before[name]), f"{name} is trained"
@@ -156,12 +158,15 @@ class Watch(Callback):
 
 
 def state(module: LightningModule) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.network.stages.state_dict().items()}
+    """By stage/name."""
+    tensors = module.network.stage_tensors()
+    return {f"{stage}/{name}": value.clone() for stage, content in tensors.items() for name, value in content.items()}
 
 
 def parameters(module: LightningModule) -> list[tuple[str, str, torch.nn.Parameter]]:
-    """(stage, name, parameter)."""
-    return [(name.split(".")[0], name, p) for name, p in module.network.stages.named_parameters()]
+    """(stage, stage/name, parameter)."""
+    named = module.network.stage_parameters()
+    return [(stage, f"{stage}/{name}", p) for stage, content in named.items() for name, p in content.items()]
 
 
 def written(run: Path) -> tuple[dict[str, Any], list[str]]:

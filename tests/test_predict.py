@@ -14,6 +14,8 @@ from PIL import Image
 from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import COLOURS, photos
+from thaw.config.assemble import finished_run, split_data
+from thaw.config.resume import read_config
 from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
 from thaw.predict import predict
@@ -71,10 +73,9 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     root = tmp_path / "elsewhere"
     metrics = evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate"))
     data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
-    from thaw.config.restore import restore
-    from thaw.runs.folder import RunFolder
-
-    _, data = restore(RunFolder(run), config("+data.root=" + str(root), f"run={run}", name="evaluate").data)
+    cfg = read_config(run)
+    cfg.data.root = str(root)
+    data = split_data(cfg, finished_run(str(run)))
     files = [str(data.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]
     right = [data_rows[file]["label"] == Path(file).parent.name for file in files]
     assert sum(right) / len(right) == pytest.approx(metrics["accuracy/test"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.conftest import TINY
 from tests.language import pretrained, texts
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.digits import ImagesInMemory
 from thaw.replay import replay
 from thaw.train import train
@@ -252,7 +252,7 @@ def test_a_sample_that_cannot_be_loaded_is_named(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: Callable[..., str], choices: tuple[str, ...]
 ) -> None:
     cfg = config(*TINY, "data.batch_size=10", *choices)
-    broken = build.data(cfg).train_indices[70]
+    broken = split_data(cfg).train_indices[70]
     load = ImagesInMemory.__getitem__
 
     def failing(self: ImagesInMemory, key: BatchRequest) -> Batch:
@@ -331,7 +331,7 @@ def test_what_cannot_be_replayed_says_why(config: Config, tmp_path: Path, again:
         again()
     change(kit / "config.yaml", "tests.tiny.renamed", "tests.tiny.backbone\n  channels: 3")
     with pytest.raises(
-        ValueError, match=r"of another network than this code builds: network.stages.stem.0.weight differ"
+        ValueError, match=r"of another network than this code builds: network.backbone.stem.0.weight differ"
     ):
         again()
     (kit / "crash.pt").write_bytes(content[: len(content) // 2])

@@ -3,15 +3,16 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from thaw.caching.file import opened
 
 from tests.photos import photos
+from thaw.caching.entry import CacheEntry
 
 pytestmark = pytest.mark.run
 
@@ -104,11 +105,11 @@ def test_two_processes_decode_as_one_does(tmp_path: Path, cache_folder: Path) ->
     for processes in (1, 2):
         devices = (f"trainer.devices={processes}", "+trainer.strategy=ddp", f"run_folder=run{processes}")
         typed(tmp_path, "-m", "thaw.train", *data, *network, *short, *devices)
-        files = sorted(cache_folder.glob("decoded-*.thaw"))
-        assert len(files) == 3
-        found.append({file.name: opened(file).arrays for file in files})
-        for file in files:
-            file.unlink()
+        entries = sorted(cache_folder.glob("decoded-*.arrays"))
+        assert len(entries) == 3
+        found.append({entry.name: CacheEntry.open(entry).arrays for entry in entries})
+        for entry in entries:
+            shutil.rmtree(entry)
     one, two = found
     assert one.keys() == two.keys()
     for name, arrays in one.items():
@@ -119,12 +120,12 @@ def test_two_processes_compute_what_is_frozen_together(tmp_path: Path) -> None:
     same = ("data.labels_per_class=20", "freezing=gradual", "freezing.epochs_per_stage=1", "logger=none")
     two = ("trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp")
     typed(tmp_path, "-m", "thaw.train", *same, *two, "run_folder=with")
-    kept = sorted((tmp_path / "cache").glob("*.thaw"))
+    kept = sorted((tmp_path / "cache").glob("*.arrays"))
     assert len(kept) == 2 * 5  # of train and val, behind each stage
     typed(tmp_path, "-m", "thaw.train", *same, *two, "caching=off", "run_folder=without")
     assert (tmp_path / "with/metrics.csv").read_text() == (tmp_path / "without/metrics.csv").read_text()
     typed(tmp_path, "-m", "thaw.train", *same, "trainer.accelerator=cpu", "run_folder=alone")
-    assert {file.name for file in kept} <= {file.name for file in (tmp_path / "cache").glob("*.thaw")}
+    assert {file.name for file in kept} <= {file.name for file in (tmp_path / "cache").glob("*.arrays")}
 
 
 def test_the_step_that_a_run_failed_in_is_run_again(tmp_path: Path) -> None:

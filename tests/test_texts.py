@@ -11,19 +11,19 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
-from thaw.config.restore import trained
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
-from thaw.config.build import data as build_data
+from thaw.config.assemble import assemble, finished_run, split_data
+from thaw.config.resume import read_config
 from thaw.data.tokens import tokenise
+from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.exporting.run_onnx import token_inputs
 from thaw.models.network import Network
 from thaw.models.weights import read_checkpoint, read_weights
 from thaw.predict import predict
-from thaw.runs.folder import RunFolder
 from thaw.stages import stages
 from thaw.train import train
 from thaw.types import TokenSpec
@@ -104,23 +104,23 @@ def resumed(config: Config, checkpoint: Path, table: Path) -> None:
 
 
 def test_frozen_stages_stay_as_they_were_pretrained(config: Config, tmp_path: Path) -> None:
-    train(config(*choices(tmp_path), "freezing=phases", "freezing.phases=[{epochs: 2, train: [layer1, pool, head]}]"))
+    train(config(*choices(tmp_path), "freezing=phases", "freezing.phases=[{epochs: 2, train: [layer1, head]}]"))
     before = read_weights(tmp_path / "bert/model.safetensors")
     after = read_weights(tmp_path / "run/weights.safetensors")
-    assert torch.equal(after["layer0.layer.output.dense.weight"], before["encoder.layer.0.output.dense.weight"])
-    words = "embeddings.word_embeddings.weight"
-    assert torch.equal(after[f"embeddings.network.{words}"], before[words])
-    assert not torch.equal(after["layer1.layer.output.dense.weight"], before["encoder.layer.1.output.dense.weight"])
+    dense = "encoder.layer.{}.output.dense.weight"
+    for name in (dense.format(0), "embeddings.word_embeddings.weight"):
+        assert torch.equal(after[f"backbone.{name}"], before[name])
+    assert not torch.equal(after[f"backbone.{dense.format(1)}"], before[dense.format(1)])
 
 
-def test_the_plans_pass_over_a_stage_that_has_no_parameters(config: Config, tmp_path: Path) -> None:
+def test_plans_of_many_phases_run_on_texts(config: Config, tmp_path: Path) -> None:
     typed = choices(tmp_path)
     for plan in ("gradual", "chain_thaw"):
         metrics = train(
             config(*typed, f"freezing={plan}", "freezing.epochs_per_stage=1", f"run_folder={tmp_path}/{plan}")
         )
         assert metrics["loss/test"] > 0
-    with pytest.raises(ValueError, match="phase 1 trains nothing: pool has no parameters"):
+    with pytest.raises(UserError, match=r"no stage matches 'pool'.* the stages are: embeddings, layer0, layer1, head"):
         train(config(*typed, "freezing=phases", "freezing.phases=[{epochs: 1, train: [pool]}]"))
 
 
@@ -140,7 +140,7 @@ def test_the_folder_is_all_that_evaluate_needs(config: Config, run: Path, tmp_pa
 
 def test_predictions_agree_with_evaluate_in_the_order_of_the_rows(config: Config, run: Path, tmp_path: Path) -> None:
     metrics = evaluate(config(f"run={run}", name="evaluate"))
-    data = build_data(RunFolder(run).config())
+    data = split_data(read_config(run))
     header, *rows = read(tmp_path / "reviews.csv")
     rows = rows[::-2] + rows[::2]  # neither from short to long nor the other way
     with (tmp_path / "mixed.csv").open("w", newline="", encoding="utf-8") as file:
@@ -226,21 +226,21 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     assert there == {file.name, "model_card.md", "tokenizer.json", *extra}
     card = (file.parent / "model_card.md").read_text()
     assert "It classifies texts" in card
+    parts = assemble(read_config(run), finished_run(str(run)))
     if form not in ("onnx", "exported_program"):
         assert "network.head(network(**inputs).last_hidden_state[torch.arange" in card
         if form == "safetensors":
-            require_loads_in_transformers(file, trained(RunFolder(run)).network)
+            require_loads_in_transformers(file, parts.network)
         return
-    was = trained(RunFolder(run))
-    assert isinstance(was.backbone.input_spec, TokenSpec)
+    assert isinstance(parts.backbone.input_spec, TokenSpec)
     said = ["great", "the film was 최악 . " * 5, "", "정말 \U0001f600\n이상해"]
     tokenizer = __import__("tokenizers").Tokenizer.from_file(str(file.parent / "tokenizer.json"))
-    preprocessing = {"2_max_length_tokens": was.backbone.input_spec.max_length_tokens, "3_pad_id": 0}
+    preprocessing = {"2_max_length_tokens": parts.backbone.input_spec.max_length_tokens, "3_pad_id": 0}
     for chosen in (said, said[:1], said[1:3]):
         inputs = token_inputs(tokenizer, chosen, preprocessing)
-        tensors = tokenise(chosen, was.backbone.input_spec).batch(range(len(chosen)))
+        tensors = tokenise(chosen, parts.backbone.input_spec).batch(range(len(chosen)))
         with torch.inference_mode():
-            expected = was.network(tensors).softmax(1).numpy()
+            expected = parts.network(tensors).softmax(1).numpy()
         if form == "onnx":
             import onnxruntime
 
@@ -265,7 +265,7 @@ def test_a_new_run_starts_from_an_old_one_s_weights(config: Config, run: Path, t
     typed = choices(tmp_path)
     train(config(*typed, f"init_from={run}", "freezing=head_only", "freezing.epochs=1", f"run_folder={tmp_path}/next"))
     old, new = (read_weights(tmp_path / name / "weights.safetensors") for name in ("run", "next"))
-    name = "layer0.layer.output.dense.weight"
+    name = "backbone.encoder.layer.0.output.dense.weight"
     assert torch.equal(old[name], new[name])
 
 
@@ -283,7 +283,6 @@ def test_the_stages_are_shown(config: Config, tmp_path: Path) -> None:
     assert "input T tokens" in shown
     assert "layer1" in shown
     assert "-> T x 16" in shown
-    assert "pool  16 -> 16" in shown
 
 
 def test_checkpoints_hold_plain_values(run: Path) -> None:

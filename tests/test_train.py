@@ -13,9 +13,10 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, network_for
+from tests.conftest import TINY
 from tests.photos import photos
 from thaw.config import build
+from thaw.config.assemble import assemble
 from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
 from thaw.models.weights import read_checkpoint
@@ -78,7 +79,7 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
     assert not [name for name in last["metrics"] if "lr" in name]  # of step 9, and not of the epoch
     weights = load_file(run / "weights.safetensors")
     for name, value in weights.items():
-        assert torch.equal(value, checkpoint["state_dict"][f"network.stages.{name}"])
+        assert torch.equal(value, checkpoint["state_dict"][f"network.{name}"])
 
 
 @pytest.mark.parametrize("callbacks", ["default", "ema"])
@@ -113,14 +114,12 @@ def test_the_confusion_matrix_is_of_the_test_that_gave_the_metrics(
 
 
 def test_each_test_counts_anew(config: Config) -> None:
-    cfg = config(*TINY, "data.test_fraction=0.02")
-    data = build.data(cfg)
-    network = network_for(cfg, data)
-    classifier, trainer = build.classifier(cfg, data, network, build.plan(cfg, network)), build.evaluation_trainer(cfg)
+    parts = assemble(config(*TINY, "data.test_fraction=0.02"))
+    trainer = build.trainer_without_logs(parts.cfg)
     for _ in range(2):
-        trainer.test(classifier, data, verbose=False)
-        assert classifier.confusion is not None
-        assert classifier.confusion.sum() == len(data.splits.test)
+        trainer.test(parts.module, parts.loaders(), verbose=False)
+        assert parts.module.confusion is not None
+        assert parts.module.confusion.sum() == len(parts.samples.splits.test)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Look through data before anything is trained on it: `python -m thaw.check data=image_folder data.root=<folder>`."""
+"""Check data before training on it: `python -m thaw.check data=image_folder data.root=<folder>`."""
 
 from omegaconf import DictConfig
 
@@ -8,13 +8,15 @@ from thaw.errors import UserError
 
 @command("check")
 def main(cfg: DictConfig) -> None:
+    """Print the report on the data."""
     print(check(cfg))
 
 
 def check(cfg: DictConfig) -> str:
-    """The report on `cfg.data`: samples of each class and split, and whatever is odd about them.
+    """The report on `cfg.data`: samples of each class and split, and what is odd about them.
 
-    Raises UserError with the report where samples cannot be used and `data.on_bad` does not leave them out.
+    Raises:
+        UserError: samples cannot be used, and `data.on_bad` does not leave them out; the message holds the report.
     """
     from thaw.config import build
 

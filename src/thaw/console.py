@@ -11,12 +11,13 @@ T = TypeVar("T")
 
 
 def as_text(thing: RenderableType) -> str:
+    """A table or tree of rich as plain text, 120 characters wide."""
     console = Console(file=StringIO(), width=120, color_system=None)
     console.print(thing)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The same items, with a progress bar while they are gone through; none where nobody watches."""
+    """Yield `items`, with a progress bar on the terminal. Without a terminal nothing is shown."""
     console = Console(stderr=True)
     yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)

@@ -7,6 +7,7 @@ from thaw.config.command import command
 
 @command("stages")
 def main(cfg: DictConfig) -> None:
+    """Print the stages of the backbone."""
     print(stages(cfg))
 
 

@@ -209,7 +209,7 @@ def test_a_copy_carries_the_place_and_not_the_pixels(make: Make, tmp_path: Path,
     photos(tmp_path, size=LARGE)
     data = make()
     key = BatchRequest(data.parts["train"].tolist(), 0)
-    dataset = data.dataset_of("train")
+    dataset = data.dataset("train")
     content = pickle.dumps(dataset)
     assert len(content) < entries(cache_folder)[-1].num_bytes / 10
     assert torch.equal(pickle.loads(content)[key].inputs, dataset[key].inputs)

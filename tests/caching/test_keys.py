@@ -219,7 +219,7 @@ def test_a_network_is_the_same_from_a_folder_and_from_what_a_run_records(tmp_pat
     folder = pretrained(tmp_path / "bert", "bert")
     first = huggingface(str(folder))
     second = huggingface(str(folder), weights=None, settings=first.settings, input_spec=first.input_spec)
-    assert network_digest(nn.ModuleDict(first.stages)) == network_digest(nn.ModuleDict(second.stages))
+    assert network_digest(first.network) == network_digest(second.network)
 
 
 def test_parts_do_not_run_into_each_other() -> None:
@@ -297,7 +297,7 @@ def test_files_that_are_imported_directly_or_not_are_part_of_the_code(project: C
 def test_the_code_of_libraries_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     monkeypatch.setattr(keys, "_file_digest", lambda file: read.append(file) or "")
-    network_digest(nn.Sequential(backbone().stages["stem"], nn.MultiheadAttention(4, 2)))
+    network_digest(nn.Sequential(backbone().network, nn.MultiheadAttention(4, 2)))
     code_digest(nn.Linear, Path, cache)
     assert {file.name for file in read} == set()
     network_digest(attention())

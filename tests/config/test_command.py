@@ -202,8 +202,8 @@ class Mine(Digits):
         {init}
         super().__init__(**choices)
 
-    def dataset(self):
-        return Rows(super().dataset())
+    def dataset(self, split=None):
+        return Rows(super().dataset(split))
 """
 
 

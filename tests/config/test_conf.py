@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from tests.conftest import TINY, network_for
+from tests.conftest import TINY
 from tests.language import pretrained, texts
 from tests.photos import photos
-from thaw.config import build
+from thaw.config.assemble import start
 from thaw.config.command import CONF
-from thaw.runs.folder import RunFolder
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -62,21 +61,17 @@ def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> Non
     if name in ("mlflow", "timm"):
         pytest.importorskip(name)
     choice = f"+{option}" if group == "sweep" else f"{group}={name}"
-    made = {"photos": photos, "texts": texts, "bert": lambda folder: pretrained(folder / "bert")}
+    write = {"photos": photos, "texts": texts, "bert": lambda folder: pretrained(folder / "bert")}
     needed = [
-        word.format(**{name: make(tmp_path) for name, make in made.items() if f"{{{name}}}" in word})
-        for word in NEEDED.get(option, [])
+        override.format(**{name: write[name](tmp_path) for name in write if f"{{{name}}}" in override})
+        for override in NEEDED.get(option, [])
     ]
     cfg = config(choice.replace("+sweep/", "sweep="), *needed)
     assert not OmegaConf.missing_keys(cfg)
-    cfg.run_id = "test"
-    data = build.data(cfg)
-    network = network_for(cfg, data)
-    plan = build.plan(cfg, network)
-    build.classifier(cfg, data, network, plan)
-    run = RunFolder(tmp_path / "run")
-    run.begin(cfg, data)
-    assert build.trainer(cfg, plan, run).max_epochs == plan.total_epochs or cfg.trainer.get("fast_dev_run")
+    run, parts, trainer = start(cfg)
+    assert parts.loaders() is not None
+    assert trainer.max_epochs == parts.plan.total_epochs or cfg.trainer.get("fast_dev_run")
+    assert OmegaConf.load(run.path / "config.yaml") == cfg
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -9,12 +9,12 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from tests.checkpointing.test_run_checkpoint import ended
 from tests.conftest import TINY
 from tests.killing import killed
 from tests.test_train import assert_same
-from thaw.config import resume as opening
-from thaw.runs.folder import RunFolder
+from tests.training.test_checkpoint import ended
+from thaw.config import resume
+from thaw.config.resume import read_config
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -46,7 +46,7 @@ def test_auto_begins_again_where_there_is_no_checkpoint_yet_and_leaves_runs_in_u
     runs = tmp_path / "runs"
     with killed(0, 0):
         train(config(*SHORT, f"run_folder={runs}/1"))
-    was = RunFolder(runs / "1").config().run_id
+    run_id = read_config(runs / "1").run_id
     with FileLock(runs / "1/.lock"):
         with pytest.raises(ValueError, match=f"{runs}/1 is in use"):
             train(config(*SHORT, f"run_folder={runs}/1"))
@@ -54,7 +54,7 @@ def test_auto_begins_again_where_there_is_no_checkpoint_yet_and_leaves_runs_in_u
     (runs / "2").rename(tmp_path / "2")
     train(config(*AUTO, f"run_folder={runs}/3"))
     assert [path.name for path in runs.iterdir()] == ["1"]
-    assert RunFolder(runs / "1").config().run_id == was
+    assert read_config(runs / "1").run_id == run_id
     assert_same(ended(runs / "1"), ended(tmp_path / "2"))
 
 
@@ -63,7 +63,7 @@ def test_a_named_folder_is_the_one_that_auto_means(
 ) -> None:
     runs = tmp_path / "runs"
     train(config(*SHORT, f"run_folder={runs}/1"))
-    monkeypatch.setattr(opening, "typed_overrides", lambda: [f"run_folder={runs}/2", "resume=auto"])
+    monkeypatch.setattr(resume, "typed_overrides", lambda: [f"run_folder={runs}/2", "resume=auto"])
     train(config(*AUTO, f"run_folder={runs}/2"))
     assert (runs / "2/metrics.json").exists()
 
@@ -80,7 +80,7 @@ def test_a_damaged_last_checkpoint_is_skipped(config: Config, tmp_path: Path, ca
     with pytest.raises(ValueError, match="its checksum differs"):
         train(config(f"resume={file}"))
     train(config(f"resume={run}"))
-    assert "the one before it is taken" in caplog.text
+    assert "trying the one before it" in caplog.text
     assert_same(ended(run), ended(tmp_path / "whole"))
 
 
@@ -94,7 +94,7 @@ def test_a_finished_run_is_extended_by_further_phases(
     train(config(*SHORT))
     run = tmp_path / "run"
     typed = [f"resume={run}", "freezing=phases", f"freezing.phases=[{ONE}, {TWO}]"]
-    monkeypatch.setattr(opening, "typed_overrides", lambda: typed)
+    monkeypatch.setattr(resume, "typed_overrides", lambda: typed)
     train(config(*typed))
     whole, extended = last(tmp_path / "whole"), last(run)
     for name in ("state_dict", "optimizer_states", "order", "epoch", "global_step"):
@@ -109,7 +109,7 @@ def test_patience_begins_anew_in_a_run_that_is_extended(
     run = tmp_path / "run"
     assert last(run)["epoch"] == 1, "it stopped early"
     typed = [f"resume={run}", "freezing=phases", f"freezing.phases=[{ONE.replace('2', '5')}, {TWO.replace('2', '4')}]"]
-    monkeypatch.setattr(opening, "typed_overrides", lambda: typed)
+    monkeypatch.setattr(resume, "typed_overrides", lambda: typed)
     train(config(*typed))
     assert last(run)["epoch"] == 6, "the first phase comes to its end, and the next is worse only once"
 
@@ -129,7 +129,7 @@ def test_a_plan_whose_past_differs_is_refused(
     with killed(1, 2):
         train(config(*SHORT))
     typed = [f"resume={tmp_path}/run", "freezing=phases", f"freezing.phases=[{', '.join(phases)}]"]
-    monkeypatch.setattr(opening, "typed_overrides", lambda: typed)
+    monkeypatch.setattr(resume, "typed_overrides", lambda: typed)
     file = tmp_path / "run/checkpoints/last.ckpt"
     before = file.read_bytes()
     with pytest.raises(ValueError, match=r"the first 1 phases of .*\{epochs: 2, train: \[head\], lr_scale: 1.0\}, ..."):

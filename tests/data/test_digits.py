@@ -5,7 +5,7 @@ import torch
 from omegaconf import DictConfig
 
 from tests.tiny import backbone
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.module import DataModule
 from thaw.types import ImageSpec
 
@@ -14,7 +14,7 @@ Config = Callable[..., DictConfig]
 
 @pytest.fixture
 def digits(config: Config) -> DataModule:
-    data = build.data(config())
+    data = split_data(config())
     data.use_input_spec(backbone().input_spec)
     return data
 
@@ -22,7 +22,7 @@ def digits(config: Config) -> DataModule:
 def test_facts_come_from_the_data(digits: DataModule) -> None:
     assert digits.class_names == [str(digit) for digit in range(10)]
     assert digits.num_classes == 10
-    assert sum(digits.class_counts) == len(digits.train_indices) == 1257
+    assert sum(digits.counts(digits.train_indices)) == len(digits.train_indices) == 1257
     assert len(digits.splits.val) == len(digits.splits.test) == 270
 
 
@@ -45,7 +45,7 @@ def test_a_backbone_for_rgb_gets_three_equal_channels(digits: DataModule) -> Non
 
 
 def test_workers_give_the_same_batches(config: Config, digits: DataModule) -> None:
-    with_workers = build.data(config("data.num_workers=1"))
+    with_workers = split_data(config("data.num_workers=1"))
     with_workers.use_input_spec(backbone().input_spec)
     for one, other in zip(digits.val_dataloader(), with_workers.val_dataloader(), strict=True):
         assert torch.equal(one.inputs, other.inputs)
@@ -53,8 +53,9 @@ def test_workers_give_the_same_batches(config: Config, digits: DataModule) -> No
 
 
 def test_few_labels_and_folds(config: Config) -> None:
-    assert build.data(config("data.labels_per_class=5")).class_counts == [5] * 10
-    folds = [build.data(config(f"data.fold={fold}")).splits.test for fold in range(5)]
+    few = split_data(config("data.labels_per_class=5"))
+    assert few.counts(few.train_indices) == [5] * 10
+    folds = [split_data(config(f"data.fold={fold}")).splits.test for fold in range(5)]
     assert sum(len(test) for test in folds) == 1797
     with pytest.raises(ValueError, match="labels_per_class=500 is too large"):
-        build.data(config("data.labels_per_class=500"))
+        split_data(config("data.labels_per_class=500"))

@@ -18,7 +18,7 @@ from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
 from thaw.check import check
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.image_files import ImageFileDataModule
 from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
@@ -36,7 +36,7 @@ def source(config: Config, tmp_path: Path) -> Callable[..., ImageFileDataModule]
 
     def build_source(root: Path | None = None, *choices: str) -> ImageFileDataModule:
         root = root or photos(tmp_path)
-        data = build.data(config("data=image_folder", f"data.root={root}", "data.num_workers=0", *choices))
+        data = split_data(config("data=image_folder", f"data.root={root}", "data.num_workers=0", *choices))
         data.use_input_spec(SPEC)
         assert isinstance(data, ImageFileDataModule)
         return data
@@ -261,7 +261,7 @@ def test_training_augments_with_workers_as_without_and_evaluation_does_not(
     config: Config, source: Callable[..., ImageFileDataModule], tmp_path: Path
 ) -> None:
     data = source()
-    other = build.data(
+    other = split_data(
         config("data=image_folder", f"data.root={tmp_path / 'photos'}", f"data.num_workers={min(2, default_workers())}")
     )
     other.use_input_spec(SPEC)

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig
 
 from tests.photos import photos
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.image_files import ImageFileDataModule
 from thaw.data.table import read_table
 
@@ -23,7 +23,7 @@ def table(config: Config, tmp_path: Path) -> Table:
     def build_source(text: str | bytes, *choices: str, name: str = "mine.csv") -> ImageFileDataModule:
         file = root / name
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        data = build.data(config("data=image_table", f"data.table={file}", *choices))
+        data = split_data(config("data=image_table", f"data.table={file}", *choices))
         assert isinstance(data, ImageFileDataModule)
         return data
 

@@ -17,7 +17,7 @@ from pyarrow import parquet as pyarrow_parquet
 
 from tests.language import WORDS, pretrained, texts
 from thaw.check import check
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.sampler import EpochBatches, of_similar_length
 from thaw.data.table import read_table
 from thaw.data.text_table import TextTable
@@ -37,7 +37,7 @@ def table(config: Config, tmp_path: Path) -> Table:
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        data = build.data(config("data=text_table", f"data.table={file}", *choices))
+        data = split_data(config("data=text_table", f"data.table={file}", *choices))
         assert isinstance(data, TextTable)
         return data
 
@@ -331,7 +331,7 @@ def test_samples_are_known_by_their_content(table: Table) -> None:
     backwards = [line.split(",") for line in reversed(rows().splitlines())]
     moved = table("text,label\n" + "".join(f"{text},{label}\n" for label, text in backwards))
     assert {data.identity(i) for i in range(12)} == {moved.identity(i) for i in range(12)}
-    moved.split_as(data.recorded())
+    moved.split_as(data.records())
     for name, part in data.parts.items():
         assert {data.texts[i] for i in part} == {moved.texts[i] for i in moved.parts[name]}
 

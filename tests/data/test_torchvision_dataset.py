@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from torchvision import datasets
 
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data.module import DataModule
 from thaw.data.torchvision_dataset import _argument_names, _labels
 from thaw.errors import UserError
@@ -23,7 +23,7 @@ Named = Callable[..., DataModule]
 @pytest.fixture
 def named(config: Config, tmp_path: Path) -> Named:
     def build_source(name: str, *choices: str) -> DataModule:
-        return build.data(
+        return split_data(
             config(
                 "data=torchvision_dataset", f"data.name={name}", f"data.root={tmp_path}", "data.num_workers=0", *choices
             )

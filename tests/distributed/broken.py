@@ -22,8 +22,8 @@ class Broken(Digits):
         if self.how == "build":
             raise UserError("it cannot be built here")
 
-    def dataset(self) -> Dataset[Batch]:
-        return Third(super().dataset(), self.how)
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
+        return Third(super().dataset(split), self.how)
 
 
 class Third(Dataset[Batch]):

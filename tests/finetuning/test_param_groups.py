@@ -7,42 +7,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.tiny import backbone
+from tests.tiny import backbone, chain
+from thaw.errors import UserError
 from thaw.finetuning.param_groups import build_optimizer, decayed_names, param_groups
+from thaw.models.network import Network, new_head
+from thaw.types import ImageSpec
+
+
+def network_of(head: nn.Module, **stages: nn.Module) -> Network:
+    """A network of these stages; parts without parameters lie between them."""
+    return Network(chain(stages, 2, ImageSpec(8, 1, (0.0,), (1.0,))), head)
 
 
 def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
-    stages = nn.ModuleDict(backbone().stages)
-    groups = param_groups(stages, lr=1.0, backbone_lr_scale=1.0, lr_decay=0.5, weight_decay=0.1)
-    assert [group["name"] for group in groups] == [f"{s}/{k}" for s in stages for k in ("decay", "no_decay")]
-    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
+    network = Network(backbone(), new_head(16, 3, dropout=0.5))
+    groups = param_groups(network, lr=1.0, backbone_lr_scale=1.0, lr_decay=0.5, weight_decay=0.1)
+    assert [group["name"] for group in groups] == [f"{s}/{k}" for s in network.stages for k in ("decay", "no_decay")]
+    assert [group["lr"] for group in groups] == [0.125, 0.125, 0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
     members = [id(p) for group in groups for p in group["params"]]
-    assert sorted(members) == sorted(id(p) for p in stages.parameters())
+    assert sorted(members) == sorted(id(p) for p in network.parameters())
     for group in groups:
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
 
 
-def test_the_backbone_s_rates_are_scaled_and_stages_without_parameters_count_for_nothing() -> None:
-    stages = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2), "pool": nn.Identity(), "head": nn.Linear(2, 2)})
-    groups = param_groups(stages, lr=1.0, backbone_lr_scale=0.1, lr_decay=0.5, weight_decay=0.0)
+def test_the_backbone_s_rates_are_scaled_and_fall_with_each_stage() -> None:
+    groups = param_groups(
+        network_of(a=nn.Linear(2, 2), b=nn.Linear(2, 2), head=nn.Linear(2, 2)),
+        lr=1.0,
+        backbone_lr_scale=0.1,
+        lr_decay=0.5,
+        weight_decay=0.0,
+    )
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
     assert rates == {"a": pytest.approx(0.025), "b": pytest.approx(0.05), "head": 1.0}
 
 
 def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> None:
-    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
-    stages["body"].requires_grad_(False)
-    before = stages["body"].weight.clone()
-    optimizer = build_optimizer(stages, partial(torch.optim.AdamW), 0.1, 1.0, 1.0, weight_decay=0.5)
-    stages["head"](stages["body"](torch.ones(1, 2))).sum().backward()
+    network = network_of(body=nn.Linear(2, 2), head=nn.Linear(2, 2))
+    network.backbone.requires_grad_(False)
+    before = network.backbone.body.weight.clone()
+    optimizer = build_optimizer(network, partial(torch.optim.AdamW), 0.1, 1.0, 1.0, weight_decay=0.5)
+    network(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    assert torch.equal(stages["body"].weight, before)
-    assert set(optimizer.state) == set(stages["head"].parameters())
+    assert torch.equal(network.backbone.body.weight, before)
+    assert set(optimizer.state) == set(network.head.parameters())
 
 
 def test_sgd_takes_the_same_groups() -> None:
-    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
-    optimizer = build_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
+    optimizer = build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
@@ -84,15 +96,15 @@ def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_dep
     lr_decay: float,
     weight_decay: float,
 ) -> None:
-    stages = nn.ModuleDict({f"stage{n}": make() for n, make in enumerate([*backbone, head])})
-    groups = param_groups(stages, lr, scale, lr_decay, weight_decay)
-    owner = {parameter: stage for stage, module in stages.items() for parameter in module.parameters()}
+    modules = {f"stage{n}": make() for n, make in enumerate(backbone)} | {"head": head()}
+    groups = param_groups(network_of(**modules), lr, scale, lr_decay, weight_decay)
+    owner = {parameter: stage for stage, module in modules.items() for parameter in module.parameters()}
     members = [parameter for group in groups for parameter in group["params"]]
     assert len(members) == len(set(members)) == len(owner)
     assert set(members) == set(owner)
 
     expected, rate = {}, lr * scale
-    for stage in reversed(list(stages)):
+    for stage in reversed(list(modules)):
         if stage in owner.values():
             expected[stage] = rate if expected else lr
             rate *= lr_decay
@@ -109,25 +121,24 @@ def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_dep
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_all_rates_follow_the_number_of_processes_by_the_rule(rule: str, factor: float) -> None:
-    stages = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    network = network_of(body=nn.Linear(2, 2), head=nn.Linear(2, 2))
     choices = {"lr": 0.1, "backbone_lr_scale": 0.5, "lr_decay": 1.0, "weight_decay": 0.0, "lr_by_processes": rule}
-    groups = build_optimizer(stages, torch.optim.SGD, world_size=4, **choices).param_groups  # type: ignore[arg-type]
+    groups = build_optimizer(network, torch.optim.SGD, world_size=4, **choices).param_groups  # type: ignore[arg-type]
     assert [group["lr"] for group in groups] == pytest.approx([0.05 * factor] * 2 + [0.1 * factor] * 2)
 
 
 def test_another_rule_is_met_with_those_there_are() -> None:
-    stages = nn.ModuleDict({"head": nn.Linear(2, 2)})
-    with pytest.raises(ValueError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
-        build_optimizer(stages, torch.optim.SGD, 0.1, 1.0, 1.0, 0.0, lr_by_processes="cubic")
+    with pytest.raises(UserError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
+        build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, 0.1, 1.0, 1.0, 0.0, lr_by_processes="cubic")
 
 
 def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dimension() -> None:
-    stages = nn.ModuleDict({"head": nn.Linear(2, 3)})
-    decayed = decayed_names(stages)
-    for parameter in stages.parameters():  # as FSDP does
+    network = network_of(head=nn.Linear(2, 3))
+    decayed = decayed_names(network)
+    for parameter in network.parameters():  # as FSDP does
         parameter.data = parameter.data.flatten()[:2]
-    groups = param_groups(stages, 0.1, 1.0, 1.0, 0.5, decayed)
+    groups = param_groups(network, 0.1, 1.0, 1.0, 0.5, decayed)
     assert {group["name"]: group["params"] for group in groups} == {
-        "head/decay": [stages["head"].weight],
-        "head/no_decay": [stages["head"].bias],
+        "head/decay": [network.head.weight],
+        "head/no_decay": [network.head.bias],
     }

@@ -84,18 +84,14 @@ def named(stages: list[str], patterns: tuple[str, ...]) -> set[str]:
     phases=st.lists(
         st.builds(Phase, st.integers(1, 4), st.lists(PATTERNS, max_size=3).map(tuple), st.floats(0.1, 2)), max_size=5
     ),
-    data=st.data(),
 )
-def test_any_plan_is_what_going_through_its_epochs_one_by_one_says(
-    stages: list[str], phases: list[Phase], data: st.DataObject
-) -> None:
-    idle = data.draw(st.sets(st.sampled_from(stages)))
+def test_any_plan_is_what_going_through_its_epochs_one_by_one_says(stages: list[str], phases: list[Phase]) -> None:
     stray = [p for phase in phases for p in phase.train if not named(stages, (p,))]
-    if not phases or stray or any(named(stages, phase.train) <= idle for phase in phases):
+    if not phases or stray or not all(phase.train for phase in phases):
         with pytest.raises(ValueError, match=r"trains nothing|no stage matches|at least one phase"):
-            Plan(phases, stages, idle)
+            Plan(phases, stages)
         return
-    plan = Plan(phases, stages, idle)
+    plan = Plan(phases, stages)
     timeline = [number for number, phase in enumerate(phases) for _ in range(phase.epochs)]
     assert plan.total_epochs == len(timeline)
     ever: set[str] = set()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from thaw.models.cut import cut
+from thaw.errors import UserError
 from thaw.models.torchvision import torchvision
 from thaw.types import ImageSpec
 
@@ -27,26 +27,24 @@ def test_a_file_of_the_library_fills_the_backbone_and_its_head_is_left(
     backbone = torchvision("resnet18", saved(tmp_path, own, prefix), image_size_px=32)
     own.fc = torch.nn.Identity()
     x = torch.randn(2, 3, 32, 32)
-    features = x
-    for stage in backbone.stages.values():
-        features = stage.eval()(features)
-    assert torch.equal(features, own(x))
+    assert torch.equal(backbone.network.eval()(x), own(x))
     assert "120 tensors matched, 0 missing, 2 surplus (fc.weight, fc.bias)" in caplog.text
 
 
 def test_position_tables_follow_the_image_size(tmp_path: Path) -> None:
     file = saved(tmp_path, models.vit_b_32())
     backbone = torchvision("vit_b_32", file, image_size_px=64)
-    assert backbone.stages["embedding"](torch.randn(1, 3, 64, 64)).shape == (1, 5, 768)
+    assert backbone.network(torch.randn(1, 3, 64, 64)).shape == (1, 768)
+    assert backbone.network.encoder.pos_embedding.shape == (1, 5, 768)
 
 
 def test_other_networks_unknown_names_and_granularities_are_refused(tmp_path: Path) -> None:
     file = saved(tmp_path, models.resnet34())
-    with pytest.raises(ValueError, match=r"is of another network: .*\n.*missing in it"):
+    with pytest.raises(UserError, match=r"is of another network: .*\n.*missing in it"):
         torchvision("resnet50", file)
-    with pytest.raises(ValueError, match=r"no classification network 'resnet19'\. Near it: resnet18"):
+    with pytest.raises(UserError, match=r"no classification network 'resnet19'\. Near it: resnet18"):
         torchvision("resnet19", None)
-    with pytest.raises(ValueError, match="granularity is stages or blocks, not 'layers'"):
+    with pytest.raises(UserError, match="granularity is stages or blocks, not 'layers'"):
         torchvision("resnet18", None, granularity="layers")
 
 
@@ -58,7 +56,7 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(OSError, match=r"resnet18-\w+.pth and put it at .*hub/checkpoints/resnet18-\w+.pth, or type"):
+    with pytest.raises(UserError, match=r"resnet18-\w+.pth and put it at .*hub/checkpoints/resnet18-\w+.pth, or type"):
         torchvision("resnet18")
 
 
@@ -71,12 +69,12 @@ def test_timm_weights_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
     with pytest.raises(
-        OSError, match=r"model.safetensors of https://.*timm/resnet18.* and type backbone.weights=<file>"
+        UserError, match=r"model.safetensors of https://.*timm/resnet18.* and type backbone.weights=<file>"
     ):
         timm("resnet18")
-    with pytest.raises(ValueError, match="timm has no weights for mobilenetv2_035: name others of mobilenetv2_050"):
+    with pytest.raises(UserError, match="timm has no weights for mobilenetv2_035: name others of mobilenetv2_050"):
         timm("mobilenetv2_035")
-    with pytest.raises(ValueError, match=r"timm has no network 'resnet_18'\. Near it: resnet18"):
+    with pytest.raises(UserError, match=r"timm has no network 'resnet_18'\. Near it: resnet18"):
         timm("resnet_18")
 
 
@@ -89,16 +87,17 @@ def test_timm_takes_files_and_other_sizes(tmp_path: Path) -> None:
     backbone = timm("vit_tiny_patch16_224", file, image_size_px=64, mean=[0.1, 0.2, 0.3])
     assert backbone.input_spec.size_px == 64
     assert backbone.input_spec.mean == (0.1, 0.2, 0.3)
-    assert backbone.stages["embedding"](torch.randn(1, 3, 64, 64)).shape == (1, 17, 192)
+    assert backbone.network(torch.randn(1, 3, 64, 64)).shape == (1, 192)
+    assert backbone.network.pos_embed.shape == (1, 17, 192)
 
 
 def test_the_input_is_the_one_that_the_weights_were_trained_with() -> None:
     spec = torchvision("efficientnet_b3", None).input_spec
     assert (spec.size_px, spec.resize_px, spec.interpolation) == (300, 320, "bicubic")
     assert spec.mean == (0.485, 0.456, 0.406)
-    with pytest.raises(ValueError, match=r"mean \[0.5\] and std .* have one number for each channel"):
+    with pytest.raises(UserError, match=r"mean \[0.5\] and std .* have one number for each channel"):
         torchvision("resnet18", None, mean=[0.5])
-    with pytest.raises(ValueError, match=r"crop_ratio is above 0 and at most 1, not 2\.0"):
+    with pytest.raises(UserError, match=r"crop_ratio is above 0 and at most 1, not 2\.0"):
         ImageSpec(32, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=2.0)
 
 
@@ -109,10 +108,9 @@ def test_files_of_other_programs_load(tmp_path: Path, key: str | None, prefix: s
     beside = {"epoch": 3, "optimizer": {}, "best": torch.tensor(71.0)}
     torch.save(own if key is None else {**beside, key: own}, tmp_path / "other.pth")
     backbone = torchvision("squeezenet1_1", tmp_path / "other.pth", image_size_px=32)
-    tensors = {name: value for stage in backbone.stages.values() for name, value in stage.state_dict().items()}
-    assert torch.equal(tensors["features.0.weight"], own[f"{prefix}features.0.weight"])
+    assert torch.equal(backbone.network.state_dict()["features.0.weight"], own[f"{prefix}features.0.weight"])
     torch.save({"epoch": 3, "mine": {"a": torch.ones(1)}}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="holds epoch, mine, and no tensors by name"):
+    with pytest.raises(UserError, match="holds epoch, mine, and no tensors by name"):
         torchvision("squeezenet1_1", tmp_path / "other.pth")
 
 
@@ -134,7 +132,7 @@ def test_layers_called_head_in_a_library_must_be_filled(tmp_path: Path) -> None:
 
     weights = {k: v for k, v in library.create_model("convnextv2_atto").state_dict().items() if k != "head.norm.weight"}
     save_file(weights, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match=r"of another network[\s\S]*missing in it: head.norm.weight"):
+    with pytest.raises(UserError, match=r"of another network[\s\S]*missing in it: head.norm.weight"):
         timm("convnextv2_atto", tmp_path / "weights.safetensors", image_size_px=32)
 
 
@@ -142,48 +140,19 @@ def test_sizes_and_options_that_do_not_fit_are_named(tmp_path: Path) -> None:
     library = pytest.importorskip("timm")
     from thaw.models.timm import timm
 
-    with pytest.raises(ValueError, match=r"does not take images of 50 x 50 pixels.*type backbone.image_size_px="):
+    with pytest.raises(UserError, match=r"does not take images of 50 x 50 pixels.*type backbone.image_size_px="):
         torchvision("alexnet", None, image_size_px=50)
-    with pytest.raises(ValueError, match=r"backbone.options for resnet18: .*wide"):
+    with pytest.raises(UserError, match=r"backbone.options for resnet18: .*wide"):
         torchvision("resnet18", None, options={"wide": 2})
-    with pytest.raises(ValueError, match=r"backbone.options for resnet18: .*wide"):
+    with pytest.raises(UserError, match=r"backbone.options for resnet18: .*wide"):
         timm("resnet18", None, options={"wide": 2})
-    with pytest.raises(ValueError, match=r"The tags there are: resnet18\.a1_in1k"):
+    with pytest.raises(UserError, match=r"The tags there are: resnet18\.a1_in1k"):
         timm("resnet18.mine")
     torch.save(models.resnet18().state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(ValueError, match="is of another network"):
+    with pytest.raises(UserError, match="is of another network"):
         torchvision("vit_b_32", tmp_path / "resnet.pth")
     grey = timm("mobilenetv3_small_050", None, options={"in_chans": 1}, image_size_px=32)
     assert (grey.input_spec.channels, len(grey.input_spec.mean)) == (1, 1)
     assert timm("vit_tiny_patch16_224", None, options={"img_size": 64}).input_spec.size_px == 64
     assert library.create_model("vit_tiny_patch16_224").pretrained_cfg["crop_pct"] == 0.9
     assert timm("vit_tiny_patch16_224", None).input_spec.resize_px == 248, "cut off, not rounded, as timm does"
-
-
-class Branching(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
-
-
-def test_a_network_that_branches_is_one_stage_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), Branching())
-    assert list(cut(Branching(), (3, 8, 8), "stages")) == ["body"]
-    assert "Branching could not be cut: it is a single stage, `body`" in caplog.text
-    assert len(cut(network, (3, 8, 8), "stages")) == 1
-
-
-class Twice(torch.nn.Module):
-    """Uses one convolution at its beginning and at its end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shared, self.between, self.last = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.shared(self.between(self.shared(x)))).mean((2, 3))
-
-
-def test_a_parameter_used_twice_keeps_what_lies_between_in_one_stage() -> None:
-    stages = cut(Twice(), (3, 8, 8), "stages")
-    assert len(stages) == 2
-    assert [sum(1 for _ in stage.parameters()) for stage in stages.values()] == [4, 2]

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from thaw.caching.cut import cut
 from thaw.data.tokens import tokenise
+from thaw.errors import UserError
 from thaw.models.backbone import Backbone
-from thaw.models.gru import Layer, gru, turned_round
+from thaw.models.gru import gru
+from thaw.models.gru_network import GRULayer, reversed_order
 from thaw.models.network import Network, new_head
 from thaw.models.pooling import POOLINGS
 from thaw.models.vocabulary import numbers
-from thaw.types import TokenSpec, TokenStates
+from thaw.types import TokenSpec
 
 pytest.importorskip("tokenizers")
 
@@ -45,7 +48,7 @@ def batch_of(backbone: Backbone, texts: list[str]) -> dict[str, Tensor]:
 
 
 def features(backbone: Backbone, inputs: dict[str, Tensor]) -> Tensor:
-    return nn.Sequential(*backbone.stages.values()).eval()(inputs)
+    return Network(backbone, nn.Identity()).eval().features(inputs)
 
 
 def padded(inputs: dict[str, Tensor], by: int) -> dict[str, Tensor]:
@@ -65,41 +68,41 @@ def test_features_depend_neither_on_padding_nor_on_company(pooling: str) -> None
 
 
 def test_a_layer_is_the_packed_one_of_torch() -> None:
-    layer, packed = Layer(3, 4, dropout=0.0), nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    layer, packed = GRULayer(3, 4, dropout=0.0), nn.GRU(3, 4, batch_first=True, bidirectional=True)
     for name, value in layer.named_parameters():
         direction, name = name.split(".")
         getattr(packed, name + ("_reverse" if direction == "backwards" else "")).data = value.data
     lengths = torch.tensor([2, 7, 1, 5])
     states, mask = torch.randn(4, 7, 3), (torch.arange(7) < lengths[:, None]).long()
     expected, _ = packed(pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False))
-    found = layer(TokenStates(states, mask)).states
+    found = layer(states, mask)
     torch.testing.assert_close(found, pad_packed_sequence(expected, batch_first=True)[0], atol=1e-6, rtol=0)
 
 
-def test_texts_are_turned_round_within_their_length() -> None:
-    assert turned_round(torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])).tolist() == [[2, 1, 0, 3], [0, 1, 2, 3]]
+def test_texts_are_reversed_within_their_length() -> None:
+    assert reversed_order(torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])).tolist() == [[2, 1, 0, 3], [0, 1, 2, 3]]
 
 
-def test_the_middle_can_be_entered() -> None:
+def test_every_layer_is_a_stage_and_may_be_entered() -> None:
     backbone = tiny()
-    network = Network(backbone.stages, new_head(backbone.num_features, 2, 0.0)).eval()
-    assert network.stage_names == ["embeddings", "layer0", "layer1", "pool", "head"]
-    assert network.idle_stages == ["pool"]
+    network = Network(backbone, new_head(backbone.num_features, 2, 0.0)).eval()
+    assert list(network.stages) == ["embeddings", "layer0", "layer1", "head"]
     inputs = batch_of(backbone, TEXTS)
-    x: Any = inputs
-    for start, stage in enumerate(list(network.stages.values())[:3], start=1):
-        x = stage(x)
-        entered = network(TokenStates(x.states, inputs["attention_mask"]), start=start)
-        torch.testing.assert_close(entered, network(inputs))
+    with torch.no_grad():
+        for start in (1, 2):
+            halves = cut(network, backbone.input_spec, start)
+            assert halves is not None
+            network.entries[start] = halves.suffix
+            assert torch.equal(network(halves.prefix(inputs), start=start), network(inputs))
 
 
 def test_gradients_reach_every_parameter() -> None:
     backbone = tiny()
-    nn.Sequential(*backbone.stages.values())(batch_of(backbone, TEXTS)).square().sum().backward()
-    for name, parameter in nn.ModuleDict(backbone.stages).named_parameters():
+    Network(backbone, nn.Identity()).features(batch_of(backbone, TEXTS)).square().sum().backward()
+    for name, parameter in backbone.network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
-    table = backbone.stages["embeddings"].table
+    table = backbone.network.embeddings
     assert not table.weight[0].any()  # padding
     assert not table.weight.grad[0].any()
 
@@ -110,7 +113,7 @@ def test_what_a_run_records_builds_it_again(units: str) -> None:
     again = gru(
         **{**CHOICES, "units": units, "embedding_size": None}, settings=backbone.settings, input_spec=spec_of(backbone)
     )
-    nn.ModuleDict(again.stages).load_state_dict(nn.ModuleDict(backbone.stages).state_dict())
+    again.network.load_state_dict(backbone.network.state_dict())
     inputs = batch_of(backbone, TEXTS)
     assert torch.equal(features(again, inputs), features(backbone, inputs))
     assert (again.settings, again.input_spec) == (backbone.settings, backbone.input_spec)
@@ -127,7 +130,7 @@ def test_choices_that_the_vocabulary_of_a_run_overrules_are_named(caplog: pytest
 @pytest.mark.parametrize("units", ["words", "pieces"])
 def test_without_texts_it_still_has_its_stages(units: str) -> None:
     backbone = tiny(texts=[], units=units)
-    assert list(backbone.stages) == ["embeddings", "layer0", "layer1", "pool"]
+    assert list(backbone.stages) == ["embeddings", "layer0", "layer1"]
     assert features(backbone, batch_of(backbone, ["anything"])).isfinite().all()
 
 
@@ -135,7 +138,7 @@ def test_word_vectors_land_in_the_rows_of_their_words(tmp_path: Path) -> None:
     file = tmp_path / "vectors.txt"
     file.write_text("the 1 2 3\nCat 4 5 6\nzebra 7 8 9\n영화 -1 -2 -3\n", encoding="utf-8")
     backbone = tiny(weights=str(file), embedding_size=None)
-    table, rows = backbone.stages["embeddings"].table.weight.detach(), numbers(spec_of(backbone).tokenizer)
+    table, rows = backbone.network.embeddings.weight.detach(), numbers(spec_of(backbone).tokenizer)
     found = {word: table[rows[word]].tolist() for word in ("the", "cat", "zebra", "영화")}
     assert found == {"the": [1, 2, 3], "cat": [4, 5, 6], "zebra": [7, 8, 9], "영화": [-1, -2, -3]}
     for word in ("dog", "재미있는"):  # not in the file
@@ -168,7 +171,7 @@ def test_choices_that_cannot_be(tmp_path: Path, choices: dict[str, Any], message
     file = tmp_path / "vectors.txt"
     file.write_text("the 1 2\n")
     given = {key: str(file) if value == "{file}" else value for key, value in choices.items()}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         tiny(**given)
 
 
@@ -177,7 +180,7 @@ class InferenceModel(nn.Module):
 
     def __init__(self, backbone: Backbone):
         super().__init__()
-        self.network = nn.Sequential(*backbone.stages.values())
+        self.network = Network(backbone, nn.Identity())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.network({"input_ids": input_ids, "attention_mask": attention_mask})

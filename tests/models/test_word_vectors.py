@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from thaw.errors import UserError
 from thaw.models.word_vectors import read_word_vectors
 
 WANTED = ["cat", "us"]
@@ -52,12 +53,12 @@ def test_of_two_spellings_the_one_that_texts_have_is_taken(tmp_path: Path) -> No
     ],
 )
 def test_bad_files_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read(tmp_path, text)
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"as text \(.txt, .vec\), not .*model.bin"):
+    with pytest.raises(UserError, match=r"as text \(.txt, .vec\), not .*model.bin"):
         read(tmp_path, "the 1 2\n", name="model.bin")
-    with pytest.raises(FileNotFoundError, match=r"backbone\.weights is none or a file of word vectors"):
+    with pytest.raises(UserError, match=r"backbone\.weights is none or a file of word vectors"):
         read_word_vectors(tmp_path / "missing.txt", WANTED, 10, one_word)

@@ -3,12 +3,15 @@ import math
 import torch
 from torch import nn
 
+from tests.tiny import chain
 from thaw.models.network import Network
 from thaw.replaying.trace import StageTrace, ValueRange, value_range
+from thaw.types import ImageSpec
 
 
 def network() -> Network:
-    return Network({"one": nn.Linear(2, 2), "two": nn.BatchNorm1d(2)}, head=nn.Linear(2, 2))
+    stages = {"one": nn.Linear(2, 2), "two": nn.BatchNorm1d(2)}
+    return Network(chain(stages, 2, ImageSpec(8, 1, (0.0,), (1.0,))), head=nn.Linear(2, 2))
 
 
 def test_ranges_are_of_finite_values() -> None:
@@ -22,7 +25,7 @@ def test_ranges_are_of_finite_values() -> None:
 
 def test_the_first_stage_with_non_finite_values_is_named() -> None:
     broken, x = network().eval(), torch.tensor([[1.0, 2.0]])
-    broken.stages["two"].running_mean[0] = torch.nan  # type: ignore[index]
+    broken.backbone.two.running_mean[0] = torch.nan
     trace = StageTrace(broken, x)
     broken(x).sum().backward()
     report = trace.report()
@@ -39,7 +42,7 @@ def test_the_first_stage_with_non_finite_values_is_named() -> None:
 def test_the_stage_that_failed_is_named() -> None:
     whole = network()
     trace = StageTrace(whole, torch.ones(1, 2))
-    whole.stages["two"].register_forward_pre_hook(lambda *_: 1 / 0)
+    whole.backbone.two.register_forward_pre_hook(lambda *_: 1 / 0)
     try:
         whole(torch.ones(1, 2))
     except ZeroDivisionError:
@@ -51,6 +54,6 @@ def test_the_stage_that_failed_is_named() -> None:
 def test_weights_that_are_not_finite_are_seen() -> None:
     broken = network()
     with torch.no_grad():
-        broken.stages["one"].weight[0, 0] = torch.nan  # type: ignore[index]
+        broken.backbone.one.weight[0, 0] = torch.nan
     (row,) = (line for line in StageTrace(broken, torch.ones(1, 2)).report().splitlines() if "one" in line)
     assert "nan" in row

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -41,7 +42,6 @@ class CachedDataModule(LightningDataModule):
             evaluation.
         dtype: of what is kept: float32, float16 or bfloat16; None for the type that was computed.
         batch_size: samples that are computed at once.
-        averages: whether averaged weights are validated.
         mixes_pixels: whether training mixes images in a way that makes no sense behind the first stage.
 
     Raises:
@@ -57,7 +57,6 @@ class CachedDataModule(LightningDataModule):
         views: int,
         dtype: str | None,
         batch_size: int,
-        averages: bool = False,
         mixes_pixels: bool = False,
     ):
         super().__init__()
@@ -68,7 +67,7 @@ class CachedDataModule(LightningDataModule):
         if not (isinstance(batch_size, int) and batch_size > 0):
             raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
         self.data, self.network, self.plan, self.store, self.views = data, network, plan, store, views
-        self.averages, self.mixes_pixels = averages, mixes_pixels
+        self.mixes_pixels = mixes_pixels
         self.dtype = None if dtype is None else DTYPES[dtype]
         self.prefix = FrozenPrefix(network, data, store, self.dtype, batch_size)
         self._phase: int | None = None
@@ -120,8 +119,9 @@ class CachedDataModule(LightningDataModule):
         frozen = never_trained if epoch is None else self.plan.frozen_prefix(epoch)
         if split == "train" and self.mixes_pixels:
             return 0
-        if split != "train" and self.averages:
-            frozen = never_trained  # behind it the average still moves where the weights no longer do
+        averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if split != "train" and averages:
+            frozen = never_trained  # behind it the averages still move where the weights no longer do
         return self._start_behind(frozen)
 
     def _start_behind(self, frozen: int) -> int:

@@ -184,7 +184,7 @@ class _Describer:
         described: list[Any] = [f"{function.__module__}.{function.__qualname__}"]
         if _is_library(function.__module__) and "<locals>" not in function.__qualname__:
             return described
-        values = [function.__defaults__, function.__kwdefaults__, inspect.getclosurevars(function).nonlocals]
+        values: list[Any] = [function.__defaults__, function.__kwdefaults__, inspect.getclosurevars(function).nonlocals]
         if not self._add_source(function.__module__):
             names = sorted(_global_names(function.__code__) & function.__globals__.keys())
             values += [function.__code__, {name: function.__globals__[name] for name in names}]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 from torchvision.transforms.v2 import MixUp
@@ -116,7 +116,6 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
         if getattr(data, "keeps_decoded", False):
             raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
         return data
-    targets = [str(node._target_) for node in cfg.callbacks.values() if node is not None]
     return CachedDataModule(
         data,
         module.network,
@@ -125,7 +124,6 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
         cfg.caching.views,
         cfg.caching.dtype,
         cfg.caching.batch_size,
-        averages=any(_is_class(target, WeightAveraging) for target in targets),
         mixes_pixels=not (module.mixing is None or isinstance(module.mixing, MixUp)),
     )
 
@@ -196,13 +194,6 @@ def _mixing(cfg: DictConfig, takes: type[InputSpec], num_classes: int) -> Callab
     if cfg.mixing and takes is not ImageSpec:
         raise UserError(f"mixing mixes images, and the data are {takes.things}: type mixing=none")
     return make(cfg.mixing, num_classes=num_classes) if cfg.mixing else None
-
-
-def _is_class(target: str, base: type) -> bool:
-    from hydra.utils import get_object
-
-    kind = get_object(target)
-    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def _do_nothing() -> None:

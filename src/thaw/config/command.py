@@ -70,7 +70,7 @@ def _logging_to_console() -> Iterator[None]:
 def _record(error: Exception) -> None:
     """Record that this trial of a sweep failed, whatever the error."""
     hydra_config = HydraConfig.get()
-    if not (is_users(error) or isinstance(error, ProcessesFailedError)):
+    if not is_users(error):
         print(report(error), file=sys.stderr)
     record_failure(Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), message(error))
 

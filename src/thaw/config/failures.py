@@ -11,6 +11,7 @@ from typing import Any
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import is_lost
 from thaw.errors import UserError
 
@@ -39,7 +40,7 @@ def is_users(error: BaseException) -> bool:
         return bool(frames) and (_is_thaws(frames[-1]) or _package(frames[-1]) == "hydra")
     # By name, because importing Lightning would make --help wait.
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
-    user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException)
+    user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException, ProcessesFailedError)
     return isinstance(error, user_errors) or is_misconfiguration or is_lost(error)
 
 
@@ -96,7 +97,7 @@ def _is_thaws(frame: FrameSummary) -> bool:
 
 
 def _package(frame: FrameSummary) -> str | None:
-    """The installed package that a frame belongs to, "python" for the standard library; None for thaw's and the user's."""
+    """Name the installed package of a frame, "python" for the standard library, None for thaw's and the user's code."""
     file = Path(frame.filename)
     if _is_thaws(frame):
         return None

@@ -121,7 +121,8 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
         raise UserError(
             f"resume={source} continues a run as it was configured; not with "
             f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), "
-            f"and by freezing=... the phases that have not begun. To start a new run from its weights: init_from={source}"
+            f"and by freezing=... the phases that have not begun. To start a new run from its weights: "
+            f"init_from={source}"
         )
     folder = source.parent.parent if source.is_file() else source
     saved, checkpoints = read_config(folder), _checkpoints_of(folder)

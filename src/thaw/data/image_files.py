@@ -97,6 +97,7 @@ class FileReader:
         self.files = files
 
     def __call__(self, index: int) -> Image.Image:
+        """Load an image as RGB. Raises UserError if its file changed and cannot be loaded any more."""
         with quiet_pillow():
             return self.in_thread(index)
 

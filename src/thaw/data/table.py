@@ -55,7 +55,7 @@ def read_table(
 
     Args:
         file: The table; its format is told by its suffix.
-        columns: Names of the required columns, each by the setting that gives the name (for messages); None for none.
+        columns: The required columns: for each setting (for messages) the column that it names, or None.
         encoding: Encoding of the text; parquet has none.
         quotes: Whether values of csv and tsv may stand in double quotes and then hold separators and newlines.
 

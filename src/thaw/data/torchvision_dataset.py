@@ -76,6 +76,7 @@ class DatasetReader:
         self.dataset = dataset
 
     def __call__(self, index: int) -> Image.Image:
+        """Load an image as RGB."""
         return as_rgb(self.dataset[index][0])
 
 
@@ -158,7 +159,7 @@ def _labels(name: str, dataset: Any) -> Sequence[str]:
     """Return the class name of each sample; images are decoded only if the data set does not keep its labels."""
     attributes = (getattr(dataset, attribute, None) for attribute in LABEL_ATTRIBUTES)
     # One number for each sample; QMNIST has columns of them.
-    numbers = next((a for a in attributes if np.shape(a) == (len(dataset),)), None)
+    numbers = next((a for a in attributes if a is not None and np.shape(a) == (len(dataset),)), None)
     if numbers is None:
         numbers = [dataset[i][1] for i in progress(range(len(dataset)), len(dataset), f"labels of {name}")]
     try:

@@ -37,6 +37,7 @@ class ResizeTransform:
     """Whether images with a shorter side below `side_px` keep their size."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the image in grey if the network takes grey, resized."""
         if self.channels == 1 and image.mode != "L":
             image = F.rgb_to_grayscale(image)
         size = self.size(image.width, image.height)

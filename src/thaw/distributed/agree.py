@@ -45,9 +45,11 @@ class SyncBuffers(Callback):
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the buffers before validation reads them."""
         _copy_buffers_of_first(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the buffers before a checkpoint holds them."""
         _copy_buffers_of_first(trainer, pl_module)
 
 

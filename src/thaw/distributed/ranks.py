@@ -1,8 +1,9 @@
 """The processes of one run among themselves: what the first decides, who reports an error, how all end.
 
-torch's launcher (launch.py, torchrun) ends the other processes of a machine after one has failed. But it cannot tell the
-first error from those that follow from it, waits 30 seconds for a process that hangs in a collective, and is not there
-under srun; and no process notices that its launcher was killed. The store and the watching thread here fill these gaps.
+torch's launcher (launch.py, torchrun) ends the other processes of a machine after one has failed. But it cannot tell
+the first error from those that follow from it, waits 30 seconds for a process that hangs in a collective, and is not
+there under srun; and no process notices that its launcher was killed. The store and the watching thread here fill these
+gaps.
 """
 
 import json

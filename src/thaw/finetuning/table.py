@@ -42,13 +42,14 @@ def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
         shape = f" -> {' x '.join(map(str, shapes[name]))}" if name in shapes else ""
         branch = tree.add(f"[bold]{escape(name)}[/bold]  {count:,}{shape}")
         modules = [(path, network.get_submodule(path)) for path in stage.modules]
+        modules = [(path, module) for path, module in modules if _parameters(module)]
         if len(modules) == 1:  # one module is the whole stage: show what it is made of
             path, module = modules[0]
-            modules = [(f"{path}.{child}", part) for child, part in module.named_children()] or modules
+            parts = [(f"{path}.{name}", part) for name, part in module.named_children() if _parameters(part)]
+            modules = parts or modules
         for path, module in modules:
-            if _parameters(module):
-                label = f"{path.removeprefix('backbone.')}  {type(module).__name__}"
-                branch.add(f"{escape(label)}  {_parameters(module):,}")
+            label = f"{path.removeprefix('backbone.')}  {type(module).__name__}"
+            branch.add(f"{escape(label)}  {_parameters(module):,}")
     tree.add(f"[bold]head[/bold]  new, {num_features} -> classes")
     return as_text(tree)
 

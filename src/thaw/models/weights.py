@@ -1,4 +1,4 @@
-"""Read weights from a file, safely, and put them into a network by name."""
+"""Reads weights from files, without running anything in them, and loads them into networks by name."""
 
 import json
 import logging
@@ -18,25 +18,29 @@ from thaw.errors import UserError
 log = logging.getLogger(__name__)
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "module")
-"""Keys under which training scripts put the tensors by name, beside other things; the first that is there is taken."""
+"""Keys under which training scripts store the tensors by name; the first one that exists is used."""
 WRAPPERS = ("module.", "_orig_mod.", "network.")
-"""Prefixes that say who saved a file, not what a tensor is: DataParallel's, torch.compile's, our own checkpoints'."""
+"""Prefixes of names that DataParallel, torch.compile and thaw's checkpoints add."""
 
 COUNTERS = "num_batches_tracked"
-"""BatchNorm's: old files lack them, and nothing depends on them."""
+"""Counters of BatchNorm: old files lack them, and nothing depends on them."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every name, in the file and in the network."""
+    """What became of every name, in the source and in the network.
+
+    Attributes:
+        source: the file, or whatever the tensors came from.
+        matched: names that were loaded.
+        missing: names of the network that the source lacks, or has in another shape; left as they were.
+        surplus: names of the source that the network lacks, or has in another shape; not used.
+    """
 
     source: str
-    """The file, or what else the tensors came from."""
     matched: tuple[str, ...]
     missing: tuple[str, ...]
-    """In the network, not in the file (or there in another shape): left as they were."""
     surplus: tuple[str, ...]
-    """In the file, not in the network (or there in another shape): not used."""
 
     def __str__(self) -> str:
         text = f"{self.source}: {len(self.matched)} tensors matched"
@@ -46,17 +50,23 @@ class LoadReport:
 
 
 def load_weights(network: nn.Module, file: str | Path, optional: str | None = None) -> LoadReport:
-    """`load_tensors` from a file."""
+    """Load a file into `network`, see `load_tensors`."""
     return load_tensors(network, read_weights(file), str(file), optional)
 
 
 def load_tensors(
     network: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: str | None = None
 ) -> LoadReport:
-    """Copy `tensors` into `network`, by name, and log the report.
+    """Copy `tensors` into `network` by name, and log the report.
 
-    `optional`: a prefix of names that may be missing or of another shape, and are then left as they are: `head.` of a
-    Network, for other classes. Raises UserError where the tensors do not fill all else: they are of another network.
+    Args:
+        network: is filled.
+        tensors: by name; a prefix that all of them share is ignored if no name fits with it.
+        source: where they came from, for messages.
+        optional: prefix of names that may be missing or of another shape, such as `head.` for other classes.
+
+    Raises:
+        UserError: the tensors do not fill all else, so they belong to another network.
     """
     own = network.state_dict()
     tensors = without_common_prefix(tensors, own)
@@ -74,13 +84,13 @@ def load_tensors(
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
     own.update(matched)
-    network.load_state_dict(own)  # with what the library notes beside its tensors: some ask for their version
+    network.load_state_dict(own)  # keeps the versions that some libraries store beside their tensors
     log.info("%s", report)
     return report
 
 
 def require_network(network: nn.Module, file: Path) -> None:
-    """ValueError where `file` does not hold exactly the tensors of `network`."""
+    """Raise UserError unless `file` holds exactly the tensors of `network`."""
     own = network.state_dict()
     weights = read_weights(file)
     odd = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
@@ -90,9 +100,12 @@ def require_network(network: nn.Module, file: Path) -> None:
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, or from .ckpt, .pt, .pth (also inside a `state_dict` key).
+    """Tensors by name from .safetensors, or from .ckpt, .pt, .pth (also below a key such as `state_dict`).
 
-    Nothing in a file is ever executed: what holds more than tensors and plain values is refused with a ValueError.
+    Nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds more than tensors and plain values.
     """
     file = Path(file)
     if file.suffix == ".safetensors":
@@ -110,7 +123,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
 
 def read_class_names(file: str | Path) -> list[str] | None:
-    """What the outputs of the head stand for, where a file of ours says so."""
+    """Class names in the order of the outputs; None if the file was not written by thaw."""
     if Path(file).suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             names = (opened.metadata() or {}).get("class_names")
@@ -119,7 +132,7 @@ def read_class_names(file: str | Path) -> list[str] | None:
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
-    """A file written by torch.save, plain values and tensors only (`weights_only=True`)."""
+    """Content of a file written by torch.save. Raises UserError if it holds more than tensors and plain values."""
     try:
         content = torch.load(require_file(Path(file)), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -135,6 +148,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 
 
 def require_file(file: Path) -> Path:
+    """Return `file`. Raises UserError if it does not exist."""
     if not file.is_file():
         raise UserError(
             f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists (backbone.weights also "
@@ -151,7 +165,7 @@ def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Where no name fits, because whoever saved them kept the network in an attribute: `model.`, `encoder.` ..."""
+    """Drop a prefix that all names share (`model.`, `encoder.`) if no name fits with it."""
     while tensors and not tensors.keys() & own.keys():
         if not all("." in name for name in tensors) or len({name.partition(".")[0] for name in tensors}) > 1:
             break

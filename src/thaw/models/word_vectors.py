@@ -1,4 +1,4 @@
-"""Read word vectors in the text formats of GloVe, word2vec and fastText: a word and its numbers a line."""
+"""Reads word vectors in the text formats of GloVe, word2vec and fastText: one word and its numbers per line."""
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -15,39 +15,47 @@ Vector = NDArray[np.float32]
 
 
 class Line(NamedTuple):
+    """One line of a file of word vectors; `place` is its file and number, for messages."""
+
     place: str
-    """File and number, for people."""
     word: str
     numbers: list[str]
 
 
 def read_word_vectors(
-    file: Path, wanted: Collection[str], most: int, spelt: Callable[[str], str | None]
+    file: Path, wanted: Collection[str], max_words: int, normalise: Callable[[str], str | None]
 ) -> dict[str, Vector]:
-    """Vectors (D,) by word, in the order of the file: those of `wanted`, and of others until all are `most` words.
+    """Vectors (D,) by word, in the order of the file.
 
-    `spelt`: how texts have a word of the file; None where they cannot have it. Of words that they have alike (The, the)
-    the one that stands so in the file is taken, else the first. Raises UserError, with the line, for bad lines.
+    Args:
+        file: a text file; a header line with the number of words and numbers is skipped.
+        wanted: words whose vectors are read in any case.
+        max_words: vectors of other words are read until there are so many words, with the wanted ones.
+        normalise: from a word of the file to its form in texts; None if texts cannot have it. Of several words with
+            the same form (The, the), the one that is written so is taken, or else the first.
+
+    Raises:
+        UserError: a line is malformed, or no word has a vector.
     """
     wanted = frozenset(wanted)
-    room = most - len(wanted)
-    found: dict[str, Vector] = {}
+    room = max_words - len(wanted)
+    vectors: dict[str, Vector] = {}
     for line in _lines(file):
-        word = spelt(line.word)
-        if word is None or (word in found and word != line.word):
+        word = normalise(line.word)
+        if word is None or (word in vectors and word != line.word):
             continue
-        if word not in wanted and word not in found:
+        if word not in wanted and word not in vectors:
             if room <= 0:
                 continue
             room -= 1
-        found[word] = _vector(line)
-    if not found:
+        vectors[word] = _vector(line)
+    if not vectors:
         raise UserError(f"{file} has a vector for none of the words: is it of another language?")
-    return found
+    return vectors
 
 
 def _lines(file: Path) -> Iterator[Line]:
-    """All but the header, which word2vec and fastText write: how many words, and how many numbers each."""
+    """All lines but the header that word2vec and fastText write (number of words, numbers per word)."""
     if file.suffix not in SUFFIXES:
         raise UserError(
             f"backbone.weights is none or a file of word vectors as text ({', '.join(SUFFIXES)}), not {file}. "
@@ -56,7 +64,7 @@ def _lines(file: Path) -> Iterator[Line]:
     if not file.is_file():
         raise UserError(f"{file} is not a file: backbone.weights is none or a file of word vectors")
     width = 0
-    # Words may hold other spaces than the plain one, other ends of lines than \n, and now and then no UTF-8.
+    # Words may hold other spaces and line separators, and sometimes bytes that are no UTF-8.
     with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         for number, text in enumerate((line.rstrip(" \r\n") for line in lines), start=1):
             place, parts = f"{file}, line {number}", text.split(" ")

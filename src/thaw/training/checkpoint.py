@@ -46,6 +46,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._inside_epoch = self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of checkpoints within an epoch."""
         super().on_train_start(trainer, pl_module)
         self._began_at = time.monotonic()
         signals.deferred = not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -78,22 +79,25 @@ class RunCheckpoint(ModelCheckpoint):
             pl_module.require_finite_losses(wait=False)
         now = time.monotonic()
         passed = now - max(self._began_at, self._last_saved_at)
-        due = self.every_minutes is not None and passed >= 60 * self.every_minutes
+        is_due = self.every_minutes is not None and passed >= 60 * self.every_minutes
         batch_seconds = (now - self._looked_at) / max(batch_idx - self._looked_batch, 1)
-        due, stop, batch_seconds = largest(trainer, due, signals.received, batch_seconds)
+        due, stop, batch_seconds = largest(trainer, is_due, signals.received, batch_seconds)
         self._looked_at, self._looked_batch = now, batch_idx
         self._next_look = batch_idx + (batches_to_next_look(batch_seconds) if trainer.world_size > 1 else 1)
         return bool(due), bool(stop)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note that training went on after the last validation."""
         super().on_train_batch_end(*args, **kwargs)
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that validation is over."""
         super().on_validation_end(trainer, pl_module)
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best and the last checkpoint."""
         _log_epoch(trainer)
         before = self._last_checkpoint_saved
         super().on_train_epoch_end(trainer, pl_module)
@@ -110,12 +114,14 @@ class RunCheckpoint(ModelCheckpoint):
             signals.stop(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, and stop if a signal came."""
         super().on_train_end(trainer, pl_module)
         if any(largest(trainer, signals.received)):
             signals.stop(trainer)
         signals.deferred = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Correct Lightning's counters in a checkpoint within an epoch."""
         if self._inside_epoch:
             # Lightning has already counted the batch that begins now. A resumed run must begin with it.
             batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

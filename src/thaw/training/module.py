@@ -69,7 +69,7 @@ class FineTuningModule(LightningModule):
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout and mixing are functions of the step: Lightning restores no random state.
+        """Seed everything random in the step; Lightning restores no random state."""
         seed_torch(self.step_seed(batch_idx), self.device.type)
 
     def step_seed(self, batch_idx: int) -> int:
@@ -77,6 +77,7 @@ class FineTuningModule(LightningModule):
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one training batch, weighted by this process's share of it."""
         loss = self.step(batch, batch_idx, "train")
         if batch.total is None or self.trainer.world_size == 1:
             return loss
@@ -84,9 +85,11 @@ class FineTuningModule(LightningModule):
         return loss * (self.trainer.world_size * len(batch.target) / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Run one validation batch."""
         self.step(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Run one test batch."""
         self.step(batch, batch_idx, "test")
 
     def step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
@@ -102,12 +105,15 @@ class FineTuningModule(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
         self._end_epoch("train")
 
     def on_validation_epoch_end(self) -> None:
+        """Log the epoch's validation metrics."""
         self._end_epoch("val")
 
     def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
         self._end_epoch("test")
 
     def _end_epoch(self, split: str) -> None:
@@ -152,12 +158,14 @@ class FineTuningModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add class names, the last metrics and the counts of the epoch so far. Collective."""
         self.require_finite_losses()
         checkpoint["class_names"] = self.class_names
         checkpoint["metrics"] = logged_metrics(self.trainer)
         checkpoint["epoch_metrics"] = _gather_on_first(self.train_metrics.saved())  # each rank counts its own samples
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the counts of the epoch so far. Raises UserError if the number of processes changed."""
         states = checkpoint["epoch_metrics"]
         if len(states) != self.trainer.world_size:
             raise UserError(
@@ -167,6 +175,7 @@ class FineTuningModule(LightningModule):
         self._loaded_metrics = states[self.global_rank]
 
     def on_train_start(self) -> None:
+        """Restore the counts of the epoch that the run resumes in."""
         if self._loaded_metrics is not None:  # not restored on loading: only now the module is on its device
             self.train_metrics.restore(self._loaded_metrics, self.device)
             self._loaded_metrics = None

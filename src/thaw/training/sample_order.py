@@ -38,11 +38,12 @@ class SampleOrder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        """Add the batch."""
         hashes = self._sample_hashes[batch.index.numpy()]  # in host memory, see DataModule
         self._sum += batch_hash(hashes, trainer.current_epoch, batch_idx, batch.view)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # 24 of the 64 bits: the float of a logger holds no more.
+        """Log 24 of the 64 bits, all that the float of a logger holds."""
         pl_module.log("order/samples", float(self.total(trainer) % 2**24))
 
     def total(self, trainer: Trainer) -> int:
@@ -52,12 +53,15 @@ class SampleOrder(Callback):
         return int(trainer.strategy.reduce(here, reduce_op="sum")) % 2**64
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the hash over all processes."""
         self.latest = f"{self.total(trainer):016x}"
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store the hash over all processes."""
         checkpoint["order"] = f"{self.total(trainer):016x}"
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the stored hash."""
         self.latest = checkpoint["order"]
         self._sum = int(checkpoint["order"], 16) if trainer.is_global_zero else 0
 

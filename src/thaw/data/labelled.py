@@ -1,0 +1,148 @@
+"""Labelled samples and their splits."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+
+from thaw.data.report import counts_table, listed
+from thaw.data.samples import UNUSED, Sample, SampleRecord
+from thaw.data.splits import few_per_class
+from thaw.data.splitting import GivenSplits, make_splits, splits_as_recorded, splits_of_new_data
+from thaw.errors import UserError
+from thaw.types import Indices
+
+
+class LabelledData(LightningDataModule):
+    """Samples with one class each, cut into train, val and test. Batches of them are `DataModule`'s.
+
+    One of `split`, `split_as` and `test_all` comes first.
+
+    Args:
+        targets: class index of every sample, (N,).
+        class_names: in the order of the class indices.
+        given_splits: train, val or test for each sample, None for those that are split here.
+        seed: of the splits.
+        val_fraction: share of all samples that validates.
+        test_fraction: share of all samples that tests.
+        labels_per_class: training samples of each class; None for all.
+        fold: number of the fold that tests; None for no cross-validation.
+        folds: number of folds.
+    """
+
+    def __init__(
+        self,
+        targets: NDArray[np.int64],
+        class_names: list[str],
+        given_splits: GivenSplits,
+        *,
+        seed: int,
+        val_fraction: float,
+        test_fraction: float,
+        labels_per_class: int | None,
+        fold: int | None,
+        folds: int,
+    ):
+        super().__init__()
+        self.targets, self.class_names, self.seed, self.labels_per_class = targets, class_names, seed, labels_per_class
+        self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
+        self.split_settings: dict[str, Any] = {
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "fold": fold,
+            "folds": folds,
+            "seed": seed,
+        }
+        self.left_out: list[str] = []
+        """Samples that cannot be used, for the report."""
+        self.notes: list[str] = []
+        """What else was found and is not used, for the report."""
+
+    def identity(self, index: int) -> Sample:
+        """What a sample is known by in later runs."""
+        return Sample(str(index))
+
+    def warnings(self) -> list[str]:
+        """What is odd about the data, one text each; the first line says what it is."""
+        return []
+
+    # Splits.
+
+    def split(self) -> None:
+        """Split as the data and the settings say. Raises UserError if the settings do not fit the samples."""
+        self.splits = make_splits(self.targets, self.class_names, self.given_splits, **self.split_settings)
+        self.train_indices = self.splits.train
+        if self.labels_per_class is not None:
+            self.train_indices = few_per_class(self.train_indices, self.targets, self.labels_per_class, self.seed)
+
+    def split_as(self, records: Sequence[SampleRecord]) -> None:
+        """Split as a run did, whatever was added since. Raises UserError if samples of the run are gone."""
+        labels = [self.class_names[target] for target in self.targets]
+        self.splits = splits_as_recorded(self.identities(), labels, records)
+        self.train_indices = self.splits.train
+
+    def test_all(self, but: Collection[str]) -> None:
+        """Split for measuring a finished run on other data, without samples whose content is in `but`."""
+        self.splits = splits_of_new_data(self.identities(), self.given_splits, but)
+        self.train_indices = self.splits.train
+
+    def identities(self) -> list[Sample]:
+        """What each sample is known by in later runs."""
+        return [self.identity(index) for index in range(len(self.targets))]
+
+    def records(self) -> list[SampleRecord]:
+        """Every sample with its label and split, for later commands."""
+        split = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
+        return [
+            SampleRecord(self.identity(index), self.class_names[target], split.get(index, UNUSED))
+            for index, target in enumerate(self.targets)
+        ]
+
+    @property
+    def parts(self) -> dict[str, Indices]:
+        """Sample indices of each split."""
+        return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
+
+    # Classes.
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def counts(self, indices: Indices) -> list[int]:
+        """Number of these samples in each class."""
+        return np.bincount(self.targets[indices], minlength=self.num_classes).tolist()
+
+    def align(self, class_names: Sequence[str]) -> None:
+        """Number the classes as a trained network does. Raises UserError for a class that it does not know."""
+        if unknown := [name for name in self.class_names if name not in class_names]:
+            raise UserError(
+                f"the network was trained on the classes {', '.join(class_names)}; this data also has "
+                f"{', '.join(unknown)}: leave it out, or start a new run with init_from=..."
+            )
+        number = np.array([class_names.index(name) for name in self.class_names])
+        self.targets, self.class_names = number[self.targets], list(class_names)
+
+    # For people.
+
+    def summary(self) -> str:
+        """The report in a line or two, for the start of a run."""
+        sizes = ", ".join(f"{len(indices):,} {name}" for name, indices in self.parts.items())
+        lines = [f"data: {sizes} samples of {self.num_classes} classes"]
+        if self.left_out:
+            lines.append(f"{len(self.left_out)} samples were left out, as data.on_bad says: data.txt names them")
+        return "\n".join([*lines, *(f"warning: {warning.splitlines()[0]}" for warning in self.warnings())])
+
+    def report(self) -> str:
+        """Samples of each class and split, what was left out, and what is odd."""
+        counts = {name: self.counts(part) for name, part in self.parts.items()}
+        lines = [counts_table(self.class_names, counts).rstrip()]
+        if self.left_out:
+            lines.append(listed("left out: they cannot be used", self.left_out, most=len(self.left_out)))
+        lines += [f"warning: {warning}" for warning in self.warnings()]
+        if self.notes:
+            lines.append(listed("not used", self.notes))
+        return "\n".join(lines)
