@@ -39,7 +39,7 @@ def again(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
     """Let steps of a split fail from batch `number` on. The message has all digits of the loss."""
-    step, done = FineTuningModule._step, []
+    step, done = FineTuningModule.step, []
 
     def failing(self: FineTuningModule, batch: Batch, batch_idx: int, of: str) -> Tensor:
         if of == split:
@@ -49,7 +49,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
                 raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
         return step(self, batch, batch_idx, of)
 
-    monkeypatch.setattr(FineTuningModule, "_step", failing)
+    monkeypatch.setattr(FineTuningModule, "step", failing)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_an_interrupt_leaves_no_kit(config: Config, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FineTuningModule, "_step", interrupted)
+    monkeypatch.setattr(FineTuningModule, "step", interrupted)
     with pytest.raises(SystemExit):
         train(config(*TINY, "freezing=full"))
     assert not list((tmp_path / "run").glob("crash*"))
