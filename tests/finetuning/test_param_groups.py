@@ -30,7 +30,7 @@ def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> 
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
 
 
-def test_the_backbone_s_rates_are_scaled_and_rates_fall_with_each_stage() -> None:
+def test_the_backbone_s_rates_are_scaled_and_fall_with_each_stage() -> None:
     groups = param_groups(
         network_of(a=nn.Linear(2, 2), b=nn.Linear(2, 2), head=nn.Linear(2, 2)),
         lr=1.0,

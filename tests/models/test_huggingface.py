@@ -1,9 +1,8 @@
-"""Hugging Face networks as stages: they are the library's own, to the last bit."""
+"""Hugging Face networks: weights, tokenizers and pooling; what must hold for every network is in test_libraries.py."""
 
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,10 +10,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from tests.language import NETWORKS, pretrained
+from thaw.caching.cut import cut
+from thaw.errors import UserError
+from thaw.finetuning.freezing import freeze_all_but
 from thaw.models.backbone import Backbone
 from thaw.models.huggingface import huggingface
 from thaw.models.network import Network, new_head
-from thaw.types import TokenSpec, TokenStates
+from thaw.types import TokenSpec
 
 transformers = pytest.importorskip("transformers")
 
@@ -30,7 +32,7 @@ def batch(seed: int = 0) -> dict[str, Tensor]:
 
 def network_of(backbone: Backbone) -> Network:
     torch.manual_seed(1)
-    return Network(backbone.stages, new_head(backbone.num_features, 3, dropout=0.0))
+    return Network(backbone, new_head(backbone.num_features, 3, dropout=0.0))
 
 
 def library_features(folder: Path, pooling: str, inputs: dict[str, Tensor]) -> Tensor:
@@ -44,40 +46,6 @@ def library_features(folder: Path, pooling: str, inputs: dict[str, Tensor]) -> T
     return torch.stack([pooled(text, length) for text, length in zip(states, LENGTHS, strict=True)])
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_stages_are_the_library_s_network(kind: str, tmp_path: Path) -> None:
-    folder = pretrained(tmp_path, kind)
-    backbone = huggingface(str(folder), pooling="last")
-    layers = ["layer0"] if kind == "albert" else ["layer0", "layer1"]
-    assert list(backbone.stages) == ["embeddings", *layers, "pool"]
-    network = network_of(backbone).eval()
-    library = transformers.AutoModel.from_pretrained(folder)
-    held = sum(p.numel() for name, p in library.named_parameters() if not name.startswith("pooler"))
-    assert sum(p.numel() for stage in backbone.stages.values() for p in stage.parameters()) == held
-    inputs = batch()
-    with torch.inference_mode():
-        features = library_features(folder, "last", inputs)
-        whole = network(inputs)
-        assert torch.equal(whole, network.stages["head"](features))
-        x: Any = inputs
-        for start, stage in enumerate(list(network.stages.values())[:-1], start=1):
-            x = stage(x)
-            entered = TokenStates(x.states, x.mask) if isinstance(x, TokenStates) else x
-            assert torch.equal(network(entered, start=start), whole), f"entered behind stage {start}"
-
-
-@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "albert", "llama"])
-def test_only_what_trains_gets_gradients_and_dropout(kind: str, tmp_path: Path) -> None:
-    network = network_of(huggingface(str(pretrained(tmp_path, kind)), pooling="mean"))
-    for frozen in list(network.stages)[:-1]:
-        network.zero_grad()
-        for name, stage in network.stages.items():
-            stage.requires_grad_(name != frozen).train(name != frozen)
-        network(batch()).square().sum().backward()
-        for name, parameter in network.stages.named_parameters():
-            assert (parameter.grad is None) == (name.split(".")[0] == frozen), name
-
-
 def test_dropout_is_on_in_training_and_off_when_frozen(tmp_path: Path) -> None:
     network = network_of(huggingface(str(pretrained(tmp_path, "bert"))))
 
@@ -87,82 +55,87 @@ def test_dropout_is_on_in_training_and_off_when_frozen(tmp_path: Path) -> None:
     for stage in ("embeddings", "layer0"):
         network.eval()
         assert twice()
-        network.stages[stage].train()
+        freeze_all_but(network, frozenset({stage}))
         assert not twice(), stage
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_pooling_heeds_the_valid_tokens_only(pooling: str, tmp_path: Path) -> None:
     folder = pretrained(tmp_path)
-    network = nn.Sequential(*huggingface(str(folder), pooling=pooling).stages.values()).eval()
+    network = network_of(huggingface(str(folder), pooling=pooling)).eval()
     inputs = batch()
-    found = network(inputs)
-    assert torch.allclose(found, library_features(folder, pooling, inputs), atol=1e-6)
+    features = network.features(inputs)
+    assert torch.allclose(features, library_features(folder, pooling, inputs), atol=1e-6)
     inputs["input_ids"] = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7)
-    assert torch.allclose(network(inputs), found, atol=1e-6)
-    with pytest.raises(ValueError, match=r"backbone.pooling is cls, mean, last, not 'max'"):
+    assert torch.allclose(network.features(inputs), features, atol=1e-6)
+    with pytest.raises(UserError, match=r"backbone.pooling is cls, mean, last, not 'max'"):
         huggingface(str(folder), pooling="max")
 
 
-def test_a_network_that_hands_on_more_than_states_is_one_stage(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    configuration = transformers.XLMConfig(vocab_size=64, emb_dim=16, n_layers=2, n_heads=2, pad_token_id=0)
-    transformers.AutoModel.from_config(configuration).save_pretrained(tmp_path / "xlm")
-    for file in pretrained(tmp_path / "bert").glob("tokenizer*"):
-        (tmp_path / "xlm" / file.name).write_bytes(file.read_bytes())
-    backbone = huggingface(str(tmp_path / "xlm"), pooling="cls")
-    assert list(backbone.stages) == ["body", "pool"]
-    assert "XLMModel cannot be cut into layers" in caplog.text
-    with torch.inference_mode():
-        features = nn.Sequential(*backbone.stages.values()).eval()(batch())
-    assert torch.equal(features, library_features(tmp_path / "xlm", "cls", batch()))
+def test_lists_of_equal_length_side_by_side_make_one_stage_a_layer(tmp_path: Path) -> None:
+    backbone = huggingface(str(pretrained(tmp_path, "xlm")), pooling="cls")
+    assert list(backbone.stages) == ["embeddings", "layer0", "layer1"]
+    first = {name.split(".")[0] for name in backbone.stages["layer0"]}
+    assert first == {"attentions", "layer_norm1", "ffns", "layer_norm2"}
+    features = network_of(backbone).eval().features(batch())
+    assert torch.equal(features, library_features(tmp_path, "cls", batch()))
+
+
+def test_a_final_norm_belongs_to_the_last_layer(tmp_path: Path) -> None:
+    backbone = huggingface(str(pretrained(tmp_path, "llama")))
+    assert "norm.weight" in backbone.stages["layer1"]
+    assert list(backbone.stages["embeddings"]) == ["embed_tokens.weight"]
 
 
 def test_a_decoder_s_first_token_is_no_feature(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"in a llama the first token sees none of the others: .*pooling=last or mean"):
+    with pytest.raises(UserError, match=r"in a llama the first token sees none of the others: .*pooling=last or mean"):
         huggingface(str(pretrained(tmp_path, "llama")), pooling="cls")
 
 
 def test_a_layer_that_the_library_drops_is_dropped(tmp_path: Path) -> None:
     network = network_of(huggingface(str(pretrained(tmp_path, "opt")), options={"layerdrop": 1.0}))
-    features = network.stages["pool"]
-    hidden = network.stages["embeddings"].train()(batch())
-    assert hidden.calls == ((), ())
-    assert torch.equal(network.train()(batch()), network.stages["head"](features(hidden)))
+    called: list[torch.nn.Module] = []
+    for layer in network.backbone.decoder.layers:
+        layer.register_forward_pre_hook(lambda module, _: called.append(module))
+    network.train()(batch())
+    assert called == []
+    network.eval()(batch())
+    assert len(called) == 2
 
 
 def test_copies_have_their_own_parameters(tmp_path: Path) -> None:
-    network = network_of(huggingface(str(pretrained(tmp_path, "deberta")))).eval()
-    hidden = network.stages["embeddings"](batch())
-    averaged = copy.deepcopy(network)  # as EMA does
+    backbone = huggingface(str(pretrained(tmp_path, "deberta")))
+    network = network_of(backbone).eval()
     with torch.no_grad():
+        halves = cut(network, backbone.input_spec, 1)
+        assert halves is not None
+        network.entries[1] = halves.suffix
+        tokens, expected = halves.prefix(batch()), network(batch())
+        averaged = copy.deepcopy(network)  # as EMA does
         for parameter in network.parameters():
             parameter.add_(0.1)
-    entered = TokenStates(hidden.states, hidden.mask)  # what surrounds the layers must be the copy's, too
-    assert torch.equal(averaged(entered, start=1), averaged(TokenStates(*hidden[:2]), start=1))
-    assert not torch.allclose(averaged(entered, start=1), network(entered, start=1))
-    assert averaged.stages["layer0"].embeddings[0] is averaged.stages["embeddings"]
+        assert torch.equal(averaged(tokens, start=1), expected)
+        assert not torch.allclose(network(tokens, start=1), expected)
 
 
 def test_how_weights_come_in(tmp_path: Path) -> None:
     folder = str(pretrained(tmp_path / "bert"))
-    there = huggingface(folder).stages["layer1"].state_dict()
-    random = huggingface(folder, weights="none").stages["layer1"].state_dict()
-    assert not all(torch.equal(there[name], random[name]) for name in there)
+    default = huggingface(folder).network.encoder.layer[1].state_dict()
+    random = huggingface(folder, weights="none").network.encoder.layer[1].state_dict()
+    assert not all(torch.equal(default[name], random[name]) for name in default)
     # A network with a head for something else, as most files have it.
     configuration = transformers.AutoConfig.from_pretrained(folder)
     masked = transformers.BertForMaskedLM(configuration)
     masked.save_pretrained(tmp_path / "masked")
-    from_file = huggingface(folder, weights=tmp_path / "masked/model.safetensors").stages["layer1"].state_dict()
-    for name, tensor in masked.bert.encoder.layer[1].state_dict().items():
-        assert torch.equal(from_file[f"layer.{name}"], tensor)
+    from_file = huggingface(folder, weights=tmp_path / "masked/model.safetensors").network.state_dict()
+    for name, tensor in masked.bert.state_dict().items():
+        assert torch.equal(from_file[name], tensor)
     other = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(folder, num_hidden_layers=1))
     other.save_pretrained(tmp_path / "short")
-    with pytest.raises(ValueError, match="is of another network"):
+    with pytest.raises(UserError, match="is of another network"):
         huggingface(folder, weights=tmp_path / "short/model.safetensors")
     (tmp_path / "bert/model.safetensors").write_bytes((tmp_path / "short/model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"leave 16 tensors of its network unfilled: encoder.layer.1"):
+    with pytest.raises(UserError, match=r"leave 16 tensors of its network unfilled: encoder.layer.1"):
         huggingface(folder)
 
 
@@ -185,7 +158,7 @@ def test_what_is_recorded_is_float32_and_says_not_where_it_came_from(tmp_path: P
     assert settings is not None
     assert settings["dtype"] == "float32"
     assert str(tmp_path) not in json.dumps(dict(settings))
-    assert huggingface(str(folder)).stages["layer0"].layer.mlp.up_proj.weight.dtype == torch.float32
+    assert huggingface(str(folder)).network.layers[0].mlp.up_proj.weight.dtype == torch.float32
 
 
 def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) -> None:
@@ -200,42 +173,42 @@ def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) 
 def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"the configuration of .* has no dropuot"):
+    with pytest.raises(UserError, match=r"the configuration of .* has no dropuot"):
         huggingface(str(folder), options={"dropuot": 0.1})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"is no folder of a Hugging Face network: it has no config.json"):
+    with pytest.raises(UserError, match=r"is no folder of a Hugging Face network: it has no config.json"):
         huggingface(str(tmp_path / "empty"))
-    with pytest.raises(OSError, match=r"is no folder, and could not be had from the hub .*\n.*hf download"):
+    with pytest.raises(UserError, match=r"is no folder, and could not be had from the hub .*\n.*hf download"):
         huggingface(str(tmp_path / "absent"))
     t5 = transformers.T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2)
     t5.save_pretrained(tmp_path / "t5")
-    with pytest.raises(ValueError, match=r"is an encoder with a decoder .t5.: name one that is either"):
+    with pytest.raises(UserError, match=r"is an encoder with a decoder .t5.: name one that is either"):
         huggingface(str(tmp_path / "t5"))
     transformers.ViTConfig().save_pretrained(tmp_path / "vit")
-    with pytest.raises(ValueError, match="does not read texts"):
+    with pytest.raises(UserError, match="does not read texts"):
         huggingface(str(tmp_path / "vit"))
     for wrong, said in (
         ("{hidden_act: foo}", "cannot be built"),
         ("{trust_remote_code: true}", "backbone.options: trust_remote_code is not to be chosen"),
     ):
         options = OmegaConf.to_container(OmegaConf.create(wrong))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(UserError, match=said):
             huggingface(str(folder), options=options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"backbone.options=abc is no mapping"):
+    with pytest.raises(UserError, match=r"backbone.options=abc is no mapping"):
         huggingface(str(folder), options="abc")  # type: ignore[arg-type]
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:1000])
-    with pytest.raises(ValueError, match=r"cannot be built .SafetensorError"):
+    with pytest.raises(UserError, match=r"cannot be built .SafetensorError"):
         huggingface(str(folder))
     for file in folder.glob("tokenizer*"):
         file.rename(tmp_path / file.name)
-    with pytest.raises(ValueError, match=r"has no tokenizer: a folder holds tokenizer.json"):
+    with pytest.raises(UserError, match=r"has no tokenizer: a folder holds tokenizer.json"):
         huggingface(str(folder))
     for file in tmp_path.glob("tokenizer*"):
         file.rename(folder / file.name)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(OSError, match="Only safetensors are read"):
+    with pytest.raises(UserError, match="Only safetensors are read"):
         huggingface(str(folder))
     transformers.BertConfig(**{**NETWORKS["bert"], "vocab_size": 8}).save_pretrained(folder)
-    with pytest.raises(ValueError, match="they are not of one network"):
+    with pytest.raises(UserError, match="they are not of one network"):
         huggingface(str(folder))

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 import numpy as np
 from torch import Generator, Tensor, fx, nn
@@ -118,6 +119,8 @@ class _Describer:
                 return [type(value), settings | value._parameters | value._buffers | value._modules]
             if isinstance(value, Tensor):
                 return [digest_of_tensors(value)]
+            if isinstance(value, ReferenceType):  # recurrent layers of torch refer to their parameters by these
+                return [value()]
             if type(value).__module__.startswith("transformers") and hasattr(value, "to_dict"):
                 # A configuration. Names with an underscore say where it was loaded from.
                 return [{name: setting for name, setting in value.to_dict().items() if name[:1] != "_"}]

@@ -19,11 +19,20 @@ def text_cuts(network: Network, start: int) -> Iterator[Cut]:
     inputs = example_texts(network.backbone.config, next(network.parameters()).device)
     expected = network.features(inputs)
     for number in range(start, 0, -1):
-        layers = [network.get_submodule(network.stages[name].modules[0]) for name in names[1 : number + 1]]
+        layers = [_layer(network, name) for name in names[1 : number + 1]]
         halves = _LayerCut(network, layers)
         tokens = halves.prefix(inputs)
-        if torch.equal(halves.suffix(tokens), expected):
+        if tokens.states.shape[:2] != tokens.mask.shape:  # the network pads texts itself, as Longformer does
+            continue
+        states = tokens.states * tokens.mask.unsqueeze(2)  # as they are kept: with zeros at padding
+        if torch.equal(halves.suffix(tokens._replace(states=states)), expected):
             yield Cut(number, halves.prefix, halves.suffix, (tokens.states.shape[2],), tokens.states.dtype)
+
+
+def _layer(network: Network, stage: str) -> nn.Module:
+    """The layer that a stage begins with: of a module list, which is never called itself, its only entry."""
+    module = network.get_submodule(network.stages[stage].modules[0])
+    return module[0] if isinstance(module, nn.ModuleList) else module
 
 
 class _ReachedError(Exception):
@@ -76,13 +85,16 @@ class _LayerCut:
     @contextmanager
     def _skipping(self) -> Iterator[None]:
         """The skipped layers give back what they are given."""
+        own = [vars(layer).get("forward") for layer in self.skipped]  # set by another tool
         for layer in self.skipped:
             layer.forward = self._pass_through(self.gives_tuple[layer])
         try:
             yield
         finally:
-            for layer in self.skipped:
+            for layer, forward in zip(self.skipped, own, strict=True):
                 del layer.forward
+                if forward is not None:
+                    layer.forward = forward
 
     def _note_output(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         self.gives_tuple[layer] = isinstance(output, tuple)

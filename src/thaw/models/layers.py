@@ -77,9 +77,12 @@ def _layer_lists(network: nn.Module) -> Sequence[str]:
 def _call_order(network: Any) -> dict[str, int]:
     """When each module was first called, by path: a number that grows from input to output."""
     order: dict[str, int] = {}
+
+    def note(path: str) -> None:  # a hook that returns something would replace the module's inputs by it
+        order.setdefault(path, len(order) + 1)
+
     hooks = [
-        module.register_forward_pre_hook(lambda *_, path=path: order.setdefault(path, len(order) + 1))
-        for path, module in network.named_modules()
+        module.register_forward_pre_hook(lambda *_, path=path: note(path)) for path, module in network.named_modules()
     ]
     try:
         with torch.no_grad():

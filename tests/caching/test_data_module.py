@@ -1,0 +1,151 @@
+"""Whole runs with and without the cache: where batches enter the network changes no number."""
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.caching.whole_runs import NONE_STOPS, PLANS, Config, choices, logged
+from tests.conftest import TINY
+from thaw.caching.store import entries, prune
+from thaw.config.assemble import start
+from thaw.errors import UserError
+from thaw.runs import record
+from thaw.train import train
+from thaw.types import Batch
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("kind", ["digits", "photographs", "bert", "llama", "gru"])
+def test_the_same_run_with_and_without(
+    kind: str, plan: str, config: Config, tmp_path: Path, cache_folder: Path
+) -> None:
+    same = [
+        *choices(kind, tmp_path),
+        *PLANS[plan],
+        *NONE_STOPS,
+        *(["data.augment=none"] if kind == "photographs" else []),
+    ]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    ours, plain = logged(tmp_path / "with"), logged(tmp_path / "without")
+    assert ours == pytest.approx(plain, abs=1e-5)
+    assert entries(cache_folder)
+
+
+@pytest.mark.parametrize("plan", ["gradual", "chain_thaw"])
+def test_averaged_weights_are_validated_by_themselves(plan: str, config: Config, tmp_path: Path) -> None:
+    # What was trained and is frozen again still moves in the average.
+    longer = "freezing.epochs_per_stage=2"
+    same = [*TINY, *PLANS[plan], longer, *NONE_STOPS, "callbacks=ema", "callbacks.ema.decay=0.9"]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
+
+
+def test_views_come_round_and_differ(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    cfg = config(*choices("photographs", tmp_path), *PLANS["head_only"], "caching.views=2", "freezing.epochs=4")
+    shown: dict[int, torch.Tensor] = {}
+    for epoch, batch in enumerate(_training_epochs(cfg, 4)):
+        shown[epoch] = batch
+    assert torch.equal(shown[0], shown[2])
+    assert torch.equal(shown[1], shown[3])
+    assert not torch.equal(shown[0], shown[1])
+    assert sorted(str(entry.about["samples"]) for entry in entries(cache_folder)) == [
+        "16 train, view 0",
+        "16 train, view 1",
+        "4 val",
+    ]
+
+
+def _training_epochs(cfg: DictConfig, epochs: int) -> Iterator[torch.Tensor]:
+    """The features of the training samples in each epoch, in the order of the samples."""
+    _, parts, trainer = start(cfg)
+    seen: list[list[Batch]] = [[] for _ in range(epochs)]
+    step = parts.module.training_step
+
+    def noted(batch: Batch, batch_idx: int) -> torch.Tensor:
+        seen[parts.module.current_epoch].append(batch)
+        return step(batch, batch_idx)
+
+    parts.module.training_step = noted  # type: ignore[method-assign]
+    trainer.fit(parts.module, parts.loaders())
+    for batches in seen:
+        assert all(batch.start == 3 for batch in batches)
+        index = torch.cat([batch.index for batch in batches])
+        yield torch.cat([batch.inputs for batch in batches])[index.argsort()]  # type: ignore[misc]
+
+
+def test_feature_maps_are_kept_inside_the_budget_only(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    train(config(*TINY, *PLANS["gradual"], "caching.budget_gb=0"))
+    assert {entry.about["what"] for entry in entries(cache_folder)} == {"output of layer2"}  # of features, always
+    # A stem gives 8 x 4 x 4 floats, of 200 and of 270 samples: 0.24 MB. A layer1 gives a quarter of that.
+    train(config(*TINY, *PLANS["gradual"], "caching.budget_gb=1.5e-4", f"run_folder={tmp_path}/more"))
+    assert {entry.about["what"] for entry in entries(cache_folder)} == {"output of layer1", "output of layer2"}
+
+
+def test_cutmix_is_of_pixels(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    same = [*TINY, *PLANS["head_only"], "mixing=cutmix"]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    assert {str(entry.about["samples"]) for entry in entries(cache_folder)} == {"270 val", "270 test"}
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
+
+
+def test_mixup_is_of_features(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    metrics = train(config(*TINY, *PLANS["gradual"], "mixing=mixup"))
+    assert metrics["accuracy/train"] > 0.1
+    assert "200 train" in {entry.about["samples"] for entry in entries(cache_folder)}
+
+
+def test_a_few_batches_are_not_worth_it(config: Config, cache_folder: Path) -> None:
+    train(config(*TINY, "debug=fast_dev_run"))
+    train(config(*TINY, *PLANS["head_only"], "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=0.5"))
+    assert {str(entry.about["samples"]) for entry in entries(cache_folder)} == {"270 test"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("views=0", "caching.views is a whole number from 1 on, not 0. To keep nothing: caching=off"),
+        ("views=1.5", "caching.views is a whole number"),
+        ("dtype=int8", "caching.dtype is null, float32, float16, bfloat16, not int8"),
+        ("budget_gb=-1", "caching.budget_gb is a number of gigabytes from 0 on, not -1"),
+        ("batch_size=0", "caching.batch_size is a whole number from 1 on, not 0"),
+    ],
+)
+def test_choices_that_cannot_be(choice: str, message: str, config: Config) -> None:
+    with pytest.raises(UserError, match=message):
+        train(config(*TINY, f"caching.{choice}"))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_other_precisions(precision: str, config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    same = [*TINY, *PLANS["gradual"], *NONE_STOPS, f"trainer.precision={precision}"]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    tolerance = 1e-9 if precision == "64-true" else 0.05
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=tolerance)
+    assert len(entries(cache_folder)) == 6
+
+
+def test_loader_processes_compute_the_same_and_end_with_training(
+    config: Config, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = [
+        *choices("photographs", tmp_path),
+        "data.test_fraction=0",
+        *PLANS["probe_then_full"],
+        *NONE_STOPS,
+        "caching.views=2",
+    ]
+    train(config(*same, f"run_folder={tmp_path}/alone"))
+    prune(cache_folder, 0)
+    left: list[int] = []
+    monkeypatch.setattr(record, "load_best", lambda *_: left.append(len(multiprocessing.active_children())))
+    train(config(*same, "data.num_workers=2", f"run_folder={tmp_path}/processes"))
+    assert logged(tmp_path / "processes") == pytest.approx(logged(tmp_path / "alone"), abs=1e-5)
+    assert left == [0]
