@@ -150,9 +150,9 @@ def test_what_has_no_digest_is_named(tmp_path: Path) -> None:
         for value, kind in ((threading.Lock(), "_thread.lock"), (file, "_io.TextIOWrapper")):
             network = nn.Sequential(attention())
             network[0].args = Namespace(inner=[value])  # type: ignore[assignment]
-            with pytest.raises(UndigestibleError, match=rf"network\.0\.args\.inner\[0\] is a {kind}"):
+            with pytest.raises(UndigestibleError, match=rf"network\.0\.args\.inner holds a {kind}"):
                 network_digest(network)
-            with pytest.raises(ValueError, match=rf"values\.value is a {kind}"):
+            with pytest.raises(ValueError, match=rf"values\.value holds a {kind}"):
                 values_digest({"value": value})
 
 
@@ -165,6 +165,19 @@ def test_graph_modules_are_known_by_their_code() -> None:
         return fx.symbolic_trace(Traced())
 
     assert network_digest(traced(1.0)) == network_digest(traced(1.0)) != network_digest(traced(2.0))
+
+
+def test_functions_and_classes_with_the_same_name_differ() -> None:
+    def local(scale: float) -> nn.Module:
+        class Local(nn.Module):
+            def forward(self, inputs: Tensor) -> Tensor:
+                return inputs * scale
+
+        return Local()
+
+    assert network_digest(local(1.0)) == network_digest(local(1.0)) != network_digest(local(2.0))
+    functions = [lambda inputs: inputs + 1, lambda inputs: inputs - 1]
+    assert values_digest(functions[0]) == values_digest(functions[0]) != values_digest(functions[1])
 
 
 def libraries() -> dict[str, Callable[[], nn.Module]]:
@@ -271,8 +284,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         if file is not None:
             with (tmp_path / file).open("a") as opened:
                 opened.write("\n# edited\n")
-        for function in (keys._file_digest, keys._project_files):
-            function.cache_clear()
+        keys._sources.cache_clear()
         for module in [name for name in sys.modules if name.partition(".")[0] in ("lab", "flat")]:
             del sys.modules[module]
         return code_digest(importlib.import_module("lab.data.source").Source)
@@ -301,10 +313,12 @@ def test_files_that_are_imported_directly_or_not_are_part_of_the_code(project: C
 
 def test_the_code_of_libraries_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(keys, "_file_digest", lambda file: read.append(file) or "")
+    keys._sources.cache_clear()
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read.append(file) or read_bytes(file))
     network_digest(nn.Sequential(backbone().network, nn.MultiheadAttention(4, 2)))
     code_digest(nn.Linear, Path, cache)
-    assert {file.name for file in read} == set()
+    assert read == []
     network_digest(attention())
     assert Path(__file__) in read
 

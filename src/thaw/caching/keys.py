@@ -1,46 +1,43 @@
 """Digests of what an output depends on: settings, code and library versions. They make up the keys of the cache."""
 
 import ast
-import inspect
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
-from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import ReferenceType
 
 import numpy as np
-import torch
-from torch import Tensor, fx, nn
+from torch import Generator, Tensor, fx, nn
 
 from thaw.storage import digest, digest_of_tensors
 
-LIBRARIES = {
-    **{name: name for name in ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "lightning")},
-    "PIL": "pillow",
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "lightning", "PIL", "pillow")
+"""Libraries whose code is known by its version. Pillow is imported as PIL."""
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+PARTS: dict[type, tuple[str, ...]] = {
+    MethodType: ("__func__", "__self__"),
+    CodeType: ("co_code", "co_names", "co_consts"),
+    CellType: ("cell_contents",),
+    property: ("fget", "fset"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    Generator: (),  # The state is no setting: modules in evaluation mode draw no numbers.
+    np.random.Generator: (),
+    Random: (),
 }
-"""Import name and distribution of the libraries whose code is known by its version."""
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
-RANDOM = (torch.Generator, np.random.Generator, Random)
-"""Random generators. Their state is no setting: modules in evaluation mode draw no numbers."""
-OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-"""Attributes that hold hooks, submodules, tensors or the mode of a module, but no settings."""
-OF_GRAPH_MODULES = frozenset(vars(fx.GraphModule(nn.Module(), fx.Graph()))) | {"_graph"}
-"""Attributes of traced modules that their `code` stands for."""
-OF_LOADING = {"name_or_path", "kernel_config", "_use_kernels", "_weight_conversions", "_is_hf_initialized"}
-"""What Hugging Face notes about the loading of a network; not settings."""
+"""Attributes that stand for objects of a type."""
+NO_SETTINGS = {"_graph", "name_or_path", "kernel_config", "_use_kernels", "_weight_conversions", "_is_hf_initialized"}
+"""Attributes of modules that say how they were traced or loaded."""
 
 
 class UndigestibleError(ValueError):
-    """A value has no digest, so that nothing that depends on it can be cached."""
-
-    def __init__(self, where: str, value: Any):
-        kind = type(value)
-        super().__init__(f"{where} is a {kind.__module__}.{kind.__qualname__}, whose value cannot be told from another")
+    """A value has no digest, so nothing that depends on it can be cached."""
 
 
 def network_digest(module: nn.Module) -> str:
@@ -50,7 +47,11 @@ def network_digest(module: nn.Module) -> str:
     the state dict, hooks and the mode are not part of it. Raises UndigestibleError.
     """
     describer = _Describer()
-    return describer.digest(describer.module(module, "network", weights=False))
+    unsaved = {id(part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set}
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if id(tensor) not in unsaved:
+            describer.known[id(tensor)] = tensor, f"the weights {name}"
+    return describer.digest(module, "network")
 
 
 def code_digest(*kinds: type | Callable[..., Any]) -> str:
@@ -61,227 +62,134 @@ def code_digest(*kinds: type | Callable[..., Any]) -> str:
     notebook, is compared by its bytecode and the global values that it uses. Each file is read once per process.
     Raises UndigestibleError.
     """
-    describer = _Describer()
-    return describer.digest([describer.value(kind, kind.__qualname__) for kind in kinds])
+    return _Describer().digest(kinds, "code")
 
 
 def values_digest(values: Any) -> str:
     """Digest of plain values and of mappings, sequences and objects of them. Raises UndigestibleError."""
-    describer = _Describer()
-    return describer.digest(describer.value(values, "values"))
+    return _Describer().digest(values, "values")
 
 
 @cache
 def environment() -> str:
     """Digest of the versions of `LIBRARIES`."""
-    return digest(*(f"{name} {_version(name)}" for name in LIBRARIES.values()))
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return digest(str(versions))
 
 
 class _Describer:
-    """Describes values as nested lists of strings that are equal in every process, and notes whose code they run."""
+    """Describes values as strings that are equal in every process, and notes the source of the code that they run."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Any, str]] = {}
         """By id: a value, which is thereby kept alive, and its description."""
-        self.modules: set[str] = set()
-        """Names of the Python modules whose source matters."""
+        self.sources: set[str] = set()
+        """Digests of source files."""
 
-    def digest(self, description: Any) -> str:
-        files = {file for name in self.modules for file in _project_files(name)}
-        return digest(json.dumps(description), *sorted(_file_digest(file) for file in files))
+    def digest(self, value: Any, path: str) -> str:
+        return digest(self.describe(value, path), *sorted(self.sources))
 
-    def value(self, value: Any, where: str) -> str:
-        """A short description. `where`: the path of attributes to the value, for errors."""
-        if type(value) in PLAIN:
-            return f"{type(value).__name__} {value!r}"
+    def describe(self, value: Any, path: str) -> str:
+        """A short description. `path`: the attributes that lead to the value, for errors."""
+        kind = type(value)
+        if kind in PLAIN:
+            return f"{kind.__name__} {value!r}"
         if id(value) not in self.known:
-            self.known[id(value)] = value, f"the same as {where}"  # for values that contain themselves
-            description = self._describe(value, where)
-            self.known[id(value)] = value, digest(json.dumps([type(value).__qualname__, description]))
+            self.known[id(value)] = value, f"the same as {path}"  # for values that contain themselves
+            if kind is dict:
+                parts = [digest(self.describe(k, path), self.describe(v, f"{path}.{k}")) for k, v in value.items()]
+            else:
+                values = value if kind in (list, tuple, set, frozenset) else self.parts(value, path)
+                parts = [self.describe(part, path) for part in values]
+            parts = sorted(parts) if kind in (dict, set, frozenset) else parts
+            self.known[id(value)] = value, digest(kind.__qualname__, *parts)
         return self.known[id(value)][1]
 
-    def module(self, root: nn.Module, where: str, weights: bool) -> list[Any]:
-        """Settings of a module and its submodules; parts of it that are met elsewhere are described by their names."""
-        for name, part in (*root.named_modules(), *root.named_parameters(), *root.named_buffers()):
-            self.known[id(part)] = part, f"{where}.{name}"
-        described = [
-            [name, *self._settings(module, f"{where}.{name}" if name else where)]
-            for name, module in root.named_modules()
-        ]
-        if weights:
-            described.append([digest_of_tensors(root.state_dict())])
-        return described
-
-    def _settings(self, module: nn.Module, where: str) -> Iterator[Any]:
-        yield self._class(type(module), where)
-        hidden = OF_EVERY_MODULE | OF_LOADING
-        if isinstance(module, fx.GraphModule):
-            hidden = hidden | OF_GRAPH_MODULES
-            called = [node.target for node in module.graph.nodes if node.op == "call_function"]
-            yield [module.code, self.value(called, f"{where}.graph")]
-        yield self._items({name: value for name, value in vars(module).items() if name not in hidden}, where)
-        for name in sorted(module._non_persistent_buffers_set):
-            if (buffer := module._buffers.get(name)) is not None:
-                yield [name, digest_of_tensors(buffer)]
-
-    def _describe(self, value: Any, where: str) -> Any:
-        if isinstance(value, nn.Module):
-            return self.module(value, where, weights=True)
-        if isinstance(value, type):
-            return self._class(value, where)
-        if isinstance(value, FunctionType):
-            return self._function(value, where)
-        if isinstance(value, MethodType):
-            return [self.value(value.__func__, where), self.value(value.__self__, where)]
-        if isinstance(value, (staticmethod, classmethod)):
-            return self.value(value.__func__, where)
-        if isinstance(value, property):
-            return [self.value(accessor, where) for accessor in (value.fget, value.fset)]
-        if isinstance(value, CodeType):
-            return [value.co_code.hex(), value.co_names, self.value(value.co_consts, where)]
-        if isinstance(value, ModuleType):
-            self._add_source(value.__name__)
-            return value.__name__
-        if type(value) in (dict, MappingProxyType):
-            return self._items(value, where)
-        if type(value) in (list, tuple, torch.Size):
-            return [self.value(item, f"{where}[{number}]") for number, item in enumerate(value)]
-        if type(value) in (set, frozenset):
-            return sorted(self.value(item, where) for item in value)
-        if isinstance(value, RANDOM):
-            return "random"
-        if isinstance(value, ReferenceType):  # recurrent layers of torch refer to their parameters by these
-            return self.value(value(), where)
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            return [str(value.dtype), value.shape, digest(value.tobytes())]
+    def parts(self, value: Any, path: str) -> list[Any]:
+        """Simpler values that together stand for this one."""
         try:
+            if isinstance(value, (type, FunctionType, ModuleType)):
+                return self.code(value)
+            if isinstance(value, nn.Module):  # what an empty one has are hooks and the mode
+                empty = fx.GraphModule({}, fx.Graph()) if isinstance(value, fx.GraphModule) else nn.Module()
+                settings = {k: v for k, v in vars(value).items() if k not in vars(empty).keys() | NO_SETTINGS}
+                return [type(value), settings | value._parameters | value._buffers | value._modules]
             if isinstance(value, Tensor):
-                return digest_of_tensors(value)
-            if _is_hugging_face_config(value):  # names with an underscore: where it was loaded from
-                settings = value.to_dict().items()
-                return self._items({name: setting for name, setting in settings if not name.startswith("_")}, where)
+                return [digest_of_tensors(value)]
+            if isinstance(value, ReferenceType):  # recurrent layers of torch refer to their parameters by these
+                return [value()]
+            if type(value).__module__.startswith("transformers") and hasattr(value, "to_dict"):
+                # A configuration. Names with an underscore say where it was loaded from.
+                return [{name: setting for name, setting in value.to_dict().items() if name[:1] != "_"}]
+            for kind, names in PARTS.items():
+                if isinstance(value, kind):
+                    return [getattr(value, name) for name in names]
+            # As pickle takes objects apart: the name of a global value, or what makes it, from what, and its state.
             reduced = value.__reduce_ex__(2)
         except Exception as error:
-            raise UndigestibleError(where, value) from error
-        return self._reduced(value, reduced, where)
+            kind_name = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise UndigestibleError(f"{path} holds a {kind_name}, which cannot be compared with another") from error
+        if isinstance(reduced, str):
+            return [sys.modules.get(value.__module__), reduced]
+        return [type(value), *(list(part) if isinstance(part, Iterator) else part for part in reduced)]
 
-    def _reduced(self, value: Any, reduced: Any, where: str) -> Any:
-        """Any other object as pickle takes it apart: what makes it, from what, and its attributes."""
-        if isinstance(reduced, str):  # a global name
-            self._add_source(getattr(value, "__module__", None))
-            return [str(getattr(value, "__module__", None)), reduced]
-        make, arguments, state, *items = (*reduced, None, None, None)[:5]
-        states = state if isinstance(state, tuple) else (state,)  # attributes, and those in slots
-        return [
-            self._class(type(value), where),
-            self.value(make, where),
-            self.value(tuple(arguments), where),
-            [self._items(part, where) if type(part) is dict else self.value(part, where) for part in states],
-            [None if iterator is None else self.value(list(iterator), where) for iterator in items],
-        ]
-
-    def _items(self, values: Mapping[Any, Any], where: str) -> list[list[str]]:
-        return sorted([self.value(key, where), self.value(value, f"{where}.{key}")] for key, value in values.items())
-
-    def _function(self, function: FunctionType, where: str) -> list[Any]:
-        described: list[Any] = [f"{function.__module__}.{function.__qualname__}"]
-        if _is_library(function.__module__) and "<locals>" not in function.__qualname__:
-            return described
-        values: list[Any] = [function.__defaults__, function.__kwdefaults__, inspect.getclosurevars(function).nonlocals]
-        if not self._add_source(function.__module__):
-            names = sorted(_global_names(function.__code__) & function.__globals__.keys())
-            values += [function.__code__, {name: function.__globals__[name] for name in names}]
-        return described + [self.value(value, f"{where}.{function.__name__}") for value in values]
-
-    def _class(self, kind: type, where: str) -> list[Any]:
-        described: list[Any] = []
-        for base in kind.__mro__:
-            described.append(f"{base.__module__}.{base.__qualname__}")
-            if not self._add_source(base.__module__):
-                members = {
-                    name: member
-                    for name, member in vars(base).items()
-                    if isinstance(member, FunctionType) or not name.startswith(("__", "_abc_"))
-                }
-                described.append(self._items(members, f"{where}.{base.__name__}"))
-        return described
-
-    def _add_source(self, module_name: str | None) -> bool:
-        """Note a Python module; returns False if the code has no file."""
-        if _is_library(module_name):
-            return True
-        assert module_name is not None
-        self.modules.add(module_name)
-        return _file_of(module_name) is not None
-
-
-def _is_hugging_face_config(value: Any) -> bool:
-    of_transformers = any(kind.__module__.startswith("transformers.") for kind in type(value).__mro__)
-    return of_transformers and hasattr(value, "to_dict")
-
-
-def _is_library(module_name: str | None) -> bool:
-    package = (module_name or "builtins").partition(".")[0]
-    return package in LIBRARIES or (package in sys.stdlib_module_names and package != "__main__")
-
-
-def _file_of(module_name: str) -> Path | None:
-    file = Path(getattr(sys.modules.get(module_name), "__file__", None) or "")
-    return file if file.is_file() else None
+    def code(self, value: Any) -> list[Any]:
+        """Names of a class, a function or a module, and what its file does not tell."""
+        module = value.__name__ if isinstance(value, ModuleType) else value.__module__
+        sources = _sources(module or "")
+        self.sources |= sources or set()
+        parts: list[Any] = [module, getattr(value, "__qualname__", "")]
+        if isinstance(value, FunctionType):
+            parts += [value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__]
+            if sources is None:
+                names = _global_names(value.__code__) & value.__globals__.keys()
+                parts.append({name: value.__globals__[name] for name in names})
+        if isinstance(value, type):
+            parts.append(value.__bases__)
+            if sources is None or "<" in value.__qualname__:  # methods of a local class may use what its function got
+                methods = {name for name, member in vars(value).items() if isinstance(member, FunctionType)}
+                hidden = {name for name in vars(value) if name.startswith(("__", "_abc_"))} - methods
+                parts.append({name: member for name, member in vars(value).items() if name not in hidden})
+        return parts
 
 
 @cache
-def _project_files(module_name: str) -> frozenset[Path]:
-    """The file of a module, and the files that it imports, directly or not, from the folder its package lies in."""
-    file = _file_of(module_name)
-    if file is None:
+def _sources(module_name: str) -> frozenset[str] | None:
+    """Digests of the file of a module and of those that it imports, directly or not, from the folder its package is in.
+
+    Imports for types only do not count. Empty for libraries; None if the code has no file, as in a notebook.
+    """
+    if module_name.partition(".")[0] in {*LIBRARIES, *sys.stdlib_module_names}:
         return frozenset()
-    name = getattr(sys.modules[module_name].__spec__, "name", module_name)
-    depth = name.count(".") + (file.stem == "__init__")
-    root, package = file.parents[depth], name.partition(".")[0]
-    is_installed = root.name in ("site-packages", "dist-packages")  # where other packages are no part of the project
-    files, pending = set(), [file]
+    module = sys.modules.get(module_name)
+    file = Path(getattr(module, "__file__", None) or "")
+    if not file.is_file():
+        return None
+    name = getattr(module.__spec__, "name", module_name)  # that of `__main__` is another
+    root = file.parents[name.count(".") + (file.stem == "__init__")]
+    # Among installed packages only its own files are of the same project.
+    project = str(root / name.partition(".")[0]) if root.name.endswith("-packages") else str(root)
+    digests: dict[Path, str] = {}
+    pending = [file]
     while pending:
         file = pending.pop()
-        files.add(file)
-        for parts in _imports(file, root):
-            if parts[0] == package or not is_installed:
-                place = root.joinpath(*parts)
-                found = {place.with_name(f"{place.name}.py"), place / "__init__.py"} - files
-                pending += [file for file in found if file.is_file()]
-    return frozenset(files)
-
-
-def _imports(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
-    """Names of what a file imports, but for what it needs for types only; possibly names of functions, too."""
-    if file.suffix != ".py":
-        return
-    pending: list[ast.AST] = [ast.parse(file.read_bytes())]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            package = file.relative_to(root).parts[: -node.level] if node.level else ()
-            package += tuple(node.module.split(".")) if node.module else ()
-            yield package
-            yield from ((*package, alias.name) for alias in node.names)
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
-            pending += ast.iter_child_nodes(node)
-
-
-@cache
-def _file_digest(file: Path) -> str:
-    return digest(file.read_bytes())
+        if file in digests or not file.is_file() or not str(file).startswith(project):
+            continue
+        content = file.read_bytes()
+        digests[file] = digest(content)
+        tree = ast.parse(content if file.suffix == ".py" else "")
+        run = [node for node in tree.body if not isinstance(node, ast.If) or "TYPE_CHECKING" not in ast.dump(node.test)]
+        for node in ast.walk(ast.Module(run, [])):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                level, package = getattr(node, "level", 0), getattr(node, "module", None) or ""
+                folder = (file.parents[level - 1] if level else root).joinpath(*package.split("."))
+                for place in (folder, *(folder.joinpath(*alias.name.split(".")) for alias in node.names)):
+                    pending += [Path(f"{place}.py"), place / "__init__.py"]
+    return frozenset(digests.values())
 
 
 def _global_names(code: CodeType) -> set[str]:
-    within = (_global_names(value) for value in code.co_consts if isinstance(value, CodeType))
-    return set(code.co_names).union(*within)
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "none"
+    return set(code.co_names).union(*(_global_names(part) for part in code.co_consts if isinstance(part, CodeType)))

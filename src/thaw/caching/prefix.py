@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -55,7 +56,10 @@ class FrozenPrefix:
         self.network, self.data, self.store = network, data, store
         self.dtype, self.batch_size = dtype, batch_size
         self._cuts: dict[int, Cut | None] = {}
-        environment()  # of the code that runs, not of what it may be edited to before the first phase needs it
+        environment()
+        with suppress(UndigestibleError):  # then `activations` warns
+            # Read the files now: the key must hold the code that runs, not what it is edited to before it is needed.
+            code_digest(type(data), type(network.backbone), FrozenPrefix)
 
     @property
     def last(self) -> int:
@@ -163,6 +167,8 @@ class FrozenPrefix:
         if samples.view is not None:  # what a view shows depends on the index of the sample
             parts += map(str, samples.indices.tolist())
         parts += [values_digest([self.data.recipe(samples.view), computed]), network_digest(self.network.backbone)]
+        if start == self.last and self.network.pool is not None:
+            parts.append(network_digest(self.network.pool))
         tensors = self.network.stage_tensors()
         parts += [digest_of_tensors(tensors[stage]) for stage in list(self.network.stages)[:start]]
         return f"frozen-{digest(*parts)}"
