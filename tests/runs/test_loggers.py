@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.conftest import TINY
 from tests.killing import killed
 from thaw.runs.loggers import MetricsCSV, read_rows
-from thaw.train import train
 from thaw.runs.wandb import read_records
+from thaw.train import train
 
 Config = Callable[..., DictConfig]
 

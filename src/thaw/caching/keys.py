@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 import numpy as np
 import torch
@@ -149,6 +150,8 @@ class _Describer:
             return sorted(self.value(item, where) for item in value)
         if isinstance(value, RANDOM):
             return "random"
+        if isinstance(value, ReferenceType):  # recurrent layers have them to their own weights
+            return self.value(value(), where)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             return [str(value.dtype), value.shape, digest(value.tobytes())]
         try:
