@@ -184,6 +184,7 @@ def libraries() -> dict[str, Callable[[], nn.Module]]:
     import torchvision
 
     networks: dict[str, Callable[[], nn.Module]] = {
+        "lstm": lambda: nn.LSTM(3, 4),
         "resnet18": torchvision.models.resnet18,
         "vit_b_16": lambda: torchvision.models.vit_b_16(image_size=32),
     }
@@ -209,7 +210,7 @@ LIBRARIES = libraries()
 def test_networks_of_libraries(name: str) -> None:
     network, expected = LIBRARIES[name](), network_digest(LIBRARIES[name]())
     assert network_digest(network) == expected
-    for attribute in ("eps", "num_heads", "scale", "stride", "head_dim", "p", "variance_epsilon"):
+    for attribute in ("eps", "num_heads", "scale", "stride", "head_dim", "p", "variance_epsilon", "dropout"):
         for module in network.modules():
             if isinstance(value := vars(module).get(attribute), (int, float)):
                 setattr(module, attribute, value + 1)

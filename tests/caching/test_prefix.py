@@ -4,21 +4,28 @@ import errno
 import logging
 import os
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
+from tests import tiny
 from tests.caching.whole_runs import NONE_STOPS, PLANS, Config, Forwards, choices, logged
-from tests.conftest import TINY
+from tests.conftest import NOISE, TINY
 from tests.photos import photos
+from thaw.caching.entry import CacheEntry
 from thaw.caching.prefix import FrozenPrefix
 from thaw.caching.store import entries, prune
+from thaw.data.digits import ImagesInMemory
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
+from thaw.models.backbone import Backbone
 from thaw.models.weights import read_weights
 from thaw.storage import CACHE_VARIABLE
 from thaw.train import train
-from thaw.types import Batch
+from thaw.types import Batch, BatchRequest
 
 
 @pytest.fixture
@@ -142,3 +149,64 @@ def test_views_are_made_anew_where_samples_have_other_numbers(
     first.unlink()  # every training sample has another number now, and so another view
     train(config(*same, "caching.views=2", f"run_folder={tmp_path}/second"))
     assert forwards.count == 3 + 2  # not those of val, which are seen as they are
+
+
+class Unknown:
+    """Holds a value where nothing can see it."""
+
+    __slots__ = ("_values",)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("it cannot be taken apart")
+
+
+def undigestible(what: str, weights: None = None) -> Backbone:
+    made = tiny.backbone()
+    made.network.layer1.beside = Lock() if what == "lock" else Unknown()  # type: ignore[union-attr]
+    return made
+
+
+@pytest.mark.parametrize("what", ["lock", "slots"])
+def test_a_network_with_something_that_has_no_digest_trains_with_a_warning_and_is_not_kept(
+    what: str, config: Config, tmp_path: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = ("backbone._target_=tests.caching.test_prefix.undigestible", f"+backbone.what={what}")
+    same = [*TINY, *NOISE, *PLANS["head_only"], *NONE_STOPS]
+    with caplog.at_level(logging.WARNING):
+        train(config(*same, *target, f"run_folder={tmp_path}/with"))
+    kind = "_thread.lock" if what == "lock" else "tests.caching.test_prefix.Unknown"
+    assert f"network.layer1.beside is a {kind}" in caplog.text
+    assert entries(cache_folder) == []
+    train(config(*same, f"run_folder={tmp_path}/without"))
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
+
+
+class Shifted(tiny.Noise):
+    """A user's own augmenting data: each view of a sample is brighter by its number."""
+
+    augments = True
+
+    def dataset(self, split: str | None = None) -> Dataset[Batch]:
+        return ShiftedImages(self.images, torch.from_numpy(self.targets))
+
+
+class ShiftedImages(ImagesInMemory):
+    def __getitem__(self, key: BatchRequest) -> Batch:
+        batch = super().__getitem__(key)
+        return batch if key.view is None else batch._replace(inputs=batch.inputs + key.view)  # type: ignore[operator]
+
+
+def test_each_view_of_a_user_s_own_augmentation_has_a_key_of_its_own(
+    config: Config, tmp_path: Path, cache_folder: Path, forwards: Forwards
+) -> None:
+    data = ("data._target_=tests.caching.test_prefix.Shifted", "data.labels_per_class=null")
+    same = [*TINY, *data, "freezing=head_only", "freezing.epochs=4", *NONE_STOPS, "caching.views=2"]
+    train(config(*same, f"run_folder={tmp_path}/first"))
+    described = sorted(str(entry.about["samples"]) for entry in entries(cache_folder))
+    assert described == ["42 train, view 0", "42 train, view 1", "9 test", "9 val"]
+    views = [entry for entry in entries(cache_folder) if "view" in entry.about["samples"]]
+    first, second = (CacheEntry.open(entry.path).arrays["output"] for entry in views)
+    assert not torch.equal(first, second)
+    before = forwards.count
+    train(config(*same, f"run_folder={tmp_path}/again"))
+    assert forwards.count == before
