@@ -105,7 +105,7 @@ def thaw(choices: argparse.Namespace) -> Outcome:
     from configuration import configuration
 
     from thaw.config.assemble import start
-    from thaw.runs.folder import load_best
+    from thaw.runs.record import load_best
     from thaw.train import exclude_libraries_from_garbage_collection
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)

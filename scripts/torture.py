@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,7 @@ def in_a_process(run: Path, overrides: Sequence[str], kill: Any, mutate: bool) -
 
 def train(run: Path, overrides: list[str], kill: Any, mutate: bool) -> None:
     """Train in this process, which has been started for it."""
+    set_start_method(get_all_start_methods()[0], force=True)  # loader processes start as in any other run
     sys.argv = ["thaw.train", *overrides, f"run_folder={run}", "resume=auto"]
     with (run.parent / "output.txt").open("a") as output:
         os.dup2(output.fileno(), 1)

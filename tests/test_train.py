@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from tests.conftest import TINY
+from tests.killing import killed
 from tests.photos import photos
 from thaw.config import build
 from thaw.config.assemble import assemble
@@ -21,6 +22,7 @@ from thaw.data.image_module import default_workers
 from thaw.evaluate import evaluate
 from thaw.models.weights import read_checkpoint
 from thaw.runs.confusion import read_confusion
+from thaw.runs.loggers import read_rows
 from thaw.train import train
 from thaw.training.checkpoint import RunCheckpoint
 
@@ -341,8 +343,31 @@ def test_keys_of_the_trainer_that_would_be_ignored_are_refused(config: Config, k
         train(config(*TINY, f"+trainer.{key}"))
 
 
-def test_without_a_test_split_a_run_ends_with_its_validation(config: Config, tmp_path: Path) -> None:
-    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=1", "data.test_fraction=0"))
-    assert "loss/val" in metrics
-    assert "loss/test" not in metrics
-    assert not (tmp_path / "run/confusion_test.csv").exists()
+def test_without_a_test_split_the_results_are_those_of_the_best_epoch(config: Config, tmp_path: Path) -> None:
+    never_better = "monitor.metric=plan/phase"
+    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "data.test_fraction=0", never_better))
+    run = tmp_path / "run"
+    results = json.loads((run / "metrics.json").read_text())
+    first, *_, last = [row for row in read_rows(run / "metrics.csv") if row["loss/val"]]
+    assert (results["epoch"], first["epoch"], last["epoch"]) == (0, "0", "2")
+    assert results["metrics"] == metrics
+    for name in ("loss/val", "accuracy/val"):
+        assert metrics[name] == pytest.approx(float(first[name]))
+    assert metrics["loss/val"] != pytest.approx(float(last["loss/val"]))
+    assert not [name for name in metrics if name.startswith("lr-") or name.endswith("/test")]
+    assert not (run / "confusion_test.csv").exists()
+
+
+def test_checkpoints_may_lie_elsewhere(config: Config, tmp_path: Path) -> None:
+    choices = (*TINY, "freezing=full", "freezing.epochs=3", "callbacks.checkpoint.every_minutes=0")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    metrics = train(config(*choices, f"run_folder={whole}", f"+callbacks.checkpoint.dirpath={tmp_path}/kept/whole"))
+    best = Path(json.loads((whole / "metrics.json").read_text())["best_checkpoint"])
+    assert best.parent == tmp_path / "kept/whole"
+    assert best.is_file()
+    assert evaluate(config(f"run={whole}", name="evaluate")).items() <= metrics.items()
+    with killed(1, 2):
+        train(config(*choices, f"+callbacks.checkpoint.dirpath={tmp_path}/kept/run"))
+    assert train(config(f"resume={run}")) == metrics
+    assert_same(load_file(run / "weights.safetensors"), load_file(whole / "weights.safetensors"))
+    assert not [*whole.rglob("*.ckpt"), *run.rglob("*.ckpt")]

@@ -41,13 +41,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from thaw.config.resume import plain
     from thaw.distributed.sharded import is_sharded
     from thaw.finetuning.table import stage_table
-    from thaw.runs.folder import load_best
+    from thaw.runs.record import load_best, recording, save
 
     exclude_libraries_from_garbage_collection()
     processes = join(cfg)
     run, parts, trainer = start(cfg)
     data, module = parts.samples, parts.module
-    with run.recording(plain(parts.cfg), trainer.loggers):
+    with recording(run, plain(parts.cfg), trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
         groups = module.make_optimizer(parts.network, world_size=trainer.world_size).param_groups
@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         load_best(trainer, module)
         if len(data.splits.test) and not is_sharded(trainer.strategy):
             trainer.test(module, loaders, verbose=False)
-        metrics = run.save(module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode)
+        metrics = save(run, module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode)
         log.info(run.report())
     processes.leave()
     return metrics

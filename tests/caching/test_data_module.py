@@ -13,7 +13,7 @@ from tests.conftest import TINY
 from thaw.caching.store import entries, prune
 from thaw.config.assemble import start
 from thaw.errors import UserError
-from thaw.runs import folder as run_folder
+from thaw.runs import record
 from thaw.train import train
 from thaw.types import Batch
 
@@ -145,7 +145,7 @@ def test_loader_processes_compute_the_same_and_end_with_training(
     train(config(*same, f"run_folder={tmp_path}/alone"))
     prune(cache_folder, 0)
     left: list[int] = []
-    monkeypatch.setattr(run_folder, "load_best", lambda *_: left.append(len(multiprocessing.active_children())))
+    monkeypatch.setattr(record, "load_best", lambda *_: left.append(len(multiprocessing.active_children())))
     train(config(*same, "data.num_workers=2", f"run_folder={tmp_path}/processes"))
     assert logged(tmp_path / "processes") == pytest.approx(logged(tmp_path / "alone"), abs=1e-5)
     assert left == [0]

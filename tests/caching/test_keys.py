@@ -116,6 +116,11 @@ def test_equal_networks_have_equal_digests() -> None:
     assert network_digest(attention()) == network_digest(attention())
 
 
+def test_recurrent_layers_have_a_digest() -> None:
+    assert network_digest(nn.GRU(3, 4)) == network_digest(nn.GRU(3, 4))
+    assert network_digest(nn.GRU(3, 4)) != network_digest(nn.GRU(3, 4, batch_first=True))
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_changes_the_output_changes_the_digest(change: str) -> None:
     network = attention()

@@ -80,7 +80,7 @@ def test_a_damaged_last_checkpoint_is_skipped(config: Config, tmp_path: Path, ca
     with pytest.raises(ValueError, match="its checksum differs"):
         train(config(f"resume={file}"))
     train(config(f"resume={run}"))
-    assert "the one before it is taken" in caplog.text
+    assert "trying the one before it" in caplog.text
     assert_same(ended(run), ended(tmp_path / "whole"))
 
 

@@ -12,7 +12,8 @@ from thaw.caching.cut import cut
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone
-from thaw.models.gru import GRULayer, gru, reversed_order
+from thaw.models.gru import gru
+from thaw.models.gru_network import GRULayer, reversed_order
 from thaw.models.network import Network, new_head
 from thaw.models.pooling import POOLINGS
 from thaw.models.vocabulary import numbers

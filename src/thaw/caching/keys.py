@@ -150,7 +150,7 @@ class _Describer:
             return sorted(self.value(item, where) for item in value)
         if isinstance(value, RANDOM):
             return "random"
-        if isinstance(value, ReferenceType):  # recurrent layers have them to their own weights
+        if isinstance(value, ReferenceType):  # recurrent layers of torch refer to their parameters by these
             return self.value(value(), where)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             return [str(value.dtype), value.shape, digest(value.tobytes())]

@@ -19,7 +19,7 @@ def text_cuts(network: Network, start: int) -> Iterator[Cut]:
     inputs = example_texts(network.backbone.config, next(network.parameters()).device)
     expected = network.features(inputs)
     for number in range(start, 0, -1):
-        layers = [network.get_submodule(network.stages[name].modules[0]) for name in names[1 : number + 1]]
+        layers = [_layer(network, name) for name in names[1 : number + 1]]
         halves = _LayerCut(network, layers)
         tokens = halves.prefix(inputs)
         if tokens.states.shape[:2] != tokens.mask.shape:  # the network pads texts itself, as Longformer does
@@ -27,6 +27,12 @@ def text_cuts(network: Network, start: int) -> Iterator[Cut]:
         states = tokens.states * tokens.mask.unsqueeze(2)  # as they are kept: with zeros at padding
         if torch.equal(halves.suffix(tokens._replace(states=states)), expected):
             yield Cut(number, halves.prefix, halves.suffix, (tokens.states.shape[2],), tokens.states.dtype)
+
+
+def _layer(network: Network, stage: str) -> nn.Module:
+    """The layer that a stage begins with: of a module list, which is never called itself, its only entry."""
+    module = network.get_submodule(network.stages[stage].modules[0])
+    return module[0] if isinstance(module, nn.ModuleList) else module
 
 
 class _ReachedError(Exception):

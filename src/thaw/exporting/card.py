@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from thaw import __version__
 from thaw.data.splits import SPLITS
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
@@ -51,5 +51,5 @@ def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: 
         form=form,
         code=loading_code(model, form, Path(file)),
         preprocessing=json.dumps(model.metadata["preprocessing"], indent=2),
-        version=version("thaw"),
+        version=__version__,
     )

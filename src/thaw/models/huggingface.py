@@ -62,10 +62,7 @@ def huggingface(
             configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
         configuration.use_cache = False  # of past tokens: only for generating text
-        if weights == "default":
-            network = _pretrained(transformers, name, configuration)
-        else:
-            network = transformers.AutoModel.from_config(configuration, dtype="float32")
+        network = _network(transformers, name, configuration, pretrained=weights == "default")
     has_pooler = getattr(network, "pooler", None) is not None
     if has_pooler:
         network.pooler = None  # thaw pools itself
@@ -74,14 +71,11 @@ def huggingface(
     with _user_errors(name):
         if (positions := _positions(network)) < input_spec.max_length_tokens:
             input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
-        pool = Pool(pooling)
+        pool, stages = Pool(pooling), layer_stages(network)
         require_context(network, pooling)
-        stages = layer_stages(network)
-    width = int(configuration.hidden_size)
-    # The weights are float32 here, whatever they were stored as; where they came from is nobody's business.
-    recorded = {**configuration.to_dict(), "dtype": "float32"}
-    recorded.pop("_name_or_path", None)
-    recipe = _recipe(width, pooling, has_pooler)
+    recorded = {**configuration.to_dict(), "dtype": "float32"}  # as the weights are here, however they were stored
+    recorded.pop("_name_or_path", None)  # where they came from is private
+    recipe = _recipe(width := int(configuration.hidden_size), pooling, has_pooler)
     return Backbone(network, stages, width, input_spec, pool, recipe, recorded)
 
 
@@ -125,7 +119,9 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
     return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
 
 
-def _pretrained(transformers: Any, name: str, configuration: Any) -> Any:
+def _network(transformers: Any, name: str, configuration: Any, pretrained: bool) -> Any:
+    if not pretrained:
+        return transformers.AutoModel.from_config(configuration, dtype="float32")
     network, report = transformers.AutoModel.from_pretrained(
         name,
         config=configuration,

@@ -43,16 +43,7 @@ def timm(
         import timm as library
     except ImportError as error:
         raise UserError('backbone=timm needs timm: type pip install -e ".[timm]"') from error
-
-    if not library.is_model(name):
-        known = [*library.list_models(), *library.list_pretrained()]
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
-        raise UserError(f"timm has no network '{name}'. Near it: {', '.join(close)}")
-    try:
-        trained = library.get_pretrained_cfg(name)
-    except RuntimeError as error:  # the tag behind the dot
-        tags = ", ".join(library.list_pretrained(f"{name.partition('.')[0]}.*"))
-        raise UserError(f"{error} The tags there are: {tags or 'none'}") from error
+    trained = _pretrained_config(library, name)
     options = dict(options or {})
     if image_size_px is not None and trained is not None and trained.fixed_input_size:
         options = {"img_size": image_size_px, **options}
@@ -63,13 +54,25 @@ def timm(
     if weights == "default":
         load_tensors(network, _download(library, name, trained, options), f"timm's {name}")
     elif weights not in (None, "none"):
-        tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
-        load_tensors(network, _renamed(network, tensors), str(weights))
+        _load_file(network, str(weights))
     spec = _input_spec(library, network, image_size_px, mean, std, options)
     if image_size_px is not None:
         require_input(network, spec)
-    num_features, recipe = int(cast(Any, network).head_hidden_size), _recipe(name, options, trained)
-    return Backbone(network, stages_by_matcher(network, granularity), num_features, spec, recipe=recipe)
+    stages, num_features = stages_by_matcher(network, granularity), int(cast(Any, network).head_hidden_size)
+    return Backbone(network, stages, num_features, spec, recipe=_recipe(name, options, trained))
+
+
+def _pretrained_config(library: Any, name: str) -> Any:
+    """What timm knows of the weights of that name. Raises UserError for an unknown name or tag."""
+    if not library.is_model(name):
+        known = [*library.list_models(), *library.list_pretrained()]
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise UserError(f"timm has no network '{name}'. Near it: {', '.join(close)}")
+    try:
+        return library.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the tag behind the dot
+        tags = ", ".join(library.list_pretrained(f"{name.partition('.')[0]}.*"))
+        raise UserError(f"{error} The tags there are: {tags or 'none'}") from error
 
 
 def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -90,10 +93,11 @@ def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any])
         ) from error
 
 
-def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Apply timm's own filter for checkpoints: names of older versions, position tables for other image sizes."""
+def _load_file(network: nn.Module, file: str) -> None:
+    """Load a file, through timm's own filter for checkpoints: older names, position tables for other image sizes."""
+    tensors = without_common_prefix(read_weights(file), network.state_dict())
     rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    return tensors if rename is None else rename(dict(tensors), network)
+    load_tensors(network, tensors if rename is None else rename(dict(tensors), network), file)
 
 
 def _input_spec(

@@ -20,6 +20,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from thaw import __version__
 from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint
 from thaw.runs.files import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
@@ -28,7 +29,7 @@ from thaw.types import Batch, TokenStates
 
 TEXT_FILE, KIT_FILE = "crash.txt", "crash.pt"
 COPIED_FILES = (CONFIG_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE)
-LIBRARIES = ("lightning", "numpy", "thaw", "timm", "torchvision", "transformers")
+LIBRARIES = ("lightning", "numpy", "timm", "torchvision", "transformers")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def current_versions(device: torch.device, precision: str) -> dict[str, str]:
     git = subprocess.run(command, shell=True, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
     return {
         **{library.name: library.version for library in distributions() if library.name in LIBRARIES},
+        "thaw": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # with the CUDA version, which the metadata lacks; it is no plain str
         "commit": "none" if git.returncode else git.stdout.split()[-1],

@@ -17,52 +17,35 @@ crash/ crash_rank1/              a repro kit, if a step or loading a batch faile
 
 import json
 import logging
-import os
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from safetensors.torch import save_file
 
 from thaw.data.module import DataModule
 from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
-from thaw.distributed.sharded import is_sharded
-from thaw.errors import NonFiniteLossError, UserError
+from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint, read_class_names
-from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.runs.files import (
     BACKBONE_FILE,
     CHECKPOINTS,
-    CLASS_NAMES_FILE,
     CONFIG_FILE,
-    CONFUSION_FILE,
     DATA_FILE,
     FAILURE_FILE,
     INPUT_SPEC_FILE,
     LOCK_FILE,
-    LOG_FILE,
-    METRICS_FILE,
     OVERRIDES_FILE,
     SAMPLES_FILE,
     WEIGHTS_FILE,
     read_metrics,
 )
-from thaw.runs.loggers import close
 from thaw.storage import write_atomically
 from thaw.tasks.metrics import split_table
-from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from thaw.training.module import FineTuningModule, logged_metrics
-from thaw.training.sample_order import order_of
 from thaw.types import ImageSpec, InputSpec, TokenSpec
 
 log = logging.getLogger(__name__)
@@ -137,8 +120,6 @@ class RunFolder:
             return {}
         return {"settings": json.loads(file.read_text(encoding="utf-8")), "input_spec": self.input_spec()}
 
-    # What a run writes.
-
     def begin(
         self,
         config_yaml: str,
@@ -156,88 +137,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._hold()
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
-        self._write(CONFIG_FILE, config_yaml)
-        self._write(DATA_FILE, data.report())
-        self._write(SAMPLES_FILE, as_csv(data.records()))
+        self.write(CONFIG_FILE, config_yaml)
+        self.write(DATA_FILE, data.report())
+        self.write(SAMPLES_FILE, as_csv(data.records()))
         assert data.input_spec is not None
-        self._write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
+        self.write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
         if backbone_settings is not None:
-            self._write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
+            self.write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
         if self.checkpoint is None:
-            self._write(OVERRIDES_FILE, json.dumps(list(overrides)))
-
-    @contextmanager
-    def recording(self, config: dict[str, Any], loggers: list[Logger]) -> Iterator[None]:
-        """Write `train.log`, give the configuration to the loggers, and close them at the end.
-
-        An error about a non-finite loss is told the checkpoint to go on from. After any error `train.log` ends with the
-        whole traceback.
-        """
-        thaw_log = logging.getLogger("thaw")
-        is_first = ranks().is_first
-        file = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8") if is_first else logging.NullHandler()
-        thaw_log.addHandler(file)
-        try:
-            for logger in loggers:
-                logger.log_hyperparams(config)
-            yield
-        except Exception as error:
-            if isinstance(error, NonFiniteLossError):
-                last = self.checkpoints / LAST
-                hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
-                error.args = (f"{error} {hint}",)
-            # Only into the file: the command prints the error, shortened and last of all.
-            whole = "".join(traceback.format_exception(error)).rstrip()
-            file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole, (), None))
-            raise
-        finally:
-            close(loggers)
-            thaw_log.removeHandler(file)
-            file.close()
-            self._lock.release()
-
-    def save(self, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:
-        """Write weights, class names, confusion and final metrics, after the test of the best checkpoint's weights.
-
-        Args:
-            module: holds the best weights.
-            trainer: has tested them.
-            monitor: name of the metric that decides what is best.
-            mode: max or min.
-
-        Returns:
-            The metrics of the best checkpoint's epoch and of the test, by name.
-        """
-        best = best_checkpoint(trainer)
-        trained = read_checkpoint(best) if best else {}
-        metrics = logged_metrics(trainer)
-        if best:  # what the trainer holds of other splits is the last epoch's
-            metrics = {**trained["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
-        if not ranks().is_first:
-            return metrics
-        state = module.network.state_dict()
-        if is_sharded(trainer.strategy):  # here are pieces; checkpoints have the whole
-            state = {name: trained["state_dict"][f"network.{name}"] for name in state}
-        tensors = {name: value.contiguous() for name, value in state.items()}
-        temporary = self.weights.with_suffix(".partial")
-        save_file(tensors, temporary, metadata={"class_names": json.dumps(module.class_names)})
-        os.replace(temporary, self.weights)
-        self._write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
-        if module.confusion is not None:
-            self._write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
-        results = {
-            "monitor": monitor,
-            "mode": mode,
-            "best": metrics.get(monitor),
-            "epoch": trained.get("epoch"),
-            "best_checkpoint": self._relative(best) if best else None,
-            "order": order_of(trainer),
-            "seconds": round(time.monotonic() - self.started, 2),
-            "metrics": metrics,
-        }
-        self._write(METRICS_FILE, json.dumps(results, indent=2))
-        AtomicCheckpointIO().remove_checkpoint(self.checkpoints / PREVIOUS)  # nothing overwrites the last one any more
-        return metrics
+            self.write(OVERRIDES_FILE, json.dumps(list(overrides)))
 
     def report(self) -> str:
         """The final metrics and where the run folder is."""
@@ -267,27 +175,13 @@ class RunFolder:
         except (OSError, NotImplementedError) as error:  # some file systems have no locks
             log.warning("%s cannot be locked (%s): do not train there twice at once", self.path, error)
 
-    def _relative(self, file: Path) -> str:
-        return str(file.relative_to(self.path) if file.is_relative_to(self.path) else file)
+    def release(self) -> None:
+        """Let other processes train in the folder."""
+        self._lock.release()
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all."""
         write_atomically(self.path / name, text + "\n")
-
-
-def load_best(trainer: Trainer, module: FineTuningModule) -> None:
-    """Load the best checkpoint's weights into the module.
-
-    The last weights stay if no checkpoint was kept, or if each process has pieces of them.
-    """
-    if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
-        module.load_state_dict(read_checkpoint(best)["state_dict"])
-
-
-def best_checkpoint(trainer: Trainer) -> Path | None:
-    """File with the best monitored metric; None if no checkpoint was kept, as in fast_dev_run."""
-    callback = trainer.checkpoint_callback
-    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
-    return Path(path) if path else None
 
 
 def weights_file(path: str | Path) -> Path:

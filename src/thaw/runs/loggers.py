@@ -98,7 +98,7 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
 
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
-    """Returns an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` tells which MLflow run a resumed run is."""
+    """Returns an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
         from mlflow.tracking import MlflowClient  # here, because it is an extra

@@ -1,0 +1,127 @@
+"""What a run leaves in its folder while it trains and when it is over."""
+
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from safetensors.torch import save_file
+
+from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import is_sharded
+from thaw.errors import NonFiniteLossError
+from thaw.models.weights import read_checkpoint
+from thaw.runs.confusion import Confusion, confusion_csv
+from thaw.runs.files import CLASS_NAMES_FILE, CONFUSION_FILE, LOG_FILE, METRICS_FILE
+from thaw.runs.folder import RunFolder
+from thaw.runs.loggers import close
+from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
+from thaw.training.module import FineTuningModule, logged_metrics
+from thaw.training.sample_order import order_of
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> Iterator[None]:
+    """Write `train.log`, give the configuration to the loggers, and close them at the end.
+
+    An error about a non-finite loss is told the checkpoint to go on from. After any error `train.log` ends with the
+    whole traceback.
+    """
+    thaw_log = logging.getLogger("thaw")
+    is_first = ranks().is_first
+    file = logging.FileHandler(run.path / LOG_FILE, encoding="utf-8") if is_first else logging.NullHandler()
+    thaw_log.addHandler(file)
+    try:
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        yield
+    except Exception as error:
+        if isinstance(error, NonFiniteLossError):
+            last = run.checkpoints / LAST
+            hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
+            error.args = (f"{error} {hint}",)
+        # Only into the file: the command prints the error, shortened and last of all.
+        whole = "".join(traceback.format_exception(error)).rstrip()
+        file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole, (), None))
+        raise
+    finally:
+        close(loggers)
+        thaw_log.removeHandler(file)
+        file.close()
+        run.release()
+
+
+def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:
+    """Write weights, class names, confusion and final metrics, after the test of the best checkpoint's weights.
+
+    Args:
+        run: the folder.
+        module: holds the best weights.
+        trainer: has tested them.
+        monitor: name of the metric that decides what is best.
+        mode: max or min.
+
+    Returns:
+        The metrics of the best checkpoint's epoch and of the test, by name.
+    """
+    best = best_checkpoint(trainer)
+    trained = read_checkpoint(best) if best else {}
+    metrics = logged_metrics(trainer)
+    if best:  # what the trainer holds of other splits is the last epoch's
+        metrics = {**trained["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
+    if not ranks().is_first:
+        return metrics
+    state = module.network.state_dict()
+    if is_sharded(trainer.strategy):  # here are pieces; checkpoints have the whole
+        state = {name: trained["state_dict"][f"network.{name}"] for name in state}
+    tensors = {name: value.contiguous() for name, value in state.items()}
+    temporary = run.weights.with_suffix(".partial")
+    save_file(tensors, temporary, metadata={"class_names": json.dumps(module.class_names)})
+    os.replace(temporary, run.weights)
+    run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
+    if module.confusion is not None:
+        run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
+    results = {
+        "monitor": monitor,
+        "mode": mode,
+        "best": metrics.get(monitor),
+        "epoch": trained.get("epoch"),
+        "best_checkpoint": _relative(best, run.path) if best else None,
+        "order": order_of(trainer),
+        "seconds": round(time.monotonic() - run.started, 2),
+        "metrics": metrics,
+    }
+    run.write(METRICS_FILE, json.dumps(results, indent=2))
+    AtomicCheckpointIO().remove_checkpoint(run.checkpoints / PREVIOUS)  # nothing overwrites the last one any more
+    return metrics
+
+
+def load_best(trainer: Trainer, module: FineTuningModule) -> None:
+    """Load the best checkpoint's weights into the module.
+
+    The last weights stay if no checkpoint was kept, or if each process has pieces of them.
+    """
+    if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
+        module.load_state_dict(read_checkpoint(best)["state_dict"])
+
+
+def best_checkpoint(trainer: Trainer) -> Path | None:
+    """File with the best monitored metric; None if no checkpoint was kept, as in fast_dev_run."""
+    callback = trainer.checkpoint_callback
+    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+    return Path(path) if path else None
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Path of a file as results name it: relative to the run folder, or absolute if it lies elsewhere."""
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
