@@ -95,6 +95,17 @@ class OtherInTraining(Parts):
         return self.third(x * 2 if self.training else x).mean((2, 3))
 
 
+class JoinsLate(Parts):
+    """A parameter of the first stage is used behind the second one alone, as CaiT's class token is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.third(self.second(self.first(x)) * self.scale).mean((2, 3))
+
+
 class Backwards(Parts):
     """Registered in another order than it runs in."""
 
@@ -149,6 +160,7 @@ def test_a_cut_is_where_one_tensor_passes_from_earlier_stages_to_later_ones(
 
 def test_a_parameter_used_at_both_ends_may_be_frozen_with_the_first_stage_and_never_with_the_last() -> None:
     assert starts(parts(AtBothEnds, scale="first")) == [1, 2], "it is frozen where the first stage is"
+    assert starts(parts(JoinsLate, scale="first")) == [1, 2]
     assert starts(parts(AtBothEnds, scale="third")) == [None, None], "it trains, and what enters the first stage moves"
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from tests.tiny import backbone, chain
 from thaw.errors import UserError
 from thaw.finetuning.param_groups import build_optimizer, decayed_names, param_groups
+from thaw.models.backbone import Backbone
 from thaw.models.network import Network, new_head
 from thaw.types import ImageSpec
 
@@ -40,6 +41,14 @@ def test_the_backbone_s_rates_are_scaled_and_fall_with_each_stage() -> None:
     )
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
     assert rates == {"a": pytest.approx(0.025), "b": pytest.approx(0.05), "head": 1.0}
+
+
+def test_depth_is_the_place_among_the_stages_and_not_that_of_registration() -> None:
+    made = backbone()
+    stages = dict(reversed(made.stages.items()))
+    network = Network(Backbone(made.network, stages, 16, made.input_spec), new_head(16, 3, dropout=0.5))
+    rates = {group["name"].split("/")[0]: group["lr"] for group in param_groups(network, 1.0, 1.0, 0.5, 0.0)}
+    assert list(rates.items()) == [("layer2", 0.125), ("layer1", 0.25), ("stem", 0.5), ("head", 1.0)]
 
 
 def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> None:

@@ -86,7 +86,7 @@ TIMM = {
 NOT_CUT = {"crossvit_tiny_240", "ghostnet_050", "hrnet_w18_small", "twins_pcpvt_small", "vit_small_patch16_dinov3"}
 """Networks that torch.fx cannot follow, or that hand on several tensors: they have stages, but no cut inside."""
 QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
-STAGES = {
+TORCHVISION_STAGES = {
     "resnet18": "stem layer1 layer2 layer3 layer4",
     "densenet121": "stem denseblock1 transition1 denseblock2 transition2 denseblock3 transition3 denseblock4",
     "regnet_x_400mf": "stem block1 block2 block3 block4",
@@ -94,6 +94,9 @@ STAGES = {
     "convnext_tiny": "stem " + " ".join(f"features{i}" for i in range(1, 8)),
     "mobilenet_v3_small": "stem " + " ".join(f"features{i}" for i in range(1, 13)) + " classifier0",
     "swin_t": "stem features1 features2 features3 features4 features5 features6 features7",
+}
+TIMM_STAGES = {
+    "densenet121": "stem denseblock1 denseblock2 denseblock3 denseblock4",
     "swin_tiny_patch4_window7_224": "stem layers0 layers1 layers2 layers3",
     "convnextv2_atto": "stem stages0 stages1 stages2 stages3",
     "mobilenetv2_035": "stem blocks0 blocks1 blocks2 blocks3 blocks4 blocks5 blocks6",
@@ -134,8 +137,8 @@ def test_torchvision(name: str, granularity: str) -> None:
     else:
         library.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
     require_contract(backbone, library, images(backbone), name, cuts=True)
-    if granularity == "stages" and name in STAGES:
-        assert " ".join(backbone.stages) == STAGES[name]
+    if granularity == "stages" and name in TORCHVISION_STAGES:
+        assert " ".join(backbone.stages) == TORCHVISION_STAGES[name]
 
 
 @pytest.mark.parametrize("granularity", ["stages", "blocks"])
@@ -148,8 +151,8 @@ def test_timm(name: str, granularity: str) -> None:
     sized = timm_library.get_pretrained_cfg(name).fixed_input_size
     library = timm_library.create_model(name, num_classes=0, **({"img_size": TIMM[name]} if sized else {}))
     require_contract(backbone, library, images(backbone), name, cuts=name not in NOT_CUT)
-    if granularity == "stages" and name in STAGES:
-        assert " ".join(backbone.stages) == STAGES[name]
+    if granularity == "stages" and name in TIMM_STAGES:
+        assert " ".join(backbone.stages) == TIMM_STAGES[name]
 
 
 @pytest.mark.parametrize("name", marked(NETWORKS))
@@ -186,8 +189,11 @@ def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: 
     assert len(network.stages) > 2
 
     # The state dict loads into the library's own class, which then gives the same features, to the last bit.
-    own = {key.removeprefix("backbone."): v for key, v in network.state_dict().items() if key.startswith("backbone.")}
-    library.load_state_dict(own)
+    tensors = network.backbone.state_dict()
+    assert {f"backbone.{key}" for key in tensors} == {
+        key for key in network.state_dict() if not key.startswith("head.")
+    }
+    library.load_state_dict(tensors)
     library.eval()
     with torch.no_grad():
         features = network.features(inputs)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from tests.tiny import backbone, chain
+from thaw.models.backbone import Backbone
 from thaw.models.network import Network, new_head
 from thaw.types import ImageSpec
 
@@ -40,3 +41,28 @@ def test_a_parameter_in_two_stages_or_in_none_is_refused() -> None:
     del plain.stages["layer1"]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"'backbone.layer1.0.weight' belongs to no stage"):
         Network(plain, nn.Linear(2, 2))
+
+
+def test_a_module_under_several_names_belongs_to_one_stage() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position = nn.Conv2d(1, 1, 3, padding=1)
+            self.first, self.second = (nn.ModuleDict({"own": nn.Conv2d(1, 1, 1)}) for _ in range(2))
+            self.first["position"] = self.second["position"] = self.position
+
+    stages = {"stem": ["position.weight", "position.bias"]}
+    stages |= {name: [f"{name}.own.weight", f"{name}.own.bias"] for name in ("first", "second")}
+    network = Network(Backbone(Shared(), stages, 2, SPEC), nn.Linear(2, 2))
+    named = {id(module): names for module, names in network.modules_with_stages()}
+    assert named[id(network.backbone.position)] == {"stem"}
+    assert named[id(network.backbone.second)] == {"stem", "second"}
+    assert named[id(network.backbone.second.own)] == {"second"}
+
+
+def test_stages_have_the_order_they_are_given_in() -> None:
+    made = backbone()
+    stages = dict(reversed(made.stages.items()))
+    network = Network(Backbone(made.network, stages, 16, made.input_spec), new_head(16, 3, dropout=0.5))
+    assert list(network.stages) == list(network.stage_parameters()) == ["layer2", "layer1", "stem", "head"]
+    assert list(network.stage_tensors()) == list(network.stages)

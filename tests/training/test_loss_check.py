@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import NOISE, TINY, watched
 from thaw.errors import NonFiniteLossError
+from thaw.replaying.kit import find_kit, read_kit
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 from thaw.training import loss_check
@@ -111,7 +112,9 @@ def test_no_checkpoint_is_written_after_such_a_loss_however_late_it_is_reported(
     for file in files:
         state = torch.load(file, weights_only=True)["state_dict"]
         assert all(value.isfinite().all() for value in state.values())
-    assert (tmp_path / "run/crash/tensors.pt").is_file(), "the batch is one of the last"
+    kit = read_kit(find_kit(tmp_path / "run", None))
+    assert kit.batch is not None, "the batch is one of the last"
+    assert (kit.epoch, kit.batch_idx) == (1, 2)
 
 
 class NoWaiting(TorchDispatchMode):

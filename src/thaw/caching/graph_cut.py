@@ -101,7 +101,8 @@ def _cut_positions(
     last_use = {node: max((position.get(user, len(nodes)) for user in node.users), default=-1) for node in nodes}
     later = [inf] * (len(nodes) + 1)
     for i in reversed(range(len(nodes))):
-        later[i] = min([later[i + 1], *used[i]])
+        is_module = nodes[i].op == "call_module"  # a single parameter may be of an earlier stage, like a class token
+        later[i] = min([later[i + 1], *(used[i] if is_module else ())])
     cuts, earlier = {}, -1
     for i, node in enumerate(nodes):
         earlier = max([earlier, *used[i]])

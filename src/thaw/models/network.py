@@ -38,7 +38,7 @@ class Network(nn.Module):
 
     def forward(self, inputs: Any, start: int = 0) -> Tensor:
         """Logits (B, C) of raw inputs, or of activations that enter at stage number `start`."""
-        if start == len(self.stages) - 1:
+        if start and start == len(self.stages) - 1:
             return self.head(inputs)
         return self.head(self.entries[start](inputs) if start else self.features(inputs))
 

@@ -97,7 +97,7 @@ def with_modules(network: nn.Module, stages: Stages) -> tuple[dict[str, Stage], 
         UserError: a parameter is in no stage or, because weights are tied, in two.
     """
     owner = {name: stage for stage, names in stages.items() for name in names}
-    held: dict[str, set[str]] = {path: set() for path, _ in network.named_modules()}
+    held: dict[str, set[str]] = {path: set() for path, _ in network.named_modules(remove_duplicate=False)}
     seen: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         first = seen.setdefault(id(parameter), name)
@@ -112,7 +112,7 @@ def with_modules(network: nn.Module, stages: Stages) -> tuple[dict[str, Stage], 
         for path in _ancestors(name):
             held[path].add(stage)
     current = next(iter(stages))
-    for path, module in network.named_modules():
+    for path, module in network.named_modules(remove_duplicate=False):
         if not held[path]:
             above = held[path.rpartition(".")[0]]
             held[path] = set(above) if len(above) == 1 else {current}
