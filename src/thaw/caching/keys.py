@@ -108,65 +108,8 @@ class _Describer:
             self.known[id(value)] = value, digest(kind.__qualname__, *parts)
         return self.known[id(value)][1]
 
-<<<<<<< HEAD
     def parts(self, value: Any, path: str) -> list[Any]:
         """Simpler values that together stand for this one."""
-=======
-    def module(self, root: nn.Module, where: str, weights: bool) -> list[Any]:
-        """Settings of a module and its submodules; parts of it that are met elsewhere are described by their names."""
-        for name, part in (*root.named_modules(), *root.named_parameters(), *root.named_buffers()):
-            self.known[id(part)] = part, f"{where}.{name}"
-        described = [
-            [name, *self._settings(module, f"{where}.{name}" if name else where)]
-            for name, module in root.named_modules()
-        ]
-        if weights:
-            described.append([digest_of_tensors(root.state_dict())])
-        return described
-
-    def _settings(self, module: nn.Module, where: str) -> Iterator[Any]:
-        yield self._class(type(module), where)
-        hidden = OF_EVERY_MODULE | OF_LOADING
-        if isinstance(module, fx.GraphModule):
-            hidden = hidden | OF_GRAPH_MODULES
-            called = [node.target for node in module.graph.nodes if node.op == "call_function"]
-            yield [module.code, self.value(called, f"{where}.graph")]
-        yield self._items({name: value for name, value in vars(module).items() if name not in hidden}, where)
-        for name in sorted(module._non_persistent_buffers_set):
-            if (buffer := module._buffers.get(name)) is not None:
-                yield [name, digest_of_tensors(buffer)]
-
-    def _describe(self, value: Any, where: str) -> Any:
-        if isinstance(value, nn.Module):
-            return self.module(value, where, weights=True)
-        if isinstance(value, type):
-            return self._class(value, where)
-        if isinstance(value, FunctionType):
-            return self._function(value, where)
-        if isinstance(value, MethodType):
-            return [self.value(value.__func__, where), self.value(value.__self__, where)]
-        if isinstance(value, (staticmethod, classmethod)):
-            return self.value(value.__func__, where)
-        if isinstance(value, property):
-            return [self.value(accessor, where) for accessor in (value.fget, value.fset)]
-        if isinstance(value, CodeType):
-            return [value.co_code.hex(), value.co_names, self.value(value.co_consts, where)]
-        if isinstance(value, ModuleType):
-            self._add_source(value.__name__)
-            return value.__name__
-        if type(value) in (dict, MappingProxyType):
-            return self._items(value, where)
-        if type(value) in (list, tuple, torch.Size):
-            return [self.value(item, f"{where}[{number}]") for number, item in enumerate(value)]
-        if type(value) in (set, frozenset):
-            return sorted(self.value(item, where) for item in value)
-        if isinstance(value, RANDOM):
-            return "random"
-        if isinstance(value, ReferenceType):  # recurrent layers of torch refer to their parameters by these
-            return self.value(value(), where)
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            return [str(value.dtype), value.shape, digest(value.tobytes())]
->>>>>>> w-t1
         try:
             if isinstance(value, (type, FunctionType, ModuleType)):
                 return self.code(value)
