@@ -168,7 +168,7 @@ def _sources(module_name: str) -> frozenset[str] | None:
     file = Path(getattr(module, "__file__", None) or "")
     if not file.is_file():
         return None
-    name = getattr(module.__spec__, "name", module_name)  # that of `__main__` is another
+    name = getattr(getattr(module, "__spec__", None), "name", module_name)  # that of `__main__` is another
     root = file.parents[name.count(".") + (file.stem == "__init__")]
     # Among installed packages only its own files are of the same project.
     project = str(root / name.partition(".")[0]) if root.name.endswith("-packages") else str(root)
