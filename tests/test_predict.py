@@ -127,10 +127,11 @@ def test_other_data_are_measured_whole_but_never_what_was_trained_on(
     (tmp_path / "photos" / next(row["sample"] for row in rows if row["split"] == "val")).unlink()
     with pytest.raises(ValueError, match="1 samples of the run are gone"):  # its own data, and not whole
         measured(tmp_path / "photos", "+data.batch_size=4")
-    for file in (tmp_path / "photos").glob("*/*.png"):
+    shutil.move(tmp_path / "photos", tmp_path / "renamed")
+    for file in (tmp_path / "renamed").glob("*/*.png"):
         file.rename(file.with_stem(f"renamed {file.stem}"))
     trained_on = json.loads((run / "metrics.json").read_text())["metrics"]
-    found = measured(tmp_path / "photos", "+data.balance=loss")  # which has nothing to take weights from
+    found = measured(tmp_path / "renamed", "+data.balance=loss")  # which has nothing to take weights from
     assert found == pytest.approx({name: trained_on[name] for name in found}, abs=1e-6)
     assert "19 samples are left out: the run was trained on them" in caplog.text
 

@@ -45,7 +45,8 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
         if of == split:
             done.append(batch)
             if len(done) > number:
-                loss = self.task.loss(self(batch), batch.target).item()
+                shown = self._mix(batch) if of == "train" and self.mixing is not None else batch
+                loss = self.task.loss(self(shown), shown.target).item()
                 raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
         return step(self, batch, batch_idx, of)
 

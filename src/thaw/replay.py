@@ -8,6 +8,7 @@ from thaw.config.command import command
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
+    from thaw.config.assemble import Parts
     from thaw.replaying.kit import CrashKit
     from thaw.replaying.step import ReplayResult
     from thaw.runs.folder import RunFolder
@@ -72,12 +73,22 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
             raise UserError(
                 f"this code cannot build the run's network: use its code, commit {commit}. {error}"
             ) from error
+        _open_entry(parts, kit.batch.start)
         result = replay_step(parts.module, trainer, kit)
     print(result.report)
     now = current_versions(trainer.strategy.root_device, str(trainer.precision))
     changes = ", ".join(version_changes(kit.versions, now))
     print(f"differs from the run: {changes}\n" if changes else "")
     return result
+
+
+def _open_entry(parts: "Parts", start: int) -> None:
+    """Let activations enter the backbone at stage number `start`, as the cache does in training."""
+    from thaw.caching.cut import cut  # here, so that --help is fast
+
+    is_inside_backbone = 0 < start < len(parts.network.stages) - 1
+    if is_inside_backbone and (entry := cut(parts.network, parts.backbone.input_spec, start)) is not None:
+        parts.network.entries[entry.start] = entry.suffix
 
 
 if __name__ == "__main__":
