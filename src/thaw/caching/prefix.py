@@ -100,7 +100,7 @@ class FrozenPrefix:
         """A batch of raw inputs -> the same batch of activations that enter stage `start`, on the trainer's device."""
         frozen = set(list(self.network.stages)[:start])
         assert not any(m.training for m, stages in self.network.modules_with_stages() if stages <= frozen)
-        prefix = self.network.features if start == self.last else self._cuts[start].prefix  # type: ignore[union-attr]
+        prefix = self.network.features if start == self.last else self.cut(start).prefix  # type: ignore[union-attr]
         batch = self._trainer.strategy.batch_to_device(self._trainer.precision_plugin.convert_input(batch))
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
             return batch._replace(inputs=prefix(batch.inputs), start=start)
