@@ -69,9 +69,9 @@ class FrozenPrefix:
     def cut(self, start: int) -> Cut | None:
         """The cut in front of stage `start` or as close before it as can be. The network can be entered there."""
         if start not in self._cuts:
-            self._cuts[start] = found = cut(self.network, self.data.input_spec, start)
-            if found is not None:
-                self.network.entries[found.start] = found.suffix
+            self._cuts[start] = halves = cut(self.network, self.data.input_spec, start)
+            if halves is not None:
+                self.network.entries[halves.start] = halves.suffix
         return self._cuts[start]
 
     def activations(self, split: str, view: int | None, start: int) -> Activations | None:

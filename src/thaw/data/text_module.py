@@ -110,23 +110,23 @@ class TextDataModule(DataModule):
 
     def warnings(self) -> list[str]:
         """Duplicates across splits or labels, and texts that are truncated, empty or mostly unknown."""
-        found = oddities(
+        notes = oddities(
             self.parts, self.targets, self.class_names, self.digests, lambda i: short(self.texts[i]), "texts"
         )
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():
-                found.append(
+                notes.append(
                     f"{cut:,} of {len(used):,} texts are longer than {self.tokens.spec.max_length_tokens} tokens: what "
                     f"comes after is not read (data.max_length_tokens)"
                 )
             if empty := self.tokens.empty[used].sum():
-                found.append(f"{empty:,} texts have nothing in them that is a token")
+                notes.append(f"{empty:,} texts have nothing in them that is a token")
             if self.tokens.unknown > MANY_UNKNOWN:
-                found.append(
+                notes.append(
                     f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it of other texts?"
                 )
-        return found
+        return notes
 
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
         """All texts as token ids; see `TextDataset`."""

@@ -114,12 +114,12 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
-    found = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
-    if not any(isinstance(value, Tensor) for value in found.values()):
+    weights = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
+    if not any(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(
             f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
         )
-    return _unwrapped(found)
+    return _unwrapped(weights)
 
 
 def read_class_names(file: str | Path) -> list[str] | None:
