@@ -19,9 +19,10 @@ from torch import Tensor
 from tests.conftest import TINY
 from tests.data.zoo import odd_images
 from tests.photos import photos
-from thaw.caching.store import entries, prune
+from thaw.caching.decoded import decode_split
+from thaw.caching.store import Store, entries, prune
 from thaw.check import check
-from thaw.config import build
+from thaw.config.assemble import split_data
 from thaw.data import image_files
 from thaw.data.image_module import ImageDataModule, default_workers
 from thaw.train import train
@@ -42,10 +43,8 @@ def make(config: Config, tmp_path: Path) -> Make:
 
     def make(*choices: str, spec: ImageSpec = SPEC) -> ImageDataModule:
         root = f"data.root={tmp_path / 'photos'}"
-        data = build.data(config("data=image_folder", root, "data.decoded=on", "data.num_workers=0", *choices))
-        assert isinstance(data, ImageDataModule)
-        data.use_input_spec(spec)
-        return data
+        cfg = config("data=image_folder", root, "data.decoded=on", "data.num_workers=0", *choices)
+        return ready(split_data(cfg), cfg, spec)
 
     return make
 
@@ -64,7 +63,20 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return files
 
 
+def ready(data: Any, cfg: DictConfig, spec: ImageSpec = SPEC) -> ImageDataModule:
+    """Data whose loaders read decoded copies, as those of CachedDataModule do."""
+    data.use_input_spec(spec)
+    data.store = Store.of_machine(cfg.caching.budget_gb) if cfg.caching else None
+    return data
+
+
+def decode(data: Any, split: str) -> None:
+    if data.keeps_decoded:
+        decode_split(data, split, data.store)
+
+
 def batches(data: ImageDataModule, split: str, epoch: int = 0) -> list[Tensor]:
+    decode(data, split)
     loader: Any = getattr(data, f"{split}_dataloader")()
     loader.sampler.set_epoch(epoch)
     return [batch.inputs for batch in loader]
@@ -198,6 +210,7 @@ def test_loader_processes_read_what_is_kept(make: Make, tmp_path: Path, method: 
     expected = batches(make(), "train", epoch=1)
     # A process that is spawned takes seconds to import what it needs.
     data = make(f"data.num_workers={min(2, default_workers()) if method == 'fork' else 1}")
+    decode(data, "train")
     loader: Any = data.train_dataloader()
     loader.sampler.set_epoch(1)
     loader.raw.multiprocessing_context = method
@@ -208,6 +221,7 @@ def test_loader_processes_read_what_is_kept(make: Make, tmp_path: Path, method: 
 def test_a_copy_carries_the_place_and_not_the_pixels(make: Make, tmp_path: Path, cache_folder: Path) -> None:
     photos(tmp_path, size=LARGE)
     data = make()
+    decode(data, "train")
     key = BatchRequest(data.parts["train"].tolist(), 0)
     dataset = data.dataset("train")
     content = pickle.dumps(dataset)
@@ -220,11 +234,8 @@ def test_a_copy_carries_the_place_and_not_the_pixels(make: Make, tmp_path: Path,
 def test_data_sets_of_torchvision(config: Config, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choices = ("data=torchvision_dataset", "data.name=FakeData", "data.num_workers=0")
     options = "data.options={size: 40, num_classes: 2, image_size: [3, 60, 80]}"
-    plain, data = (build.data(config(*choices, options, f"data.decoded={word}")) for word in ("off", "on"))
-    assert isinstance(plain, ImageDataModule)
-    assert isinstance(data, ImageDataModule)
-    for source in (plain, data):
-        source.use_input_spec(SPEC)
+    configs = [config(*choices, options, f"data.decoded={word}") for word in ("off", "on")]
+    plain, data = (ready(split_data(cfg), cfg) for cfg in configs)
     first = batches(data, "train")
     assert same(batches(plain, "val"), batches(data, "val"))
     monkeypatch.setattr(type(data.read), "__call__", None)

@@ -5,7 +5,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.callbacks import WeightAveraging
@@ -13,13 +12,12 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from thaw.caching.activations import Activations
-from thaw.caching.decoded import DecodedImages, ImageDecoder
+from thaw.caching.decoded import decode_split
 from thaw.caching.prefix import FrozenPrefix
-from thaw.caching.store import RunProcesses, Store
-from thaw.data.image_module import ImageDataModule, default_workers
+from thaw.caching.store import Store
+from thaw.data.image_module import ImageDataModule
 from thaw.data.loader import EpochLoader
 from thaw.data.module import DataModule
-from thaw.data.transforms import evaluation_resize, training_resize
 from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
 from thaw.models.network import Network
@@ -72,7 +70,6 @@ class CachedDataModule(LightningDataModule):
         self.prefix = FrozenPrefix(network, data, store, self.dtype, batch_size)
         self._phase: int | None = None
         self._activations: dict[tuple[str, int | None, int], Activations | None] = {}
-        self._decoded: dict[str, DecodedImages | None] = {}
 
     def setup(self, stage: str) -> None:
         """Hand the trainer on to the wrapped data module."""
@@ -142,7 +139,7 @@ class CachedDataModule(LightningDataModule):
 
     def _loader(self, split: str) -> Iterable[Batch]:
         if isinstance(self.data, ImageDataModule) and self.data.keeps_decoded:
-            self._keep_decoded(self.data, split)
+            decode_split(self.data, split, self.store)
         view = self.view if split == "train" else None
         return self.data.loader(split, view, partial(self._batches, split))
 
@@ -160,21 +157,6 @@ class CachedDataModule(LightningDataModule):
         if (activations := self._activations[key]) is not None:
             return activations.batches(loader.sampler)
         return (self.prefix.run(batch, start) for batch in loader.raw)  # the same numbers, computed in each epoch
-
-    def _keep_decoded(self, data: ImageDataModule, split: str) -> None:
-        """Let the images of a split be read as decoded copies, where these fit into the budget."""
-        if split in self._decoded:
-            return
-        resize = training_resize if split == "train" and data.augments else evaluation_resize
-        indices = np.sort(data.parts[split])
-        what, run = f"{len(indices):,} {split} images", str(self.trainer.default_root_dir if self.trainer else "")
-        decoder = ImageDecoder(
-            data.read, resize(data.input_spec), indices, data.contents(indices), what, run, default_workers()
-        )
-        taken = sum(images.num_bytes for images in self._decoded.values() if images is not None)
-        self._decoded[split] = images = decoder.decode(self.store, RunProcesses.of(self.trainer), taken)
-        if images is not None:
-            data.decoded[split] = images
 
     @property
     def _epoch(self) -> int | None:

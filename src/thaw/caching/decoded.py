@@ -25,7 +25,8 @@ from thaw.caching.keys import UndigestibleError, code_digest, environment, value
 from thaw.caching.store import RunProcesses, Store
 from thaw.console import progress
 from thaw.data.image_file import load_image, quiet_pillow
-from thaw.data.transforms import ResizeTransform
+from thaw.data.image_module import ImageDataModule, default_workers
+from thaw.data.transforms import ResizeTransform, evaluation_resize, training_resize
 from thaw.storage import digest
 from thaw.types import Indices
 
@@ -99,6 +100,19 @@ class DecodedImages:
         except (OSError, DamagedEntryError):  # deleted meanwhile
             return
         self.arrays = {name: array.numpy() for name, array in entry.arrays.items()}
+
+
+def decode_split(data: ImageDataModule, split: str, store: Store) -> None:
+    """Let the images of a split be read as decoded copies, where these fit into the budget. Collective."""
+    if split in data.decoded:
+        return
+    resize = training_resize if split == "train" and data.augments else evaluation_resize
+    samples = np.sort(data.parts[split])
+    what, run = f"{len(samples):,} {split} images", str(data.trainer.default_root_dir if data.trainer else "")
+    contents = data.contents(samples)
+    decoder = ImageDecoder(data.read, resize(data.input_spec), samples, contents, what, run, default_workers())
+    taken = sum(images.num_bytes for images in data.decoded.values() if isinstance(images, DecodedImages))
+    data.decoded[split] = decoder.decode(store, RunProcesses.of(data.trainer), taken)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,14 @@ ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 def data(cfg: DictConfig) -> DataModule:
     """The data module, not yet split."""
-    if not cfg.data.get("download"):
-        return make(cfg.data)
-    with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
-        return make(cfg.data, download=is_first)
+    if cfg.data.get("download"):
+        with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
+            built = make(cfg.data, download=is_first)
+    else:
+        built = make(cfg.data)
+    if getattr(built, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
+        raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
+    return built
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
@@ -113,8 +117,6 @@ def optimizer(cfg: DictConfig) -> Callable[..., Any]:
 def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> LightningDataModule:
     """The data module whose epochs begin behind the frozen stages; `data` itself with caching=off."""
     if not cfg.caching:
-        if getattr(data, "keeps_decoded", False):
-            raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
         return data
     return CachedDataModule(
         data,

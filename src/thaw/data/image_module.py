@@ -66,8 +66,8 @@ class ImageDataModule(DataModule):
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
         self.read, self.augment, self.flip_probability = read, augment, flip_probability
         self.keeps_decoded = keeps_decoded
-        self.decoded: dict[str, ReadDecoded] = {}
-        """By split, readers of decoded copies."""
+        self.decoded: dict[str, ReadDecoded | None] = {}
+        """By split, readers of decoded copies; None if they are not kept."""
 
     def image(self, index: int) -> Image.Image:
         """The image of a sample, RGB."""
