@@ -280,7 +280,7 @@ def test_weights_do_not_change_their_words(config: Config, run: Path, tmp_path: 
 def test_the_stages_are_shown(config: Config, tmp_path: Path) -> None:
     pretrained(tmp_path / "llama", "llama")
     shown = stages(config("backbone=huggingface", f"backbone.name={tmp_path}/llama", name="stages"))
-    assert "input T tokens" in shown
+    assert "input up to 40 tokens" in shown
     assert "layer1" in shown
     assert "-> T x 16" in shown
 

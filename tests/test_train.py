@@ -260,7 +260,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(co
     ) as error:
         train(config(*TINY, *explode))
     assert "optimizer.lr" in str(error.value)
-    assert (tmp_path / "run/train.log").read_text().splitlines()[-1] == f"NonFiniteLossError: {error.value}"
+    last_line = (tmp_path / "run/train.log").read_text().splitlines()[-1]
+    assert last_line == f"thaw.errors.NonFiniteLossError: {error.value}"
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 0
     assert all(value.isfinite().all() for value in last["state_dict"].values())

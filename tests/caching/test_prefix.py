@@ -175,7 +175,7 @@ def test_a_network_with_something_that_has_no_digest_trains_with_a_warning_and_i
     with caplog.at_level(logging.WARNING):
         train(config(*same, *target, f"run_folder={tmp_path}/with"))
     kind = "_thread.lock" if what == "lock" else "tests.caching.test_prefix.Unknown"
-    assert f"network.layer1.beside is a {kind}" in caplog.text
+    assert f"network.layer1.beside holds a {kind}" in caplog.text
     assert entries(cache_folder) == []
     train(config(*same, f"run_folder={tmp_path}/without"))
     assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)

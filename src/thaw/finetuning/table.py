@@ -11,7 +11,7 @@ from thaw.console import as_text
 from thaw.finetuning.phase import Plan
 from thaw.models.network import HEAD, Network
 from thaw.models.shapes import output_shapes
-from thaw.types import InputSpec
+from thaw.types import InputSpec, TokenSpec
 
 
 def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> str:
@@ -39,7 +39,10 @@ def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
         if name == HEAD:
             continue
         count = sum(network.get_parameter(parameter).numel() for parameter in stage.parameters)
-        shape = f" -> {' x '.join(map(str, shapes[name]))}" if name in shapes else ""
+        sizes = list(map(str, shapes.get(name, ())))
+        if isinstance(spec, TokenSpec) and len(sizes) == 2:
+            sizes[0] = "T"  # tokens
+        shape = f" -> {' x '.join(sizes)}" if sizes else ""
         branch = tree.add(f"[bold]{escape(name)}[/bold]  {count:,}{shape}")
         modules = [(path, network.get_submodule(path)) for path in stage.modules]
         modules = [(path, module) for path, module in modules if _parameters(module)]
