@@ -86,7 +86,10 @@ TIMM = {
     "vit_tiny_patch16_224": 32,
     "xcit_nano_12_p16_224": 32,
 }
-NOT_CUT = {"crossvit_tiny_240", "ghostnet_050", "hrnet_w18_small", "twins_pcpvt_small", "vit_small_patch16_dinov3"}
+NOT_CUT = {
+    *("coat_lite_tiny", "crossvit_tiny_240", "ghostnet_050", "hrnet_w18_small", "twins_pcpvt_small"),
+    "vit_small_patch16_dinov3",
+}
 """Networks that torch.fx cannot follow, or that hand on several tensors: they have stages, but no cut inside."""
 QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
 TORCHVISION_STAGES = {
