@@ -32,8 +32,8 @@ def image_cuts(network: Network, spec: ImageSpec, start: int) -> Iterator[Cut]:
         position = positions[number]
         node, placeholder = nodes[position], next(iter(graph.nodes))
         activations = recorder.tensors[node]
-        prefix = _graph_module(backbone, nodes[: position + 1], placeholder, node)
-        suffix = _graph_module(backbone, nodes[position + 1 :], node, last_node)
+        prefix = _graph_module(backbone, placeholder, node)
+        suffix = _graph_module(backbone, node, last_node)
         if torch.equal(prefix(inputs), activations) and torch.equal(suffix(activations), expected):
             yield Cut(number, prefix, suffix, tuple(activations.shape[1:]), activations.dtype)
 
@@ -131,8 +131,8 @@ def _depending_on_input(graph: fx.Graph) -> set[fx.Node]:
     return dependent
 
 
-def _graph_module(backbone: nn.Module, nodes: Sequence[fx.Node], entering: fx.Node, leaving: Any) -> fx.GraphModule:
-    """A module of `nodes`, from the value of `entering` to that of `leaving`; it shares the backbone's modules."""
+def _graph_module(backbone: nn.Module, entering: fx.Node, leaving: Any) -> fx.GraphModule:
+    """A module from the value of `entering` to that of `leaving`; it shares the modules of the backbone."""
     graph = fx.Graph()
     copies = {entering: graph.placeholder("x")}
 

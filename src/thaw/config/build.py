@@ -88,7 +88,7 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
-    """What is asked of the network. `class_weights`: those that come from the data."""
+    """The task: loss, probabilities and metrics. `class_weights`: those of the loss that come from the data."""
     if class_weights is None:
         return make(cfg.task, num_classes=num_classes)
     if cfg.task.class_weights is not None:
