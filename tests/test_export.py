@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,16 +76,32 @@ def exported(config: Config, run: Path, form: str) -> Path:
     return export(config(f"run={run}", f"format={form}", "samples=8", name="export"))
 
 
+BESIDE = {"onnx": {"image_file.py", "run_onnx.py"}}
+"""Files of an export beside the network and the card."""
+
+
 @pytest.mark.parametrize("form", ["state_dict", "safetensors", "exported_program", "onnx"])
-def test_each_format_agrees_and_the_card_says_how_to_load_it(
-    config: Config, run: Path, form: str, capsys: pytest.CaptureFixture[str]
+def test_each_format_agrees_and_says_what_it_is(
+    config: Config, run: Path, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    before = run / "export" / form / FORMATS[form].file
+    before.parent.mkdir(parents=True)
+    before.write_bytes(b"an export of yesterday")
     file = exported(config, run, form)
+    assert file == before
+    assert {path.name for path in file.parent.iterdir()} == {file.name, "model_card.md", *BESIDE.get(form, ())}
     assert "8 images: same classes" in capsys.readouterr().out
+    class_names, preprocessing = metadata(form, file)
+    assert class_names == ["blue", "green", "red"]
+    assert preprocessing["4_center_crop_px"] == 32
+
     card = (file.parent / "model_card.md").read_text()
+    for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
+        assert part in card
     code = card.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) <= 5
     use = {
@@ -101,43 +118,25 @@ def test_each_format_agrees_and_the_card_says_how_to_load_it(
     with torch.inference_mode():
         expected = parts.network(normalise(images, parts.backbone.input_spec)).softmax(1)
     assert np.allclose(np.array(json.loads(done.stdout)), expected, atol=1e-5)
-    for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
-        assert part in card
+    if form == "exported_program":
+        program = torch.export.load(file).module()
+        assert torch.allclose(program(images[:1]), expected[:1], atol=1e-5), "a batch of another size"
 
 
-def test_class_names_and_preprocessing_are_inside(config: Config, run: Path) -> None:
-    with safe_open(exported(config, run, "safetensors"), framework="pt") as opened:
-        metadata = opened.metadata()
-    assert json.loads(metadata["class_names"]) == ["blue", "green", "red"]
-    assert json.loads(metadata["preprocessing"])["4_center_crop_px"] == 32
-    content = torch.load(exported(config, run, "state_dict"), weights_only=True)
-    assert content["class_names"] == ["blue", "green", "red"]
-    assert content["preprocessing"] == json.loads(metadata["preprocessing"])
-    extra = {"class_names": "", "preprocessing": ""}
-    torch.export.load(exported(config, run, "exported_program"), extra_files=extra)
-    assert json.loads(extra["class_names"]) == ["blue", "green", "red"]
-
-
-def test_an_export_takes_the_place_of_the_one_before(
-    config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    for _ in range(2):
-        folder = exported(config, run, "onnx").parent
-    assert sorted(path.name for path in folder.iterdir()) == [
-        *("image_file.py", "model.onnx", "model_card.md", "run_onnx.py")
-    ]
-
-
-def test_the_program_takes_batches_of_any_size(config: Config, run: Path) -> None:
-    program = torch.export.load(exported(config, run, "exported_program")).module()
-    images = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8)
-    whole = program(images)
-    assert torch.allclose(whole.sum(1), torch.ones(5))
-    for count in (1, 3):
-        assert torch.allclose(program(images[:count]), whole[:count], atol=1e-6)
+def metadata(form: str, file: Path) -> tuple[list[str], dict[str, Any]]:
+    """Class names and preprocessing as a format keeps them."""
+    if form == "state_dict":
+        content = torch.load(file, weights_only=True)
+        return content["class_names"], content["preprocessing"]
+    encoded = {"class_names": "", "preprocessing": ""}
+    if form == "safetensors":
+        with safe_open(file, framework="pt") as opened:
+            encoded = opened.metadata()
+    elif form == "exported_program":
+        torch.export.load(file, extra_files=encoded)
+    else:
+        encoded = import_module("onnxruntime").InferenceSession(file).get_modelmeta().custom_metadata_map
+    return json.loads(encoded["class_names"]), json.loads(encoded["preprocessing"])
 
 
 def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
@@ -151,7 +150,7 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
     with pytest.raises(
         ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
     ):
-        exported(config, run, "exported_program")
+        exported(config, run, "state_dict")
     monkeypatch.setattr(verify, "_probabilities_of_loading_code", reloaded)
     monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
     with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):

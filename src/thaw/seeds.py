@@ -5,13 +5,13 @@ import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """Mixes non-negative numbers (run seed, epoch, step ...) into a 63-bit seed; close numbers give unrelated seeds."""
+    """Mix non-negative numbers (run seed, epoch, step ...) into a 63-bit seed; close numbers give unrelated seeds."""
     high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return int(high) << 31 ^ int(low)
 
 
 def seed_torch(seed: int, device: str) -> None:
-    """Seeds torch's generators for the CPU and for the given type of device."""
+    """Seed torch's generators for the CPU and for the given type of device."""
     if device == "cpu":
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.5 ms more to seed GPUs, too
     else:

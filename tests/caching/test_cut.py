@@ -89,6 +89,14 @@ class ShortCut(Parts):
         return self.third(x + self.second(x)).mean((2, 3))
 
 
+class LongShortCut(Parts):
+    """What the first block gives goes around all others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return (self.third(self.second(x)) + x).mean((2, 3))
+
+
 class OtherInTraining(Parts):
     def forward(self, x: Tensor) -> Tensor:
         x = self.second(self.first(x))
@@ -149,6 +157,7 @@ def starts(backbone: Backbone) -> list[int | None]:
         (Branching, [None, None]),
         (AroundTheSecond, [None, 2]),
         (ShortCut, [1, 2]),
+        (LongShortCut, [1, 1]),
         (OtherInTraining, [None, None]),
     ],
 )
@@ -200,12 +209,17 @@ def branching(weights: None = None) -> Backbone:
     return parts(Branching)
 
 
+def going_around(weights: None = None) -> Backbone:
+    return parts(LongShortCut)
+
+
 def backwards(weights: None = None) -> Backbone:
     return parts(Backwards, "third second first")
 
 
 @pytest.mark.parametrize(
-    ("network", "outputs"), [("branching", ["third"]), ("backwards", ["third", "second", "first"])]
+    ("network", "outputs"),
+    [("branching", ["third"]), ("going_around", ["third", "first"]), ("backwards", ["third", "second", "first"])],
 )
 def test_runs_with_and_without_cuts_are_the_same(
     network: str, outputs: list[str], config: Config, tmp_path: Path, cache_folder: Path

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import FORK
 from thaw.caching.entry import CacheEntry, Layout, Writer
 from thaw.caching.store import RunProcesses, Store, entries, prune
 
 KEY = "numbers-0123456789abcdef"
 ROWS = torch.arange(300, dtype=torch.float32).reshape(100, 3)
+PROCESSES: Any = multiprocessing.get_context(FORK)
 LAYOUT = {"rows": Layout(torch.float32, (100, 3)), "marks": Layout(torch.uint8, (100,))}
 
 
@@ -124,8 +126,8 @@ def test_an_interrupted_write_leaves_nothing_that_counts(store: Store) -> None:
 
 
 def test_a_killed_writer_is_followed_by_another(store: Store) -> None:
-    begun = multiprocessing.get_context("spawn").Event()
-    writer = multiprocessing.get_context("spawn").Process(target=_hang, args=(store, begun))
+    begun = PROCESSES.Event()
+    writer = PROCESSES.Process(target=_hang, args=(store, begun))
     writer.start()
     assert begun.wait(60)
     assert [entry.is_unfinished for entry in entries(store.folder)] == [True]
@@ -148,9 +150,8 @@ def _hang(store: Store, begun: "multiprocessing.synchronize.Event") -> None:
 
 
 def test_two_processes_make_it_once(store: Store, tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    at_once = spawn.Barrier(3)
-    writers = [spawn.Process(target=_make_and_note, args=(store, tmp_path / "made", at_once)) for _ in range(3)]
+    at_once = PROCESSES.Barrier(3)
+    writers = [PROCESSES.Process(target=_make_and_note, args=(store, tmp_path / "made", at_once)) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:

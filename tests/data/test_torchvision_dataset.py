@@ -13,7 +13,7 @@ from torchvision import datasets
 
 from thaw.config.assemble import split_data
 from thaw.data.module import DataModule
-from thaw.data.torchvision_dataset import _argument_names, _labels
+from thaw.data.torchvision_dataset import _labels
 from thaw.errors import UserError
 
 Config = Callable[..., DictConfig]
@@ -90,12 +90,6 @@ def test_what_a_sample_is_depends_on_every_file(named: Named, tmp_path: Path) ->
         for n in (0, 1)
     )
     assert set(small).isdisjoint(other)
-
-
-def test_argument_names_that_a_class_hands_on_are_known() -> None:
-    assert {"split", "train", "download"} <= _argument_names(datasets.EMNIST)
-    assert "split" in _argument_names(datasets.ImageNet)
-    assert "download" not in _argument_names(datasets.ImageNet)
 
 
 def test_classes_of_one_name_stay_apart() -> None:

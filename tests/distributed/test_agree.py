@@ -11,14 +11,13 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch import Tensor
 
-from tests.conftest import TINY
+from tests.conftest import TINY, TWO_PROCESSES
 from tests.finetuning.test_callback import CHAIN, built
 from thaw.distributed.agree import Failure, first_failure
 
 Config = Callable[..., DictConfig]
 
 SMOOTH = [*(choice for choice in TINY if "_target_" not in choice), "backbone._target_=tests.tiny.smooth"]
-TWO = ("+trainer.strategy=ddp_spawn", "trainer.devices=2")
 ALL_EPOCHS = ("callbacks.early_stopping=null",)
 
 
@@ -66,7 +65,7 @@ def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 def test_two_processes_are_equal_to_the_last_bit_after_each_epoch(
     config: Config, tmp_path: Path, choices: tuple[str, ...]
 ) -> None:
-    trained(config(*choices, *TINY, *CHAIN, *TWO, *ALL_EPOCHS), tmp_path / "two")
+    trained(config(*choices, *TINY, *CHAIN, *TWO_PROCESSES, *ALL_EPOCHS), tmp_path / "two")
     one, other = states(tmp_path / "two", 0), states(tmp_path / "two", 1)
     assert len(one) == 5
     for epoch, (ours, theirs) in enumerate(zip(one, other, strict=True)):
@@ -88,7 +87,7 @@ def test_two_processes_are_equal_to_the_last_bit_after_each_epoch(
 def test_two_processes_make_of_a_batch_what_one_does(config: Config, tmp_path: Path, choices: tuple[str, ...]) -> None:
     same = (*SMOOTH, *CHAIN, *ALL_EPOCHS, *choices)
     trained(config(*same, f"run_folder={tmp_path}/run1"), tmp_path / "one")
-    trained(config(*same, *TWO, f"run_folder={tmp_path}/run2"), tmp_path / "two")
+    trained(config(*same, *TWO_PROCESSES, f"run_folder={tmp_path}/run2"), tmp_path / "two")
     for one, two in zip(states(tmp_path / "one", 0), states(tmp_path / "two", 0), strict=True):
         assert farthest(one, two) <= 1e-5
 

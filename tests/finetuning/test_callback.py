@@ -12,7 +12,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig
 
-from tests.conftest import TINY
+from tests.conftest import TINY, TWO_PROCESSES
 from thaw.config.assemble import start
 from thaw.distributed.sharded import require_fitting
 from thaw.finetuning.callback import FreezingCallback
@@ -182,8 +182,8 @@ class Digest(Callback):
 
 
 def test_two_processes_stay_in_step_through_every_phase(config: Config, tmp_path: Path) -> None:
-    choices = ("+trainer.strategy=ddp_spawn", "trainer.devices=2", "~callbacks.early_stopping")
-    trainer, classifier, data, _ = built(config(*TINY, *CHAIN, *choices), Digest(tmp_path))
+    cfg = config(*TINY, *CHAIN, *TWO_PROCESSES, "~callbacks.early_stopping")
+    trainer, classifier, data, _ = built(cfg, Digest(tmp_path))
     trainer.fit(classifier, data)
     for epoch in range(5):
         ranks = [torch.load(tmp_path / f"epoch{epoch}_rank{rank}.pt", weights_only=True) for rank in range(2)]

@@ -56,6 +56,7 @@ class FrozenPrefix:
         self.network, self.data, self.store = network, data, store
         self.dtype, self.batch_size = dtype, batch_size
         self._cuts: dict[int, Cut | None] = {}
+        self._contents: dict[str, list[str]] = {}
         environment()
         with suppress(UndigestibleError):  # then `activations` warns
             # Read the files now: the key must hold the code that runs, not what it is edited to before it is needed.
@@ -162,8 +163,10 @@ class FrozenPrefix:
     def _key(self, samples: Samples, start: int) -> str:
         """Digest of all that the activations depend on. Raises UndigestibleError if something cannot be digested."""
         trainer = self._trainer
+        if samples.split not in self._contents:  # the same for all views and stages
+            self._contents[samples.split] = self.data.contents(samples.indices)
         computed = [trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size]
-        parts = [environment(), code_digest(type(self.data), FrozenPrefix), *self.data.contents(samples.indices)]
+        parts = [environment(), code_digest(type(self.data), FrozenPrefix), *self._contents[samples.split]]
         if samples.view is not None:  # what a view shows depends on the index of the sample
             parts += map(str, samples.indices.tolist())
         parts += [values_digest([self.data.recipe(samples.view), computed]), network_digest(self.network.backbone)]

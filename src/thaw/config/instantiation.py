@@ -1,6 +1,5 @@
 """The only place where Hydra's `instantiate` is called."""
 
-import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.signatures import keyword_names
 
 
 def make(node: DictConfig, **facts: Any) -> Any:
@@ -34,23 +34,10 @@ def _reason(failure: InstantiationException, node: DictConfig, facts: Mapping[st
     target, key = call.groups()
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
-    takes = _keywords(get_object(target))
+    takes = keyword_names(get_object(target))
     given = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
     unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
     # Raised by the call itself, or by a base class to which the target passes its keywords on.
     if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in given.difference(takes)):
         return UserError(f"{key or target}: {cause}. {target} takes {', '.join(takes)}")
     return cause
-
-
-def _keywords(target: Any) -> list[str]:
-    """Names of the keywords of a function or class, also those that a class passes on to its bases as `**keywords`."""
-    functions = [vars(base)["__init__"] for base in getattr(target, "__mro__", ()) if "__init__" in vars(base)]
-    names: dict[str, None] = {}
-    for function in functions or [target]:
-        parameters = inspect.signature(function).parameters.values()
-        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        names.update(dict.fromkeys(p.name for p in parameters if p.kind not in variadic and p.name != "self"))
-        if not any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return list(names)

@@ -1,5 +1,6 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that come with the package."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch.utils.data import Dataset
 
 from thaw.data.module import DataModule
 from thaw.data.transforms import evaluation_transform, normalise
-from thaw.types import Batch, BatchRequest
+from thaw.storage import digest
+from thaw.types import Batch, BatchRequest, Indices
 
 
 class Digits(DataModule):
@@ -30,12 +32,20 @@ class Digits(DataModule):
         """Return an image as RGB, 8 x 8 pixels."""
         return Image.fromarray(self.images[index]).convert("RGB")
 
+    def contents(self, samples: Indices) -> list[str]:
+        """Return a digest of each image."""
+        return [digest(image.tobytes()) for image in self.images[samples]]
+
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
         """Return all images as the network takes them, kept in memory."""
+        return ImagesInMemory(self._inputs, torch.from_numpy(self.targets))
+
+    @cached_property
+    def _inputs(self) -> Tensor:
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
         transform = evaluation_transform(self.input_spec)
         images = torch.stack([transform(self.image(index)) for index in range(len(self.images))])
-        return ImagesInMemory(normalise(images, self.input_spec), torch.from_numpy(self.targets))
+        return normalise(images, self.input_spec)
 
 
 class ImagesInMemory(Dataset[Batch]):

@@ -21,6 +21,7 @@ from thaw.data.image_file import as_rgb
 from thaw.data.image_module import ImageDataModule
 from thaw.data.samples import Sample
 from thaw.errors import UserError
+from thaw.signatures import keyword_names
 from thaw.storage import digest
 from thaw.types import Indices
 
@@ -101,7 +102,7 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
         raise UserError(f"torchvision has no data set '{name}'. Similar names: {', '.join(close)}")
     cls = getattr(datasets, name)
-    arguments = _argument_names(cls)
+    arguments = keyword_names(cls)
     if "root" in arguments:
         options["root"] = root
     if "download" in arguments:
@@ -121,18 +122,6 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
     if "train" not in parts:
         raise UserError(f"{name} has no split train: say which to take, data.options={{split: <name>}}")
     return parts
-
-
-def _argument_names(cls: type) -> set[str]:
-    """Return the names of the arguments of a class, with those that it passes on to its base classes."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(vars(base)["__init__"]).parameters
-            names |= parameters.keys()
-            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-                break
-    return names
 
 
 class UnknownSplitError(UserError):

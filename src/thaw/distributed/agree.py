@@ -20,7 +20,7 @@ class Failure(NamedTuple):
 
 
 def largest(trainer: Trainer, *values: float) -> list[float]:
-    """Returns the largest of each value over all processes. A flag is true if it is true anywhere."""
+    """Return the largest of each value over all processes. A flag is true if it is true anywhere."""
     if trainer.world_size == 1:
         return list(values)
     here = torch.tensor(values, dtype=torch.float32, device=trainer.strategy.root_device)
@@ -28,7 +28,7 @@ def largest(trainer: Trainer, *values: float) -> list[float]:
 
 
 def first_failure(trainer: Trainer, failure: Failure | None) -> Failure | None:
-    """Returns the earliest failure of all processes, with the process named; None if no process has one."""
+    """Return the earliest failure of all processes, with the process named; None if no process has one."""
     if trainer.world_size == 1 or trainer.strategy.reduce_boolean_decision(failure is None):
         return failure
     failures: list[Failure | None] = [None] * trainer.world_size

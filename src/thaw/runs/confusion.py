@@ -15,7 +15,7 @@ class Confusion(NamedTuple):
 
 
 def confusion_csv(confusion: Confusion) -> str:
-    """Returns the text of the file, without a line break at the end."""
+    """Return the text of the file, without a line break at the end."""
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["true \\ predicted", *confusion.class_names])
@@ -24,7 +24,7 @@ def confusion_csv(confusion: Confusion) -> str:
 
 
 def read_confusion(file: Path) -> Confusion:
-    """Reads a file that holds what `confusion_csv` returned."""
+    """Read a file that holds what `confusion_csv` returned."""
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:  # names may be in no encoding
         (_, *class_names), *rows = csv.reader(opened)
     return Confusion(class_names, [[int(count) for count in row[1:]] for row in rows])

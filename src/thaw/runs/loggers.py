@@ -34,23 +34,23 @@ class MetricsCSV(CSVLogger):
         return self._experiment
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: the run folder holds config.yaml."""
+        """Do nothing: the run folder holds config.yaml."""
 
 
 class _AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
-        """Reads the columns of an existing file; Lightning would delete it."""
+        """Read the columns of an existing file; Lightning would delete it."""
         if Path(self.metrics_file_path).exists():
             with open(self.metrics_file_path, newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Replaces the file in one step; Lightning overwrites it, and a kill would leave half of it."""
+        """Replace the file in one step; Lightning overwrites it, and a kill would leave half of it."""
         _write_rows(Path(self.metrics_file_path), fieldnames, read_rows(Path(self.metrics_file_path)))
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file by column, without a last one that was cut off; none if there is no file."""
+    """Return the rows of a CSV file by column, without a last one that was cut off; none if there is no file."""
     if not file.exists():
         return []
     with file.open(newline="") as opened:
@@ -75,12 +75,12 @@ def _keep_rows_before(file: Path, first_step: int) -> None:
 
 
 def tensorboard(folder: Path, run_id: str, first_step: int) -> Logger:
-    """Returns a TensorBoard logger that writes to `tensorboard/` in the run folder."""
+    """Return a TensorBoard logger that writes to `tensorboard/` in the run folder."""
     return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
 def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: bool | None) -> Logger:
-    """Returns a Weights & Biases logger that writes to `wandb/` in the run folder.
+    """Return a Weights & Biases logger that writes to `wandb/` in the run folder.
 
     Args:
         folder: The run folder.
@@ -98,7 +98,7 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
 
 
 def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
-    """Returns an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run."""
+    """Return an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
         from mlflow.tracking import MlflowClient  # here, because it is an extra
@@ -118,7 +118,7 @@ def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking
 
 
 def close(loggers: Iterable[Logger]) -> None:
-    """Ends W&B runs. Lightning leaves them open, and the next trial of a sweep would write into them."""
+    """End W&B runs. Lightning leaves them open, and the next trial of a sweep would write into them."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()

@@ -30,7 +30,7 @@ class ResumableWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs one row; the first call sends the earlier rows that W&B lacks."""
+        """Log one row; the first call sends the earlier rows that W&B lacks."""
         if self._next < 0:
             self._send_earlier_rows()
         self._send(metrics if step is None else {**metrics, "trainer/global_step": step})
@@ -48,20 +48,20 @@ class ResumableWandbLogger(WandbLogger):
         self._next += 1
 
     def _earlier_files(self) -> list[Path]:
-        """Returns the files that earlier, offline processes of this run wrote."""
+        """Return the files that earlier, offline processes of this run wrote."""
         current = Path(self.experiment.dir).parent
         files = current.parent.glob(f"offline-run-*-{self._id}/run-{self._id}.wandb")
         return [file for file in files if file.parent != current]
 
 
 def count_rows(files: Sequence[Path]) -> int:
-    """Returns how many rows the files of one offline run hold together: its largest step plus one."""
+    """Return how many rows the files of one offline run hold together: its largest step plus one."""
     steps = [record.history.step.num for file in files for record in read_records(file) if record.HasField("history")]
     return max(steps, default=-1) + 1
 
 
 def read_records(file: Path) -> Iterator[Any]:
-    """Yields W&B's `Record` messages of a `.wandb` file, up to where it was cut off.
+    """Yield W&B's `Record` messages of a `.wandb` file, up to where it was cut off.
 
     The format is a LevelDB log: blocks of 32 KiB with chunks of (checksum, length, type). W&B's library has no reader
     of its own in Python.

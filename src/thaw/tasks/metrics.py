@@ -25,7 +25,7 @@ from thaw.data.splits import SPLITS
 
 
 def single_label_metrics(num_classes: int) -> MetricCollection:
-    """Returns the metrics of single-label classification. "Macro" is the unweighted mean over classes.
+    """Return the metrics of single-label classification. "Macro" is the unweighted mean over classes.
 
     `update` takes `preds`, class probabilities (N, C); `target`, class indices (N,); `value`, mean losses of batches;
     `weight`, the sizes of these batches.
@@ -44,7 +44,7 @@ def single_label_metrics(num_classes: int) -> MetricCollection:
 
 
 def single_label_confusion(num_classes: int) -> MulticlassConfusionMatrix:
-    """Returns the metric that counts (C, C), true class by predicted class.
+    """Return the metric that counts (C, C), true class by predicted class.
 
     `update` takes `preds`, class probabilities (N, C), and `target`, class indices (N,).
     """
@@ -67,21 +67,21 @@ class EpochMetrics(nn.Module):
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, probabilities: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Adds a batch: class probabilities (B, C), class indices (B,), the mean loss, a scalar."""
+        """Add a batch: class probabilities (B, C), class indices (B,), the mean loss, a scalar."""
         # A copy of the target: it may lie in memory that a loader process shares, an open file each.
         self._waiting.append((probabilities, target.clone(), loss))
         if len(self._waiting) * probabilities.numel() >= self.MOST_WAITING:
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns the metrics over all batches by name, and starts anew. Collective: call on every rank."""
+        """Return the metrics over all batches by name, and start anew. Collective: call on every rank."""
         self._count()
         values = self.metrics.compute()
         self.metrics.reset()
         return values
 
     def saved(self) -> dict[str, Any]:
-        """Returns the state from which a run continues inside the epoch, on the CPU.
+        """Return the state from which a run continues inside the epoch, on the CPU.
 
         Collected batches are kept as they are, because the rounding of a sum depends on the order of its terms.
         """
@@ -90,7 +90,7 @@ class EpochMetrics(nn.Module):
         return apply_to_collection({"waiting": list(self._waiting), "counted": counted}, Tensor, Tensor.cpu)
 
     def restore(self, saved: Mapping[str, Any], device: torch.device) -> None:
-        """Loads a state that `saved` returned."""
+        """Load a state that `saved` returned."""
         saved = apply_to_collection(dict(saved), Tensor, Tensor.to, device)
         self._waiting = [tuple(batch) for batch in saved["waiting"]]
         for name, metric in self.metrics.items(keep_base=True):
@@ -112,7 +112,7 @@ class EpochMetrics(nn.Module):
 
 
 def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Groups metrics named `category/split`: returns a value by category, then by split. Other names are left out."""
+    """Return the values of metrics named `category/split` by category, then by split; other names are left out."""
     categories: dict[str, dict[str, float]] = {}
     for name, value in sorted(metrics.items()):
         category, _, split = name.partition("/")
@@ -122,7 +122,7 @@ def by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def split_table(metrics: Mapping[str, float]) -> str:
-    """Returns a text table of metrics with a row for each category and a column for each split."""
+    """Return a text table of metrics with a row for each category and a column for each split."""
     rows = by_split(metrics)
     splits = [split for split in SPLITS if any(split in row for row in rows.values())]
     table = Table("metric", *splits)
@@ -132,7 +132,7 @@ def split_table(metrics: Mapping[str, float]) -> str:
 
 
 def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns a text table with a row for each metric and a column for each set of values, with all digits."""
+    """Return a text table with a row for each metric and a column for each set of values, with all digits."""
     table = Table("metric", *columns)
     for name in sorted({name for values in columns.values() for name in values}):
         table.add_row(name, *(repr(values[name]) if name in values else "" for values in columns.values()))

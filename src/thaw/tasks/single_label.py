@@ -44,7 +44,7 @@ class SingleLabel(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean cross-entropy of logits (B, C) and a target: classes (B,) or probabilities (B, C); a scalar.
+        """Return the mean cross-entropy of logits (B, C) and a target: classes (B,) or probabilities (B, C); a scalar.
 
         With class weights it is still the sum over the batch divided by B. Torch's own mean divides by the sum of the
         weights in the batch, so that a sample would count differently in another batch.
@@ -54,17 +54,17 @@ class SingleLabel(nn.Module):
         return losses.mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Returns class probabilities (B, C) of logits (B, C); each row sums to 1."""
+        """Return class probabilities (B, C) of logits (B, C); each row sums to 1."""
         return logits.float().softmax(dim=1)
 
     def classes(self, target: Tensor) -> Tensor:
-        """Returns class indices (B,) of a target; of a mixed one (B, C), the class with the largest share."""
+        """Return class indices (B,) of a target; of a mixed one (B, C), the class with the largest share."""
         return target if target.ndim == 1 else target.argmax(dim=1)
 
     def metrics(self) -> MetricCollection:
-        """Returns new metrics for one split, one number each."""
+        """Return new metrics for one split, one number each."""
         return single_label_metrics(self.num_classes)
 
     def confusion(self) -> Metric:
-        """Returns a new confusion matrix, which counts (C, C), true class by predicted class."""
+        """Return a new confusion matrix, which counts (C, C), true class by predicted class."""
         return single_label_confusion(self.num_classes)

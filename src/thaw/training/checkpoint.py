@@ -52,11 +52,11 @@ class RunCheckpoint(ModelCheckpoint):
         signals.deferred = not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets how long a batch takes: another phase may train more stages."""
+        """Forget how long a batch takes: another phase may train more stages."""
         self._looked_at, self._looked_batch, self._next_look = time.monotonic(), 0, 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Saves and stops if it is time to: the batch before is done and logged, and no gradient is accumulated."""
+        """Save and stop if it is time to: the batch before is done and logged, and no gradient is accumulated."""
         if trainer.fast_dev_run or batch_idx % trainer.accumulate_grad_batches or batch_idx < self._next_look:  # type: ignore[attr-defined]
             return
         if batch_idx == 0:  # the run was saved where the last epoch ended; a signal waits for one more step
@@ -71,7 +71,7 @@ class RunCheckpoint(ModelCheckpoint):
             signals.stop(trainer)
 
     def _look(self, trainer: Trainer, pl_module: Any, batch_idx: int) -> tuple[bool, bool]:
-        """Returns whether a checkpoint is due and whether to stop, the same on all processes, whose clocks differ.
+        """Return whether a checkpoint is due and whether to stop, the same on all processes, whose clocks differ.
 
         With several processes this takes a collective, so it also decides after how many batches the next one comes.
         """
@@ -133,7 +133,7 @@ class RunCheckpoint(ModelCheckpoint):
                 checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def _save_last(self, trainer: Trainer, saved: Path | None) -> None:
-        """Writes `last.ckpt`, or links it to `saved`, if this epoch was just written as one of the best."""
+        """Write `last.ckpt`, or link it to `saved`, if this epoch was just written as one of the best."""
         for logger in trainer.loggers:
             logger.save()  # a resumed run does not log again what came before
         last = Path(str(self.dirpath)) / LAST
@@ -144,11 +144,11 @@ class RunCheckpoint(ModelCheckpoint):
         self._last_saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns Lightning's state with file names in place of paths."""
+        """Return Lightning's state with file names in place of paths."""
         return {**self._with_paths(super().state_dict(), lambda path: Path(path).name), "dirpath": None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state that `state_dict` returned; its files lie in this run's folder of checkpoints."""
+        """Load a state that `state_dict` returned; its files lie in this run's folder of checkpoints."""
         folder = Path(str(self.dirpath))
         super().load_state_dict(
             self._with_paths({**state_dict, "dirpath": self.dirpath}, lambda path: str(folder / Path(path).name))
@@ -157,19 +157,19 @@ class RunCheckpoint(ModelCheckpoint):
 
     @staticmethod
     def _with_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-        """Returns `state` with every path changed; an empty path means that there is no such file yet."""
+        """Return `state` with every path changed; an empty path means that there is no such file yet."""
         changed = {name: change(state[name]) if state[name] else "" for name in PATHS}
         best = {change(path): score for path, score in state["best_k_models"].items()}
         return {**state, **changed, "best_k_models": best}
 
 
 def batches_to_next_look(batch_seconds: float) -> int:
-    """Returns how many batches take about `LOOK_SECONDS`, from 1 to `MOST_BATCHES`."""
+    """Return how many batches take about `LOOK_SECONDS`, from 1 to `MOST_BATCHES`."""
     return max(1, int(min(LOOK_SECONDS / max(batch_seconds, 1e-9), MOST_BATCHES)))
 
 
 def _log_epoch(trainer: Trainer) -> None:
-    """Logs an epoch before its checkpoint is written. Lightning does it afterwards, and then has nothing left to log.
+    """Log an epoch before its checkpoint is written. Lightning does it afterwards, and then has nothing left to log.
 
     A run that was killed in between would continue without these values.
     """

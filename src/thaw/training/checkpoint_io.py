@@ -31,7 +31,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes a checkpoint. Raises OSError if the disk is full; all files are then as they were."""
+        """Write a checkpoint. Raises OSError if the disk is full; all files are then as they were."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial_name(file)
@@ -43,7 +43,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Deletes a checkpoint and its line in the manifest."""
+        """Delete a checkpoint and its line in the manifest."""
         file = Path(path)
         super().remove_checkpoint(file)
         manifest = read_manifest(file.parent)
@@ -52,7 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def link_checkpoint(file: Path, name: Path) -> None:
-    """Gives a checkpoint a second name; makes a copy if the file system has no hard links."""
+    """Give a checkpoint a second name, by a copy if the file system has no hard links."""
     partial = _partial_name(name)
     partial.unlink(missing_ok=True)
     try:
@@ -66,7 +66,7 @@ def link_checkpoint(file: Path, name: Path) -> None:
 
 
 def newest_intact(folder: Path) -> Path | None:
-    """Returns the checkpoint to resume from: the last one, or the newest other one that is undamaged.
+    """Return the checkpoint to resume from: the last one, or the newest other one that is undamaged.
 
     Warns of damaged checkpoints. Returns None if there is no undamaged one.
     """
@@ -80,7 +80,7 @@ def newest_intact(folder: Path) -> Path | None:
 
 
 def is_intact(file: Path) -> bool:
-    """Returns whether a file has its digest, or, if the manifest lists none, whether it can be read."""
+    """Return whether a file has its digest, or, if the manifest lists none, whether it can be read."""
     digests = read_manifest(file.parent).get(file.name)
     try:
         digest = _digest(file)
@@ -90,7 +90,7 @@ def is_intact(file: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Returns the manifest of a folder of checkpoints; an empty one if there is none, or if it is damaged."""
+    """Return the manifest of a folder of checkpoints; an empty one if there is none, or if it is damaged."""
     file = folder / MANIFEST
     try:
         return json.loads(file.read_text())
@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _publish(partial: Path, file: Path, digests: Sequence[str]) -> None:
-    """Renames a finished file, which has one of these digests, to its name. At every moment there is an intact file."""
+    """Rename a finished file, which has one of these digests, to its name. At every moment there is an intact file."""
     folder, manifest = file.parent, read_manifest(file.parent)
     keeps = file.name == LAST and file.exists()
     before = (manifest.get(file.name) or [_digest(file)]) if file.exists() else []
@@ -133,7 +133,7 @@ def _digest(file: Path) -> str:
 
 
 def _write(checkpoint: dict[str, Any], file: Path) -> str:
-    """Writes a checkpoint to the disk and returns its digest."""
+    """Write a checkpoint to the disk and return its digest."""
     file.unlink(missing_ok=True)  # it may be a link to another checkpoint
     with file.open("wb") as opened:
         hashing = _HashingFile(opened)
@@ -160,7 +160,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
+    """Wait until the names in a folder are on the disk."""
     if os.name == "nt":  # Windows does not open folders
         return
     opened = os.open(folder, os.O_RDONLY)

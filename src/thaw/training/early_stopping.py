@@ -15,12 +15,12 @@ class PhaseEarlyStopping(EarlyStopping):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops at once if the run had stopped early before it was resumed."""
+        """Stop at once if the run had stopped early before it was resumed."""
         if _in_last_phase(trainer, pl_module) and not _at_phase_start(trainer, pl_module):
             trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Resets the counts where the last phase begins: they may come from the former last phase of a longer plan."""
+        """Reset the counts where the last phase begins: they may come from the former last phase of a longer plan."""
         if _in_last_phase(trainer, pl_module) and _at_phase_start(trainer, pl_module):
             self.wait_count, self.stopped_epoch = 0, 0
             self.best_score = torch.tensor(torch.inf if self.monitor_op == torch.lt else -torch.inf)

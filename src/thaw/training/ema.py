@@ -23,7 +23,7 @@ class EMA(WeightAveraging):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Updates the average. Lightning's own asks the device in every step how many updates there were."""
+        """Update the average. Lightning's own asks the device in every step how many updates there were."""
         if trainer.global_step <= self._latest_update_step:  # gradients are being accumulated
             return
         assert self._average_model is not None
@@ -35,7 +35,7 @@ class EMA(WeightAveraging):
 
 
 def average(averaged: Tensor, current: Tensor, share: float) -> Tensor:
-    """Moves an average towards the current value by a share from 0 to 1; counters take the current value."""
+    """Move an average towards the current value by a share from 0 to 1; counters take the current value."""
     if not current.is_floating_point():
         return current
     return torch.lerp(averaged, current.to(averaged.dtype), share)  # the types differ in bf16-true

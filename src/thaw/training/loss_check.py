@@ -47,7 +47,7 @@ class LossCheck:
         self._count = 0
 
     def add(self, split: str, batch_idx: int, batch: Batch, loss: Tensor) -> None:
-        """Begins to check the loss of a step, without waiting."""
+        """Begin to check the loss of a step, without waiting."""
         loss = loss.detach()
         finite, copied = copy_to_host(torch.isfinite(loss))
         self._pending.append(CheckedStep(self._count, split, batch_idx, batch.index, batch, loss, finite, copied))
@@ -57,7 +57,7 @@ class LossCheck:
         self.look(wait=False)
 
     def look(self, wait: bool) -> CheckedStep | None:
-        """Returns the first step with a non-finite loss, if any.
+        """Return the first step with a non-finite loss, if any.
 
         `wait=True` waits until the device has reported on all steps.
         """
@@ -75,7 +75,7 @@ class LossCheck:
 
 
 def copy_to_host(flag: Tensor) -> tuple[Tensor, torch.Event | None]:
-    """Starts to copy a tensor to the host; returns the copy and the event after which it is valid."""
+    """Start to copy a tensor to the host; return the copy and the event after which it is valid."""
     copy = flag.to("cpu", non_blocking=True)  # into pinned memory
     if flag.device.type == "cpu":
         return copy, None

@@ -59,11 +59,11 @@ class FineTuningModule(LightningModule):
         """State of `train_metrics` in the checkpoint that was loaded."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Returns logits (B, C)."""
+        """Return logits (B, C)."""
         return self.network(batch.inputs, start=batch.start)
 
     def train(self, mode: bool = True) -> "FineTuningModule":
-        """Sets training mode, but keeps frozen stages in evaluation mode."""
+        """Set training mode, but keep frozen stages in evaluation mode."""
         super().train(mode)
         keep_frozen_in_eval(self.network)
         return self
@@ -73,7 +73,7 @@ class FineTuningModule(LightningModule):
         seed_torch(self.step_seed(batch_idx), self.device.type)
 
     def step_seed(self, batch_idx: int) -> int:
-        """Returns the seed of everything random in a training step of the current epoch."""
+        """Return the seed of everything random in a training step of the current epoch."""
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -93,7 +93,7 @@ class FineTuningModule(LightningModule):
         self.step(batch, batch_idx, "test")
 
     def step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
-        """Runs one batch of a split, records its metrics and returns its mean loss, a scalar."""
+        """Run one batch of a split, record its metrics and return its mean loss, a scalar."""
         shown = self._mix(batch) if split == "train" and self.mixing is not None else batch
         logits = self(shown)
         loss = self.task.loss(logits, shown.target)
@@ -125,7 +125,7 @@ class FineTuningModule(LightningModule):
         self.log_dict(values, sync_dist=True)
 
     def require_finite_losses(self, wait: bool = True) -> None:
-        """Raises an error on every process if a loss was NaN or infinite on any. Collective: call on every rank.
+        """Raise an error on every process if a loss was NaN or infinite on any. Collective: call on every rank.
 
         Called after each step of a single process, at intervals and at the end of each epoch of several, and before
         each checkpoint is written, so that no checkpoint holds weights from after such a loss.
@@ -146,7 +146,7 @@ class FineTuningModule(LightningModule):
         raise NonFiniteLossError(failure.message)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns the optimizer with all its parameter groups, and the schedule that scales their rates."""
+        """Return the optimizer with all its parameter groups, and the schedule that scales their rates."""
         optimizer = self.make_optimizer(self.network, world_size=self.trainer.world_size, decayed=self.decayed)
         # Read first because it makes Lightning set up the loaders: only then the number of batches is known.
         assert self.trainer.estimated_stepping_batches > 0
@@ -181,7 +181,7 @@ class FineTuningModule(LightningModule):
             self._loaded_metrics = None
 
     def _mix(self, batch: Batch) -> Batch:
-        """Mixes the inputs of a batch, images or features; the target becomes class probabilities (B, C)."""
+        """Mix the inputs of a batch, images or features; the target becomes class probabilities (B, C)."""
         assert self.mixing is not None
         assert isinstance(batch.inputs, Tensor)
         shape = batch.inputs.shape
@@ -201,13 +201,13 @@ class FineTuningModule(LightningModule):
 
 
 def logged_metrics(trainer: Trainer) -> dict[str, float]:
-    """Returns the values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
+    """Return the values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
     metrics = trainer.callback_metrics.items()
     return {name: float(value) for name, value in metrics if not name.startswith("lr-")}
 
 
 def _gather_on_first(value: Any) -> list[Any]:
-    """Returns the values of all processes, on the first one only. Collective: call on every rank."""
+    """Return the values of all processes, on the first one only. Collective: call on every rank."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     values = [None] * distributed.get_world_size()

@@ -47,7 +47,7 @@ class SampleOrder(Callback):
         pl_module.log("order/samples", float(self.total(trainer) % 2**24))
 
     def total(self, trainer: Trainer) -> int:
-        """Returns the sum over all processes. Collective: call on every rank."""
+        """Return the sum over all processes. Collective: call on every rank."""
         signed = (self._sum + 2**63) % 2**64 - 2**63  # tensors know no unsigned integers of 64 bits
         here = torch.tensor(signed, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(here, reduce_op="sum")) % 2**64
@@ -71,19 +71,19 @@ class SampleOrder(Callback):
 
 
 def order_of(trainer: Trainer) -> str | None:
-    """Returns the hash at the end of training; None if the trainer has no SampleOrder callback."""
+    """Return the hash at the end of training; None if the trainer has no SampleOrder callback."""
     callbacks = [callback for callback in vars(trainer)["callbacks"] if isinstance(callback, SampleOrder)]
     return callbacks[0].latest if callbacks else None
 
 
 def sample_hash(sample: Sample) -> int:
-    """Returns 64 bits that depend on a sample's identity and not on its index."""
+    """Return 64 bits that depend on a sample's identity and not on its index."""
     identity = "\0".join(sample).encode(errors="surrogateescape")
     return int.from_bytes(blake2b(identity, digest_size=8).digest(), "little")
 
 
 def batch_hash(samples: Hashes, epoch: int, batch_idx: int, view: int | None) -> int:
-    """Returns the sum, modulo 2^64, of a hash of each sample with its epoch, batch and view."""
+    """Return the sum, modulo 2^64, of a hash of each sample with its epoch, batch and view."""
     position = np.array([epoch, batch_idx, EVALUATION if view is None else view], np.int64).view(np.uint64)
     mixed = np.zeros(1, np.uint64)
     for number in position:

@@ -57,7 +57,7 @@ class StopSignals(ContextDecorator):
         return self._received is not None
 
     def stop(self, trainer: "Trainer") -> NoReturn:
-        """Raises Stopped. Collective: call on every rank, also on those that received no signal."""
+        """Raise Stopped. Collective: call on every rank, also on those that received no signal."""
         from thaw.distributed.agree import largest  # here, because `--help` must not wait for torch
 
         (requeue,) = largest(trainer, self.received and self._received == REQUEUE_SIGNAL)

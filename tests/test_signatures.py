@@ -1,0 +1,15 @@
+from torchvision import datasets
+
+from thaw.signatures import keyword_names
+
+
+def test_keywords_that_a_class_hands_on_to_its_bases_are_known() -> None:
+    assert {"split", "train", "download"} <= set(keyword_names(datasets.EMNIST))
+    assert "split" in keyword_names(datasets.ImageNet)
+    assert "download" not in keyword_names(datasets.ImageNet)
+
+
+def test_of_a_function_all_but_variadic_ones() -> None:
+    def function(first: int, *others: int, last: int = 0, **more: int) -> None: ...
+
+    assert keyword_names(function) == ["first", "last"]
