@@ -142,7 +142,7 @@ def test_a_run_resumed_after_any_epoch_ends_bit_identical(
     whole = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     rows = (run / "metrics.csv").read_text()
     weights = load_file(run / "weights.safetensors")
-    for epoch in range(6):
+    for epoch in (0, 1, 4):  # within a phase, where one ends, and in the last one
         (checkpoint,) = (run / "checkpoints").glob(f"best-phase{epoch // 2 + 1}-epoch{epoch:03d}.ckpt")
         (run / "weights.safetensors").unlink()
         train(config(f"resume={checkpoint}"))

@@ -18,7 +18,7 @@ def check(cfg: DictConfig) -> str:
     Raises:
         UserError: samples cannot be used, and `data.on_bad` does not leave them out; the message holds the report.
     """
-    from thaw.config import build
+    from thaw.config import build  # here, so that --help is fast
 
     must_load = cfg.data.get("on_bad") == "error"
     if must_load:  # so that all else is reported, too

@@ -64,7 +64,7 @@ def stages_by_matcher(network: Any, granularity: str) -> Stages:
         network: a network of timm.
         granularity: "stages" (`layer1`), or "blocks", which makes each block a stage (`layer1_0`).
     """
-    from timm.models import group_parameters
+    from timm.models import group_parameters  # here, because it is an extra
 
     require_granularity(granularity)
     if not hasattr(network, "group_matcher"):

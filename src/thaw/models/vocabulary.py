@@ -70,7 +70,7 @@ class TextCutter:
 
 def numbers(tokenizer: str) -> dict[str, int]:
     """Token ids by word or piece of a tokenizer.json, in ascending order."""
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer  # here, because it is an extra
 
     known = Tokenizer.from_str(tokenizer).get_vocab()
     return {word: known[word] for word in sorted(known, key=lambda word: known[word])}
