@@ -1,7 +1,8 @@
 """Tables that a user brings: csv, tsv, jsonl or parquet, each plain or gzipped.
 
-Python's own csv and json read them, and not pandas: told to report rows with too many values, pandas drops rows with
-stray quotes in silence; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a file for one bad line.
+They are read with Python's csv and json, not with pandas: when it is told to report rows with too many values, pandas
+silently drops rows with stray quotes; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a whole
+file because of one bad line.
 """
 
 import csv
@@ -140,7 +141,7 @@ def _content(file: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file} is not a whole gzip file ({error}): pack it anew, or bring it without .gz") from error
+        raise UserError(f"{file} is not a whole gzip file ({error}): compress it again, or unpack it first") from error
 
 
 def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
@@ -196,7 +197,7 @@ def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: 
                     fault = f"{len(values)} values for {len(header)} columns"
                 elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
                     fault = (
-                        "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
+                        "a quoted field goes on over a tab into the next line: if that is wrong, type data.quotes=false"
                     )
                 yield Row(place, dict(zip(header, values, strict=False)), fault)
             place = f"{file.name}, line {reader.line_num + 1}: "
