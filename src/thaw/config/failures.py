@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 SITE_PACKAGES = ("site-packages", "dist-packages")
 FEWEST_FRAMES = 3
+"""Number of last frames that a traceback shows if all of them are of installed packages."""
 
 
 def report(error: BaseException) -> str:

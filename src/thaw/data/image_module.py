@@ -24,7 +24,7 @@ DECODED = {"off": False, "false": False, "on": True, "true": True}
 ReadImage = Callable[[int], Image.Image]
 """Function from a sample index to the image, RGB."""
 ReadDecoded = Callable[[int, bool], Image.Image]
-"""Function from a sample index, and whether it is for evaluation, to the image or a smaller copy that serves as well."""
+"""Function from a sample index, and whether it is for evaluation, to the image or a smaller copy that will do."""
 
 
 class ImageDataModule(DataModule):

@@ -113,7 +113,7 @@ class DataModule(LabelledData):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Weight of each class in the loss, n / (C * count) for n samples of C classes; None unless `balance` is loss."""
+        """Weight of each class in the loss: all samples / (C * its samples); None unless `balance` is loss."""
         counts = self.counts(self.train_indices)
         return [sum(counts) / (self.num_classes * count) for count in counts] if self.balance == "loss" else None
 

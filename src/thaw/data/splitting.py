@@ -1,4 +1,4 @@
-"""Assign samples to train, val and test: by a seed, as the data say, as a run recorded, or to test a run on new data."""
+"""Assign samples to splits: by a seed, as the data say, as a run recorded it, or to measure a run on new data."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence

@@ -124,7 +124,7 @@ class TextDataModule(DataModule):
                 notes.append(f"{empty:,} texts contain no token")
             if self.tokens.unknown > MANY_UNKNOWN:
                 notes.append(
-                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: was it made for other texts?"
+                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it for other texts?"
                 )
         return notes
 

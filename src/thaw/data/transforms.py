@@ -19,6 +19,7 @@ CROP_ROOM = 2
 """Largest shorter side of images that are cached for random crops, as a multiple of the one in evaluation."""
 
 Transform = Callable[[Image.Image], Tensor]
+"""Function from an image to uint8 pixels (C, H, W)."""
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ COUNTERS = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every name, in the source and in the network.
+    """Result of loading tensors into a network by name.
 
     Attributes:
-        source: the file, or whatever the tensors came from.
+        source: file or library that the tensors came from.
         matched: names that were loaded.
         missing: names of the network that the source lacks, or has in another shape; left as they were.
         surplus: names of the source that the network lacks, or has in another shape; not used.
@@ -60,13 +60,13 @@ def load_tensors(
     """Copy `tensors` into `network` by name, and log the report.
 
     Args:
-        network: is filled.
-        tensors: by name; a prefix that all of them share is ignored if no name fits with it.
-        source: where they came from, for messages.
+        network: the network to fill.
+        tensors: tensors by name; a prefix that all names share is ignored if no name fits with it.
+        source: where the tensors came from, for messages.
         optional: prefix of names that may be missing or of another shape, such as `head.` for other classes.
 
     Raises:
-        UserError: the tensors do not fill all else, so they belong to another network.
+        UserError: other tensors are missing or of another shape, so the source belongs to another network.
     """
     own = network.state_dict()
     tensors = without_common_prefix(tensors, own)
@@ -80,7 +80,8 @@ def load_tensors(
     if not all(name.endswith(COUNTERS) or (optional and name.startswith(optional)) for name in report.missing):
         raise UserError(
             f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
-            f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, tensors)}\n"
+            f"missing in it: {_first_shapes(report.missing, own)}\n"
+            f"surplus in it: {_first_shapes(report.surplus, tensors)}\n"
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
     own.update(matched)
@@ -93,10 +94,12 @@ def require_network(network: nn.Module, file: Path) -> None:
     """Raise UserError unless `file` holds exactly the tensors of `network`."""
     own = network.state_dict()
     weights = read_weights(file)
-    odd = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
-    if odd:
-        shown = [f"{name} {_shape(weights, name)} instead of {_shape(own, name)}" for name in odd[:8]]
-        raise UserError(f"{file} is a checkpoint of another network: {', '.join(shown)} ({len(odd)} tensors differ)")
+    differing = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
+    if differing:
+        shown = [f"{name} {_shape(weights, name)} instead of {_shape(own, name)}" for name in differing[:8]]
+        raise UserError(
+            f"{file} is a checkpoint of another network: {', '.join(shown)} ({len(differing)} tensors differ)"
+        )
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:
@@ -181,6 +184,6 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:
     return tuple(tensors[name].shape) if name in tensors else "nothing"
 
 
-def _some(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
+def _first_shapes(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
     shown = [f"{name} {tuple(tensors[name].shape)}" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"
