@@ -39,8 +39,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
-    before = {name: value for name, value in run.metrics().items() if name in metrics}
-    print(comparison_table({"training run": before, "now": metrics}))
+    recorded = {name: value for name, value in run.metrics().items() if name in metrics}
+    print(comparison_table({"training run": recorded, "now": metrics}))
     return metrics
 
 

@@ -77,7 +77,7 @@ class Activations:
         self.first_rows = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)])
 
     def batches(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
-        """One batch for each request."""
+        """Yield one batch of activations for each request."""
         for request in requests:
             index = torch.tensor(request.indices)
             positions = self.position[index]

@@ -185,7 +185,7 @@ class ImageDecoder:
     def _fill(self, threads: ThreadPoolExecutor, starts: NDArray[np.int64], group: RunProcesses, write: Writer) -> None:
         """Write this rank's share of the images."""
         rows = np.array_split(np.arange(len(self.samples)), group.world_size)[group.rank].tolist()
-        images = progress(self._resized(threads, self.samples[rows]), len(rows), f"decoding {self.what}")
+        images = progress(self._iterate_resized(threads, self.samples[rows]), len(rows), f"decoding {self.what}")
         for row, (image, exact) in zip(rows, images, strict=True):
             pixels = torch.from_numpy(np.array(image)).flatten()
             if len(pixels) != starts[row + 1] - starts[row]:
@@ -196,7 +196,7 @@ class ImageDecoder:
         if group.rank == 0:
             write(STARTS, 0, torch.from_numpy(starts))
 
-    def _resized(self, threads: ThreadPoolExecutor, samples: Indices) -> Iterator[tuple[Image.Image, bool]]:
+    def _iterate_resized(self, threads: ThreadPoolExecutor, samples: Indices) -> Iterator[tuple[Image.Image, bool]]:
         """Each image as it is stored, and whether evaluation may use it."""
 
         def resized(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -83,7 +83,7 @@ class FrozenPrefix:
 
         None if they cannot be kept. Collective: call on every rank.
         """
-        indices = self._ordered(self.data.parts[split])
+        indices = self._sort_indices(self.data.parts[split])
         samples = Samples(split, indices, view)
         try:
             key = self._key(samples, start)
@@ -111,7 +111,7 @@ class FrozenPrefix:
 
     def _compute_entry(self, samples: Samples, key: str, start: int, group: RunProcesses) -> CacheEntry | None:
         """Compute the activations of all samples and store them; None if they cannot be stored. Collective."""
-        outputs = self._outputs(samples, start, group)
+        outputs = self._compute_outputs(samples, start, group)
         first_position, first = next(outputs)
         states = first.states if isinstance(first, TokenStates) else first
         dtype, channels_last = self.dtype or states.dtype, is_channels_last(first)
@@ -136,7 +136,7 @@ class FrozenPrefix:
         layout = Layout(dtype, (int(first_rows[-1]), *to_rows(first, dtype, channels_last).shape[1:]))
         return self.store.get(key, about, {ARRAY: layout}, fill, group)
 
-    def _outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
+    def _compute_outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
         """Yield (position of the first sample, activations) for each batch of this rank's share, at least one."""
         positions = range(0, len(samples.indices), self.batch_size)
         share = positions[group.rank :: group.world_size] or positions[:1]
@@ -159,7 +159,7 @@ class FrozenPrefix:
         on_cpu = self._trainer.strategy.root_device.type == "cpu"
         return start == self.last and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
-    def _ordered(self, indices: Indices) -> Indices:
+    def _sort_indices(self, indices: Indices) -> Indices:
         """Sort sample indices, so that the order they were drawn in does not matter; texts are sorted by length."""
         indices = np.sort(indices)
         return indices if self.data.lengths is None else indices[np.argsort(self.data.lengths[indices], kind="stable")]

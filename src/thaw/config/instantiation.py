@@ -36,9 +36,9 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
     accepted = keyword_names(get_object(target))
-    given = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
+    passed_keys = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
     unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
     # Raised by the call itself, or by a base class to which the target passes its keywords on.
-    if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in given.difference(accepted)):
+    if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in passed_keys.difference(accepted)):
         return UserError(f"{key or target}: {cause}. {target} takes {', '.join(accepted)}")
     return cause

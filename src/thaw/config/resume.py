@@ -189,7 +189,7 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
 def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
     try:
         return _without_place(read_config(folder)) == wanted
-    except (OSError, ValueError, YAMLError, AssertionError):  # whatever lies there
+    except (OSError, ValueError, YAMLError, AssertionError):  # not a configuration of thaw
         return False
 
 

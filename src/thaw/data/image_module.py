@@ -130,10 +130,10 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         index = torch.tensor(request.indices)
-        images = [self._transformed(i, request.view) for i in request.indices]
+        images = [self._load_transformed(i, request.view) for i in request.indices]
         return Batch(torch.stack(images), self.targets[index], index, view=request.view, total=request.total)
 
-    def _transformed(self, index: int, view: int | None) -> Tensor:
+    def _load_transformed(self, index: int, view: int | None) -> Tensor:
         image = self.decoded(index, view is None) if self.decoded is not None else self.read(index)
         if view is None:
             return self.evaluation(image)

@@ -102,7 +102,7 @@ class LabelledData(LightningDataModule):
 
     @property
     def parts(self) -> dict[str, Indices]:
-        """Sample indices of each split."""
+        """Sample indices of each split: train, val and test; some may be empty."""
         return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
 
     # Classes.

@@ -85,7 +85,7 @@ def read_table(
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
-    return [_checked(row, required.values()) for row in rows]
+    return [_check_row(row, required.values()) for row in rows]
 
 
 def table_suffix(file: Path) -> str | None:
@@ -155,15 +155,15 @@ def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
         raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {names}")
 
 
-def _checked(row: Row, names: Iterable[str]) -> Row:
+def _check_row(row: Row, names: Iterable[str]) -> Row:
     """Return a row as texts, or with its fault: all of `names` must be there, each with a single value."""
-    fault = row.fault or _fault(row.values, names)
+    fault = row.fault or _find_fault(row.values, names)
     if fault is not None:
         return Row(row.place, {}, fault)
     return Row(row.place, {key: "" if value is None else str(value) for key, value in row.values.items()})
 
 
-def _fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
+def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
     for name in names:
         if name not in values:
             return f"no column {name}"

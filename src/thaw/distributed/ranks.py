@@ -42,7 +42,7 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 
 
 class Ranks:
-    """This process among those of its run; `Ranks()` is a run of one process.
+    """The place of this process among the processes of its run; `Ranks()` is a run of one process.
 
     Args:
         rank: number of this process, from 0.

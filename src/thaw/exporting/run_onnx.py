@@ -40,7 +40,7 @@ def main(model: str, *samples: str) -> None:
 
 
 def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Images, uint8 (B, C, H, W)."""
+    """Load image files and preprocess them: `images`, uint8 (B, C, H, W)."""
     try:  # not needed for texts
         from image_file import load_image
     except ImportError:  # inside thaw

@@ -48,7 +48,7 @@ class GRUNetwork(nn.Module):
         return GRUOutput(states)
 
     def stages(self) -> Stages:
-        """`embeddings`, `layer0` ..."""
+        """Names of the parameters by stage: `embeddings`, `layer0` ..."""
         layers = {f"layers.{number}": f"layer{number}" for number in range(len(self.layers))}
         stages: dict[str, list[str]] = {name: [] for name in ("embeddings", *layers.values())}
         for name, _ in self.named_parameters():

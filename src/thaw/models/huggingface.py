@@ -69,7 +69,7 @@ def huggingface(
     if weights not in (None, "none", "default"):
         load_tensors(network, _without_model_prefix(network, read_weights(str(weights))), str(weights))
     with _user_errors(name):
-        if (positions := _positions(network)) < input_spec.max_length_tokens:
+        if (positions := _longest_text(network)) < input_spec.max_length_tokens:
             input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
         pool, stages = Pool(pooling), layer_stages(network)
         require_context(network, pooling)
@@ -147,12 +147,13 @@ def _without_model_prefix(network: Any, tensors: Mapping[str, Tensor]) -> Mappin
     return base or tensors
 
 
-def _positions(network: Any) -> int:
+def _longest_text(network: Any) -> int:
     """Longest text, in tokens, that the table of positions allows."""
-    most = getattr(network.config, "max_position_embeddings", None) or 2**30
+    max_positions = getattr(network.config, "max_position_embeddings", None) or 2**30
     tables = [part for path, part in network.named_modules() if path.endswith("position_embeddings")]
     padding = next((part.padding_idx for part in tables if getattr(part, "padding_idx", None) is not None), None)
-    return most if padding is None else most - padding - 1  # RoBERTa counts from behind the padding's index
+    # RoBERTa counts from behind the padding's index.
+    return max_positions if padding is None else max_positions - padding - 1
 
 
 def _recipe(width: int, pooling: str, has_pooler: bool) -> RebuildRecipe:
@@ -169,13 +170,13 @@ def _quiet() -> Iterator[None]:
     """Silence the library's own reports on loading; thaw reports what became of the weights itself."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    own_verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(own_verbosity)
         logging.enable_progress_bar()
 
 

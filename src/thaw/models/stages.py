@@ -54,7 +54,7 @@ def stages_by_prefix(network: nn.Module, granularity: str) -> Stages:
     named = [
         ("stem" if number < stem else _stage_name(path), names) for number, (path, names) in enumerate(groups.items())
     ]
-    return _merged(network, named)
+    return _merge_groups(network, named)
 
 
 def stages_by_matcher(network: Any, granularity: str) -> Stages:
@@ -76,7 +76,7 @@ def stages_by_matcher(network: Any, granularity: str) -> Stages:
         prefix, _ = Counter(_prefix(network, name, granularity) for name in names).most_common(1)[0]
         is_stem = not named and stem is not None and any(re.match(pattern, names[0]) for pattern in _patterns(stem))
         named.append(("stem" if is_stem else _stage_name(prefix), names))
-    return _merged(network, named)
+    return _merge_groups(network, named)
 
 
 def require_granularity(granularity: str) -> None:
@@ -173,7 +173,7 @@ def _stage_name(path: Path) -> str:
     return "_".join(parts)
 
 
-def _merged(network: nn.Module, named: Sequence[tuple[str, Sequence[str]]]) -> Stages:
+def _merge_groups(network: nn.Module, named: Sequence[tuple[str, Sequence[str]]]) -> Stages:
     """Merge groups of one name into one stage, and norms into the stage before them; `head` becomes `head_2`."""
     parameters = dict(network.named_parameters())
     stages: dict[str, list[str]] = {}

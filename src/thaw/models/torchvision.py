@@ -57,12 +57,11 @@ def torchvision(
         raise UserError(f"backbone.options for {name}: {error}") from error
     head, num_features = _take_head_off(network)
     if weights == "default":
-        load_tensors(
-            network, _fitted(network, _download(name, default_weights, options)), f"torchvision's {default_weights}"
-        )
+        tensors = _fit_position_table(network, _download(name, default_weights, options))
+        load_tensors(network, tensors, f"torchvision's {default_weights}")
     elif weights not in (None, "none"):
         tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
-        load_tensors(network, _fitted(network, tensors), str(weights))
+        load_tensors(network, _fit_position_table(network, tensors), str(weights))
     if image_size_px is not None:
         require_input(network, spec)
     recipe = _recipe(name, options, head, num_features)
@@ -116,7 +115,7 @@ def _download(name: str, default_weights: models.WeightsEnum, options: Mapping[s
             f"On a machine with internet get {default_weights.url} and put it at {file}, or type "
             f"backbone.weights=<file>; backbone.weights=none starts from random weights."
         ) from error
-    # The library's builder refuses other image sizes together with its weights; `_fitted` interpolates instead.
+    # The library's builder refuses other image sizes together with its weights: `_fit_position_table` interpolates.
     fixed = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
     try:
         return models.get_model(name, weights=default_weights, **fixed).state_dict()
@@ -127,7 +126,7 @@ def _download(name: str, default_weights: models.WeightsEnum, options: Mapping[s
         ) from error
 
 
-def _fitted(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _fit_position_table(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Interpolate the position table of a vision transformer to the image size."""
     if not isinstance(network, models.VisionTransformer) or "encoder.pos_embedding" not in tensors:
         return tensors

@@ -80,8 +80,8 @@ def load_tensors(
     if not all(name.endswith(COUNTERS) or (optional and name.startswith(optional)) for name in report.missing):
         raise UserError(
             f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
-            f"missing in it: {_first_shapes(report.missing, own)}\n"
-            f"surplus in it: {_first_shapes(report.surplus, tensors)}\n"
+            f"missing in it: {_list_shapes(report.missing, own)}\n"
+            f"surplus in it: {_list_shapes(report.surplus, tensors)}\n"
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
     own.update(matched)
@@ -113,7 +113,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     file = Path(file)
     if file.suffix == ".safetensors":
         try:
-            return _unwrapped(load_file(require_file(file)))
+            return _unwrap(load_file(require_file(file)))
         except SafetensorError as error:
             raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
@@ -122,7 +122,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
         )
-    return _unwrapped(weights)
+    return _unwrap(weights)
 
 
 def read_class_names(file: str | Path) -> list[str] | None:
@@ -160,9 +160,9 @@ def require_file(file: Path) -> Path:
     return file
 
 
-def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+def _unwrap(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    while tensors and (prefix := _wrapper(tensors)):
+    while tensors and (prefix := _common_wrapper(tensors)):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
@@ -176,7 +176,7 @@ def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tenso
     return tensors
 
 
-def _wrapper(tensors: Mapping[str, Tensor]) -> str | None:
+def _common_wrapper(tensors: Mapping[str, Tensor]) -> str | None:
     return next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
 
 
@@ -184,6 +184,6 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:
     return tuple(tensors[name].shape) if name in tensors else "nothing"
 
 
-def _first_shapes(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
+def _list_shapes(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
     shown = [f"{name} {tuple(tensors[name].shape)}" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

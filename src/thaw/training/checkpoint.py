@@ -101,11 +101,11 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best and the last checkpoint."""
         _log_epoch(trainer)
-        before = self._last_checkpoint_saved
+        last_written = self._last_checkpoint_saved
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        saved = self._last_checkpoint_saved != before and not self.save_weights_only
+        saved = self._last_checkpoint_saved != last_written and not self.save_weights_only
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         ends = ends or 0 <= trainer.max_steps <= trainer.global_step
         due = ends or time.monotonic() - self._last_saved_at >= self.last_every_seconds
