@@ -210,5 +210,5 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="Only safetensors are read"):
         huggingface(str(folder))
     transformers.BertConfig(**{**NETWORKS["bert"], "vocab_size": 8}).save_pretrained(folder)
-    with pytest.raises(UserError, match="they are not of one network"):
+    with pytest.raises(UserError, match="they do not belong together"):
         huggingface(str(folder))
