@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_is_met_again(
     with pytest.raises(FloatingPointError):
         train(config(*TINY, *EXPLODE, *choices, "optimizer.lr=1e38"))
     printed = again()
-    assert "\nmet again: " in printed
+    assert "\nreproduced: " in printed
     assert "largest weight" in printed
 
 
@@ -78,7 +78,7 @@ def test_a_later_epoch_is_told_by_the_message(config: Config, again: Callable[..
     phases = "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 3, train: ['*'], lr_scale: 1e38}]"
     with pytest.raises(FloatingPointError, match=r"in epoch [12], .*phase 2 of 2"):
         train(config(*TINY, "freezing=phases", phases))
-    assert "\nmet again: " in again()
+    assert "\nreproduced: " in again()
 
 
 def test_a_loss_that_is_not_finite_in_validation_only(
@@ -122,9 +122,9 @@ def test_a_step_is_met_again_to_the_last_bit(
     short = ("data.batch_size=40", "freezing.full_epochs=2") if "freezing=full" not in choices else ()
     with pytest.raises(ArithmeticError):
         train(config(*TINY, *choices, *short))
-    assert "met again: ArithmeticError" in again()
+    assert "reproduced: ArithmeticError" in again()
     zero_tensors(tmp_path / "run/crash")
-    with pytest.raises(ValueError, match=r"not met again: now there is ArithmeticError: \d\..*The run's traceback: "):
+    with pytest.raises(ValueError, match=r"not reproduced: now there is ArithmeticError: \d\..*The run's traceback: "):
         again()
 
 
@@ -138,7 +138,7 @@ def test_features_behind_frozen_stages_are_what_is_met_again(
     assert kept["batch"]["start"] == 3
     assert kept["batch"]["inputs"].shape[1:] == (16,)
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
-    assert "met again: ArithmeticError" in again()
+    assert "reproduced: ArithmeticError" in again()
 
 
 def test_hidden_states_of_texts_are_met_again(
@@ -165,7 +165,7 @@ def test_hidden_states_of_texts_are_met_again(
     assert isinstance(kept["inputs"], list)
     Path(table).unlink()
     shutil.rmtree(bert)
-    assert "met again: ArithmeticError" in again()
+    assert "reproduced: ArithmeticError" in again()
 
 
 @pytest.mark.parametrize("choices", [("head.dropout=0.5",), ("mixing=mixup", "+backbone.dropout=0")])
@@ -177,7 +177,7 @@ def test_what_is_drawn_is_drawn_again(
         train(config(*TINY, "freezing=full", *choices))
     again()
     change_kit(tmp_path / "run/crash", seed=1)
-    with pytest.raises(ValueError, match="not met again: now there is ArithmeticError"):
+    with pytest.raises(ValueError, match="not reproduced: now there is ArithmeticError"):
         again()
 
 
@@ -202,7 +202,7 @@ def test_a_backward_pass_that_fails_is_met_again(
     monkeypatch.setattr(nn.Flatten, "forward", lambda _, x: x.flatten(1) + (x.flatten(1) * 0).sqrt())
     with pytest.raises(RuntimeError, match="MulBackward0"):
         train(config(*TINY, "freezing=full", "+trainer.detect_anomaly=true"))
-    assert "met again: RuntimeError" in again()
+    assert "reproduced: RuntimeError" in again()
     assert not torch.is_anomaly_enabled()
 
 
@@ -229,7 +229,7 @@ def test_a_stage_that_fails_is_named(
     assert "layer1" in text.rpartition("Last lines of train.log:")[2]
     assert "the stage that failed: layer2" in again()
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="not met again: now there is no error"):
+    with pytest.raises(ValueError, match="not reproduced: now there is no error"):
         again()
 
 
@@ -265,13 +265,13 @@ def test_a_sample_that_cannot_be_loaded_is_named(
     with pytest.raises(LookupError, match="a broken sample"):
         train(cfg)
     printed = again()
-    assert "met again: LookupError" in printed
+    assert "reproduced: LookupError" in printed
     assert f"loading failed, samples: {broken}\n" in printed
     kit = torch.load(tmp_path / "run/crash/crash.pt", weights_only=True)
     assert not kit["tensors"]
     assert (broken in kit["request"][0]) == ("caching=off" in choices), "what frozen stages ask for is in another order"
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="not met again: now there is no error"):
+    with pytest.raises(ValueError, match="not reproduced: now there is no error"):
         again()
 
 

@@ -1,4 +1,4 @@
-"""Lists the cache of this machine: `python -m thaw.cache`. `budget_gb=2` makes room."""
+"""List the cache of this machine: `python -m thaw.cache`. With `budget_gb=2`, entries beyond 2 GB are deleted."""
 
 import time
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def main(cfg: DictConfig) -> None:
 def cache(budget_gb: float | None) -> str:
     """A table of all entries, the least recently used first.
 
-    With a budget, entries beyond it are deleted before. A run that has one open keeps it; the next run computes it
-    again. Raises UserError.
+    With a budget in gigabytes, the least recently used entries beyond it are deleted first. A run that has a deleted
+    entry open can still read it; the next run computes it again. Raises UserError if `budget_gb` is not a number >= 0.
     """
     from thaw.caching.store import entries, prune  # torch is slow to import: not for `--help`
     from thaw.storage import cache_folder

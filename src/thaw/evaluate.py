@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Metrics of `cfg.split` ("val" or "test") by name."""
+    """Metrics of `cfg.split` ("val" or "test") by name. Raises UserError if the split or the trainer does not fit."""
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config import build
     from thaw.config.assemble import assemble, finished_run
@@ -26,7 +26,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.split not in ("val", "test"):
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     if several := set(build.ONE_PROCESS).intersection(cfg.trainer):
-        raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: it is measured in one process, leave it out")
+        raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
     run = finished_run(cfg.run)
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
@@ -39,8 +39,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
-    before = {name: value for name, value in run.metrics().items() if name in metrics}
-    print(comparison_table({"training run": before, "now": metrics}))
+    recorded = {name: value for name, value in run.metrics().items() if name in metrics}
+    print(comparison_table({"training run": recorded, "now": metrics}))
     return metrics
 
 

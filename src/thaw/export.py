@@ -1,4 +1,4 @@
-"""Write a network to give away, compared with its original: `python -m thaw.export run=<folder> format=onnx`."""
+"""Export a trained network and verify the file against it: `python -m thaw.export run=<folder> format=onnx`."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def export(cfg: DictConfig) -> Path:
-    """Write a trained network, how to use it and a model card, and return the network's file.
+    """Write a trained network with a model card and all that it takes to use it; return the network's file.
 
     Raises:
         UserError: if the file cannot be loaded again or does not agree with the network. Nothing is written then.
@@ -44,7 +44,7 @@ def export(cfg: DictConfig) -> Path:
     model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    # Only what was loaded again and agreed goes into the folder.
+    # Files are moved into the folder only after they were loaded again and agreed with the network.
     with tempfile.TemporaryDirectory(dir=folder) as unverified, tempfile.TemporaryDirectory() as samples_folder:
         file = write(model, cfg.format, Path(unverified))
         size = sum(part.stat().st_size for part in file.parent.glob("model.*")) / 1e6

@@ -1,4 +1,4 @@
-"""One element of every row, by a single gather. `B` batch, `T` tokens, `D` features; both functions can be exported."""
+"""Pick one element of every row by a single gather, which can be exported. `B` batch, `T` tokens, `D` features."""
 
 import torch
 from torch import Tensor

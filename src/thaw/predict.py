@@ -45,7 +45,7 @@ def predict(cfg: DictConfig) -> Path:
 
 
 def _dataset(cfg: DictConfig, data: DictConfig, spec: "InputSpec") -> "PredictionDataset":
-    """The samples that `cfg.input` names. Tables are read as `data`, the run's own, unless `cfg` says otherwise."""
+    """The samples that `cfg.input` names. Tables are read with the run's settings `data`, unless `cfg` has others."""
     from thaw.predicting.images import read_images  # here, so that --help is fast
     from thaw.predicting.texts import read_texts
     from thaw.types import ImageSpec, TokenSpec

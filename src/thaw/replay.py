@@ -24,7 +24,7 @@ def replay(cfg: DictConfig) -> None:
     """Run the step that `cfg.run` failed in once more and print what happens, stage by stage.
 
     Raises:
-        UserError: the run left no crash kit, or its error does not come again.
+        UserError: the run left no crash kit, or its error is not reproduced.
     """
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config.resume import read_config
@@ -43,10 +43,10 @@ def replay(cfg: DictConfig) -> None:
     if not is_same_error(result.error, kit):
         outcome = f"{type(result.error).__name__}: {result.error}" if result.error else "no error"
         raise UserError(
-            f"not met again: now there is {outcome}. Loss before the backward pass: now {result.loss!r}, in the run "
+            f"not reproduced: now there is {outcome}. Loss before the backward pass: now {result.loss!r}, in the run "
             f"{kit.loss!r}; if both are equal, the failure came after it. The run's traceback: {folder.path}/crash.txt"
         )
-    print(f"met again: {type(result.error).__name__}")
+    print(f"reproduced: {type(result.error).__name__}")
 
 
 def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "ReplayResult":

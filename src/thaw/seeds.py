@@ -1,4 +1,4 @@
-"""Seeds computed from what they are for, so that nothing depends on what was drawn before."""
+"""Seeds computed from run seed, epoch, step ..., so that random numbers do not depend on those drawn before."""
 
 import numpy as np
 import torch

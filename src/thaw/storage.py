@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, digests, and the folder for what a machine computes once."""
+"""Files that are written whole or not at all, digests, and the location of the cache."""
 
 import os
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 CACHE_VARIABLE = "THAW_CACHE"
+"""Environment variable that names the cache folder."""
 UNFINISHED = ".partial"
 """Suffix of a file that is being written."""
 

@@ -20,10 +20,10 @@ log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under p
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
-    """One run, or one trial of a sweep; gives the monitored metric."""
+    """Do one run, or one trial of a sweep, and return the monitored metric."""
     if starts_processes(cfg):
         run_in_processes(cfg)
-        metrics = read_metrics(Path(HydraConfig.get().runtime.output_dir))  # of a trial, for the sweeper
+        metrics = read_metrics(Path(HydraConfig.get().runtime.output_dir))  # metrics of a trial, for the sweeper
     else:
         metrics = train(cfg)
     return metrics.get(cfg.monitor.metric)
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> float | None:
 
 @signals
 def train(cfg: DictConfig) -> dict[str, float]:
-    """One run, from its configuration to a run folder.
+    """Do one run, from its configuration to a run folder.
 
     Returns:
         The final metrics by name.
@@ -65,9 +65,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 @cache
 def exclude_libraries_from_garbage_collection() -> None:
-    """Exclude what was imported so far, 550,000 objects, from garbage collection: 0.3 s at each full pass.
+    """Exclude what was imported so far from garbage collection: 550,000 objects, which take 0.3 s at each full pass.
 
-    Once a process, so that what an earlier trial of a sweep left behind is still collected.
+    Once per process, so that what an earlier trial of a sweep left behind is still collected.
     """
     gc.freeze()
     atexit.register(gc.unfreeze)  # at exit libraries look for what was not freed, and complain

@@ -1,4 +1,4 @@
-"""Values that travel between the rooms. Imports nothing of thaw but its errors.
+"""Values that the packages of thaw pass to each other. Imports nothing of thaw but its errors.
 
 B: batch size, C: classes or channels, H and W: height and width in pixels, T: tokens of the longest text.
 """
@@ -65,6 +65,7 @@ class ImageSpec:
     """
 
     things: ClassVar[str] = "images"
+    """What the samples are called in messages."""
 
     size_px: int
     """Height and width of the input, pixels."""
@@ -114,11 +115,12 @@ class TokenSpec:
     """What a network expects of its texts."""
 
     things: ClassVar[str] = "texts"
+    """What the samples are called in messages."""
 
     tokenizer: str
     """Content of a `tokenizer.json`, the format of Hugging Face's tokenizers."""
     pad_id: int
-    """Token id that fills short texts up, on the right."""
+    """Token id that pads short texts, on the right."""
     max_length_tokens: int
     """Longer texts are truncated on the right. Special tokens count."""
 
@@ -129,3 +131,4 @@ class TokenSpec:
 
 
 InputSpec = ImageSpec | TokenSpec
+"""What a network expects of its inputs."""

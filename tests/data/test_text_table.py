@@ -199,7 +199,7 @@ def test_what_is_wrong_with_parquet_is_named_with_its_row(table: Table, name: st
 def test_files_that_are_not_what_their_names_say(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gzip.compress((HEAD + rows()).encode())
     for broken in (whole[:-20], b"label,text", whole[:20] + b"x" * 20 + whole[40:]):
-        with pytest.raises(ValueError, match=r"mine.csv.gz is not a whole gzip file \(.*\): pack it anew"):
+        with pytest.raises(ValueError, match=r"mine.csv.gz is not a whole gzip file \(.*\): compress it again"):
             table(broken, name="mine.csv.gz")
     with pytest.raises(ValueError, match=r"mine.csv.gz is not in utf-8-sig \(line 2\)"):
         table(gzip.compress((HEAD + rows()).encode("cp949")), name="mine.csv.gz")

@@ -42,7 +42,7 @@ def test_other_networks_unknown_names_and_granularities_are_refused(tmp_path: Pa
     file = saved(tmp_path, models.resnet34())
     with pytest.raises(UserError, match=r"is of another network: .*\n.*missing in it"):
         torchvision("resnet50", file)
-    with pytest.raises(UserError, match=r"no classification network 'resnet19'\. Near it: resnet18"):
+    with pytest.raises(UserError, match=r"no classification network 'resnet19'\. Similar names: resnet18"):
         torchvision("resnet19", None)
     with pytest.raises(UserError, match="granularity is stages or blocks, not 'layers'"):
         torchvision("resnet18", None, granularity="layers")
@@ -74,7 +74,7 @@ def test_timm_weights_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPat
         timm("resnet18")
     with pytest.raises(UserError, match="timm has no weights for mobilenetv2_035: name others of mobilenetv2_050"):
         timm("mobilenetv2_035")
-    with pytest.raises(UserError, match=r"timm has no network 'resnet_18'\. Near it: resnet18"):
+    with pytest.raises(UserError, match=r"timm has no network 'resnet_18'\. Similar names: resnet18"):
         timm("resnet_18")
 
 

@@ -178,7 +178,7 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"is no folder of a Hugging Face network: it has no config.json"):
         huggingface(str(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"is no folder, and could not be had from the hub .*\n.*hf download"):
+    with pytest.raises(UserError, match=r"is no folder, and could not be downloaded from the hub .*\n.*hf download"):
         huggingface(str(tmp_path / "absent"))
     t5 = transformers.T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2)
     t5.save_pretrained(tmp_path / "t5")
@@ -189,7 +189,7 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
         huggingface(str(tmp_path / "vit"))
     for wrong, said in (
         ("{hidden_act: foo}", "cannot be built"),
-        ("{trust_remote_code: true}", "backbone.options: trust_remote_code is not to be chosen"),
+        ("{trust_remote_code: true}", "backbone.options: trust_remote_code cannot be set"),
     ):
         options = OmegaConf.to_container(OmegaConf.create(wrong))
         with pytest.raises(UserError, match=said):
@@ -210,5 +210,5 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="Only safetensors are read"):
         huggingface(str(folder))
     transformers.BertConfig(**{**NETWORKS["bert"], "vocab_size": 8}).save_pretrained(folder)
-    with pytest.raises(UserError, match="they are not of one network"):
+    with pytest.raises(UserError, match="they do not belong together"):
         huggingface(str(folder))

@@ -1,6 +1,7 @@
 """How the activations of many samples are laid out as one array, and how batches are gathered from it.
 
-N samples, B of them in a batch. Of texts only the tokens are kept, one row each; a batch is padded on the right to T.
+N samples, B of them in a batch. Texts are stored without padding, one row per token; a batch of them is padded on the
+right to T tokens.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,9 @@ ARRAY = "output"
 
 
 def to_rows(output: Tensor | TokenStates, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    """Activations as they are written: images (B, H, W, C) if `channels_last`, texts (tokens, D), else (B, ...).
+    """Activations as the cache stores them: images (B, H, W, C) if `channels_last`, texts (tokens, D), else (B, ...).
+
+    They are on the CPU and have the type `dtype`.
 
     Raises:
         UserError: a number is too large for `dtype`.
@@ -47,12 +50,12 @@ class Activations:
     """Serves cached activations as batches; row i belongs to `indices[i]`.
 
     Args:
-        entry: what the store keeps.
+        entry: the cache entry that holds the activations.
         start: number of the stage that the activations enter.
         indices: sample indices, in the order of the rows.
         targets: class indices of all samples of the data.
         lengths: tokens of each of `indices`, if the samples are texts.
-        width: from the lengths of the texts in a batch to the length they are padded to.
+        width: function from the lengths (B,) of the texts in a batch to T, the length that they are padded to.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Activations:
         self.first_rows = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)])
 
     def batches(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
-        """One batch for each request."""
+        """Yield one batch of activations for each request."""
         for request in requests:
             index = torch.tensor(request.indices)
             positions = self.position[index]

@@ -1,4 +1,4 @@
-"""Cut a network behind its first stages, so that training can begin at activations that were kept.
+"""Cut a network behind its first stages, so that batches can enter it as cached activations.
 
 A cut runs the library's own modules. It is tried on two samples and used only if it gives the library's own features,
 to the last bit; where no cut is possible the whole network runs, which costs speed and nothing else.
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def cut(network: Network, spec: InputSpec, start: int) -> Cut | None:
-    """A cut in front of stage number `start`, or as close before it as can be; None if there is none.
+    """A cut in front of stage number `start`, or of the nearest earlier stage that has one; None if none has.
 
-    Puts the network's modules back into the modes that it found them in.
+    All modules are back in their own training or evaluation mode afterwards.
     """
     modes = {module: module.training for module in network.modules()}
     try:
@@ -28,7 +28,7 @@ def cut(network: Network, spec: InputSpec, start: int) -> Cut | None:
             if isinstance(spec, ImageSpec):
                 return next(image_cuts(network.eval(), spec, start), None)
             return next(text_cuts(network.eval(), start), None)
-    except Exception as error:  # whatever a library's code raises when it meets a symbol, or runs without its layers
+    except Exception as error:  # a library's code may raise anything when it is traced, or run with layers skipped
         log.debug("%s is not cut: %s", type(network.backbone).__name__, error, exc_info=True)
         return None
     finally:

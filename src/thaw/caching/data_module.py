@@ -27,20 +27,20 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 class CachedDataModule(LightningDataModule):
-    """Wraps a data module: what frozen stages make of a sample is computed once and kept.
+    """Wraps a data module: the output of frozen stages is computed once per sample and cached.
 
-    Where batches enter the network is a function of the configuration and the epoch, not of what is on the disk.
+    The stage at which batches enter the network depends on the configuration and the epoch, not on what is cached.
 
     Args:
         data: the samples.
         network: what is trained on them.
         plan: which stages are frozen when.
         store: where activations and decoded images are kept.
-        views: number of augmented versions of a training sample that are shown while activations are read; 1: as in
-            evaluation.
-        dtype: of what is kept: float32, float16 or bfloat16; None for the type that was computed.
-        batch_size: samples that are computed at once.
-        mixes_pixels: whether training mixes images in a way that makes no sense behind the first stage.
+        views: number of augmented versions per training sample that are cached, and shown in turn; 1: samples are
+            transformed as in evaluation.
+        dtype: type in which activations are stored: float32, float16 or bfloat16; None for the computed type.
+        batch_size: number of samples whose activations are computed at once.
+        mixes_pixels: whether training mixes images in a way that only works on pixels, such as CutMix.
 
     Raises:
         UserError: `views`, `dtype` or `batch_size` is out of range.
@@ -92,7 +92,7 @@ class CachedDataModule(LightningDataModule):
         return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """The wrapped data module's last step, on the device; activations stay as they are."""
+        """Finish a batch on the device as the wrapped data module does; activations stay as they are."""
         return batch if batch.start else self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     def view(self, epoch: int) -> int | None:
@@ -108,21 +108,26 @@ class CachedDataModule(LightningDataModule):
         trainer, epoch = self.trainer, self._epoch
         assert trainer is not None, "only a trainer asks for batches"
         limit = getattr(trainer, f"limit_{split}_batches")
-        if isinstance(limit, int) or limit < 1.0:  # of an epoch of few batches most would be computed in vain
+        if isinstance(limit, int) or limit < 1.0:  # such a short epoch would leave most activations unused
             return 0
         if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
-            return 0  # weights in pieces; some strategies that cut them up derive from DDP's
+            return 0  # weights may be sharded; some strategies that shard them derive from DDPStrategy
         never_trained = self.plan.never_trained(epoch)
         frozen = never_trained if epoch is None else self.plan.frozen_prefix(epoch)
         if split == "train" and self.mixes_pixels:
             return 0
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         if split != "train" and averages:
-            frozen = never_trained  # behind it the averages still move where the weights no longer do
+            frozen = (
+                never_trained  # averages of stages that were trained before still change, also while these are frozen
+            )
         return self._start_behind(frozen)
 
     def _start_behind(self, frozen: int) -> int:
-        """Where to enter if the first `frozen` stages are: features always; larger activations within the budget."""
+        """Stage at which batches enter if the first `frozen` stages are frozen; 0 means raw samples.
+
+        Features of a wholly frozen backbone are always cached, other activations only if they fit into the budget.
+        """
         if frozen in (0, self.prefix.last):
             return frozen
         cut = self.prefix.cut(frozen)
@@ -160,6 +165,6 @@ class CachedDataModule(LightningDataModule):
 
     @property
     def _epoch(self) -> int | None:
-        """None outside of training."""
+        """The current epoch; None outside of training."""
         trainer: Any = self.trainer
         return trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None

@@ -1,10 +1,10 @@
-"""Images that are decoded once, resized as the first step of their transform does, and kept: one cache entry per split.
+"""Cache of decoded images: decoded once, resized by the first step of their transform, stored as one entry per split.
 
-Evaluation is the same to the last bit with and without. So are views of training images whose shorter side is at most
-twice what evaluation resizes to: they are kept in their own size. Larger ones are shrunk before random crops are taken,
-kept or not; in evaluation those are read from their files.
+Evaluation is the same to the last bit with and without this cache. So are augmented views: a training image is stored
+in its own size if its shorter side is at most twice the size for evaluation. A larger one is shrunk before random crops
+are taken, whether it is cached or not; for evaluation it is read from its file.
 
-N: images of an entry. The pixels of each are (height, width, channels), one image after the other.
+N: number of images in an entry. The pixels of each are (height, width, channels), one image after the other.
 """
 
 import logging
@@ -35,7 +35,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PIXELS = "pixels"
-"""uint8: all images."""
+"""uint8: pixels of all images, flat."""
 STARTS = "starts"
 """int64 (N + 1): where the pixels of each image begin, and where the last ones end."""
 SIZES = "sizes"
@@ -46,7 +46,7 @@ IMAGES_AT_ONCE = 64
 """How many images are in memory while they are decoded."""
 
 Read = Callable[[int], Image.Image]
-"""Gives the RGB image with a sample index."""
+"""Function from a sample index to the image, RGB."""
 
 
 @runtime_checkable
@@ -54,16 +54,16 @@ class ReadsFiles(Protocol):
     """A `Read` that works in threads and knows the size of an image without decoding it."""
 
     def in_thread(self, index: int) -> Image.Image:
-        """Read an image; the caller has entered `quiet_pillow`, which is not for threads."""
+        """Read an image. The caller has entered `quiet_pillow`, which must not be entered in threads."""
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Width and height, or height and width, in pixels."""
 
 
 class DecodedImages:
-    """Gives images by sample index: from a cache entry if it has them, else from `read`.
+    """Returns images by sample index: from a cache entry if it has them, else from `read`.
 
-    A pickled copy holds the path of the entry and no pixels. If the entry is deleted meanwhile, it reads the files.
+    A pickled copy holds the path of the entry and no pixels. If the entry is deleted meanwhile, `read` is used.
     """
 
     def __init__(self, read: Read, resize: ResizeTransform, samples: Indices, path: Path):
@@ -73,7 +73,7 @@ class DecodedImages:
         self._open()
 
     def __call__(self, index: int, evaluation: bool) -> Image.Image:
-        """The image with this sample index; `evaluation`: it is not for random crops."""
+        """The image with this sample index; with `evaluation`, never one that was shrunk for random crops."""
         row = self.row_of[index] if index < len(self.row_of) else -1
         if not self.arrays or row < 0 or (evaluation and not self.arrays[EXACT][row]):
             return self.read(index)
@@ -103,7 +103,10 @@ class DecodedImages:
 
 
 def decode_split(data: ImageDataModule, split: str, store: Store) -> None:
-    """Let the images of a split be read as decoded copies, where these fit into the budget. Collective."""
+    """Make `data` read the images of a split as decoded copies, if these fit into the budget.
+
+    Collective: call on every rank.
+    """
     if split in data.decoded:
         return
     resize = training_resize if split == "train" and data.augments else evaluation_resize
@@ -111,13 +114,13 @@ def decode_split(data: ImageDataModule, split: str, store: Store) -> None:
     what, run = f"{len(samples):,} {split} images", str(data.trainer.default_root_dir if data.trainer else "")
     contents = data.contents(samples)
     decoder = ImageDecoder(data.read, resize(data.input_spec), samples, contents, what, run, default_workers())
-    taken = sum(images.num_bytes for images in data.decoded.values() if isinstance(images, DecodedImages))
-    data.decoded[split] = decoder.decode(store, RunProcesses.of(data.trainer), taken)
+    taken_bytes = sum(images.num_bytes for images in data.decoded.values() if isinstance(images, DecodedImages))
+    data.decoded[split] = decoder.decode(store, RunProcesses.of(data.trainer), taken_bytes)
 
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    """Decodes and resizes images, and keeps the result."""
+    """Decodes and resizes images, and caches the result."""
 
     read: Read
     resize: ResizeTransform
@@ -128,7 +131,7 @@ class ImageDecoder:
     what: str
     """Description of the samples for people, such as "120 val images"."""
     run: str
-    """Who decodes them, for people."""
+    """Folder of the run that decodes them, for the listing of the cache."""
     num_threads: int
 
     def decode(self, store: Store, group: RunProcesses, taken_bytes: int) -> DecodedImages | None:
@@ -171,18 +174,18 @@ class ImageDecoder:
             return store.get(key, about, layouts, fill, group) is not None
 
     def _starts(self, threads: ThreadPoolExecutor) -> NDArray[np.int64]:
-        """Where the pixels of each image will begin (N + 1,). Turning an image does not change their number."""
+        """Where the pixels of each image will begin (N + 1,). Rotation by EXIF does not change their number."""
         if isinstance(self.read, ReadsFiles):
-            stored = _in_order(threads, self.read.stored_size, self.samples)
+            stored_sizes = _map_in_order(threads, self.read.stored_size, self.samples)
         else:
-            stored = (self.read(index).size for index in self.samples.tolist())
-        sizes = [self.resize.size(*size) for size in progress(stored, len(self.samples), f"sizes of {self.what}")]
+            stored_sizes = (self.read(index).size for index in self.samples.tolist())
+        sizes = [self.resize.size(*size) for size in progress(stored_sizes, len(self.samples), f"sizes of {self.what}")]
         return np.cumsum([0, *(width * height * self.resize.channels for width, height in sizes)])
 
     def _fill(self, threads: ThreadPoolExecutor, starts: NDArray[np.int64], group: RunProcesses, write: Writer) -> None:
         """Write this rank's share of the images."""
         rows = np.array_split(np.arange(len(self.samples)), group.world_size)[group.rank].tolist()
-        images = progress(self._resized(threads, self.samples[rows]), len(rows), f"decoding {self.what}")
+        images = progress(self._iterate_resized(threads, self.samples[rows]), len(rows), f"decoding {self.what}")
         for row, (image, exact) in zip(rows, images, strict=True):
             pixels = torch.from_numpy(np.array(image)).flatten()
             if len(pixels) != starts[row + 1] - starts[row]:
@@ -193,8 +196,8 @@ class ImageDecoder:
         if group.rank == 0:
             write(STARTS, 0, torch.from_numpy(starts))
 
-    def _resized(self, threads: ThreadPoolExecutor, samples: Indices) -> Iterator[tuple[Image.Image, bool]]:
-        """Images as they are kept, and whether evaluation may use them."""
+    def _iterate_resized(self, threads: ThreadPoolExecutor, samples: Indices) -> Iterator[tuple[Image.Image, bool]]:
+        """Each image as it is stored, and whether evaluation may use it."""
 
         def resized(image: Image.Image) -> tuple[Image.Image, bool]:
             smaller = self.resize(image)
@@ -202,10 +205,11 @@ class ImageDecoder:
 
         if isinstance(self.read, ReadsFiles):
             read = self.read.in_thread
-            return _in_order(threads, lambda index: resized(read(index)), samples)
+            return _map_in_order(threads, lambda index: resized(read(index)), samples)
         return (resized(self.read(index)) for index in samples.tolist())
 
 
-def _in_order(threads: ThreadPoolExecutor, function: Callable[[int], T], samples: Indices) -> Iterator[T]:
+def _map_in_order(threads: ThreadPoolExecutor, function: Callable[[int], T], samples: Indices) -> Iterator[T]:
+    """Yield the result of `function` for each sample, in order, with at most `IMAGES_AT_ONCE` in memory."""
     for first in range(0, len(samples), IMAGES_AT_ONCE):
         yield from threads.map(function, samples[first : first + IMAGES_AT_ONCE].tolist())

@@ -70,7 +70,7 @@ class CacheEntry:
     last_used: float
     """Seconds since 1970."""
     about: Mapping[str, Any]
-    """Description by whoever wrote the entry. Empty if it is unfinished or damaged."""
+    """Description that the writer of the entry gave. Empty if the entry is unfinished or damaged."""
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     """Read-only by convention and mapped into memory: the disk is read where an array is used. Empty in a listing."""
 

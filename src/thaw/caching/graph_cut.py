@@ -1,4 +1,4 @@
-"""Cuts of image networks: torch.fx follows the network's forward, and a cut is where a single tensor passes."""
+"""Cuts of image networks: torch.fx traces the forward, and a cut is where later nodes need only a single tensor."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,44 +39,46 @@ def image_cuts(network: Network, spec: ImageSpec, start: int) -> Iterator[Cut]:
 
 
 class _Tracer(fx.Tracer):
-    """Follows what holds several stages; what lies in one stage, or cannot be followed, stays whole."""
+    """Traces into modules that hold several stages; those inside one stage, or not traceable, stay single nodes."""
 
     def __init__(self, stages_of: dict[int, frozenset[str]], untraced: tuple[Callable[..., Any], ...]):
         super().__init__(autowrap_functions=untraced)
         self.stages_of, self.untraced = stages_of, untraced
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return len(self.stages_of.get(id(m), ())) <= 1 or not self._can_follow(m)
+        return len(self.stages_of.get(id(m), ())) <= 1 or not self._can_trace(m)
 
-    def _can_follow(self, module: nn.Module) -> bool:
+    def _can_trace(self, module: nn.Module) -> bool:
         try:
-            _Tracer(self.stages_of, self.untraced).follow(module)
-        except Exception:  # the module's own code meets a symbol
+            _Tracer(self.stages_of, self.untraced).trace_first_argument(module)
+        except Exception:  # the module's own code may raise anything on symbolic values
             return False
         return True
 
-    def follow(self, module: nn.Module) -> fx.Graph:
-        """Trace from the first argument; the others keep their defaults."""
+    def trace_first_argument(self, module: nn.Module) -> fx.Graph:
+        """The graph of `module.forward` as a function of its first argument; the others keep their defaults."""
         _, *others = signature(module.forward).parameters.values()
         return self.trace(module, {p.name: p.default for p in others if p.default is not p.empty})
 
 
 def _trace(network: Network) -> fx.Graph:
-    """The graph of evaluation. Raises ValueError if training runs another one: it would be lost."""
+    """The graph of the backbone's forward in evaluation. Raises ValueError if it is another one in training."""
     untraced: tuple[Callable[..., Any], ...] = ()
     if "timm" in sys.modules:
         from timm.models._features_fx import get_notrace_functions
 
         untraced = tuple(get_notrace_functions())
     stages_of = {id(module): stages for module, stages in network.modules_with_stages()}
-    graphs = [_Tracer(stages_of, untraced).follow(network.backbone.train(mode)) for mode in (True, False)]
-    if str(graphs[0]) != str(graphs[1]):
+    training, evaluation = (
+        _Tracer(stages_of, untraced).trace_first_argument(network.backbone.train(mode)) for mode in (True, False)
+    )
+    if str(training) != str(evaluation):
         raise ValueError("its forward differs between training and evaluation")
-    return graphs[1]
+    return evaluation
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the tensor that each node gives."""
+    """Runs a graph and records the tensor that each node returns."""
 
     def __init__(self, module: fx.GraphModule):
         super().__init__(module)
@@ -92,10 +94,13 @@ class _Recorder(fx.Interpreter):
 def _cut_positions(
     network: Network, graph: fx.Graph, nodes: Sequence[fx.Node], tensors: dict[fx.Node, Tensor]
 ) -> dict[int, int]:
-    """By stage number, the last node behind which only earlier stages lie before, and only later ones after."""
+    """For each stage that the graph can be cut in front of, by number: the position of the last node before the cut.
+
+    Up to that node only earlier stages are used, behind it only this stage and later ones, and a single tensor passes.
+    """
     numbers = {stage: number for number, stage in enumerate(network.stages)}
     owner = {name: numbers[stage] for stage, content in network.stages.items() for name in content.parameters}
-    from_input = _depending_on_input(graph)
+    from_input = _input_dependent_nodes(graph)
     used = [_stages_used(network.backbone, node, owner) for node in nodes]
     position = {node: i for i, node in enumerate(nodes)}
     last_use = {node: max((position.get(user, len(nodes)) for user in node.users), default=-1) for node in nodes}
@@ -123,7 +128,7 @@ def _stages_used(backbone: nn.Module, node: fx.Node, owner: dict[str, int]) -> s
     return {owner[name] for name in names if name in owner}
 
 
-def _depending_on_input(graph: fx.Graph) -> set[fx.Node]:
+def _input_dependent_nodes(graph: fx.Graph) -> set[fx.Node]:
     dependent = {next(iter(graph.nodes))}  # the first argument
     for node in graph.nodes:
         if any(argument in dependent for argument in node.all_input_nodes):
@@ -132,7 +137,7 @@ def _depending_on_input(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _graph_module(backbone: nn.Module, entering: fx.Node, leaving: Any) -> fx.GraphModule:
-    """A module from the value of `entering` to that of `leaving`; it shares the modules of the backbone."""
+    """A module that takes the value of `entering` and returns that of `leaving`; it shares the backbone's modules."""
     graph = fx.Graph()
     copies = {entering: graph.placeholder("x")}
 

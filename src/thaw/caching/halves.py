@@ -19,6 +19,6 @@ class Cut:
     suffix: Callable[[Any], Tensor]
     """Activations -> features (B, D)."""
     shape: tuple[int, ...]
-    """Of the activations of one sample; of texts of one token."""
+    """Shape of the activations of one sample; for texts, of one token."""
     dtype: torch.dtype
-    """Of the activations, without mixed precision."""
+    """Type of the activations without mixed precision."""

@@ -27,11 +27,11 @@ PARTS: dict[type, tuple[str, ...]] = {
     property: ("fget", "fset"),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
-    Generator: (),  # The state is no setting: modules in evaluation mode draw no numbers.
+    Generator: (),  # The state of a generator does not matter: modules in evaluation mode draw no numbers.
     np.random.Generator: (),
     Random: (),
 }
-"""Attributes that stand for objects of a type."""
+"""For each type, the attributes that together stand for an object of it."""
 NO_SETTINGS = {"_graph", "name_or_path", "kernel_config", "_use_kernels", "_weight_conversions", "_is_hf_initialized"}
 """Attributes of modules that say how they were traced or loaded."""
 
@@ -43,8 +43,8 @@ class UndigestibleError(ValueError):
 def network_digest(module: nn.Module) -> str:
     """Digest of the classes, settings and code of a module and its submodules.
 
-    It is the same in another process and for a network that is built again. Weights, that is parameters and buffers of
-    the state dict, hooks and the mode are not part of it. Raises UndigestibleError.
+    It is the same in another process and for a network that is built again. It does not cover weights (parameters and
+    buffers of the state dict), hooks, and training or evaluation mode. Raises UndigestibleError.
     """
     describer = _Describer()
     unsaved = {id(part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set}
@@ -58,8 +58,8 @@ def code_digest(*kinds: type | Callable[..., Any]) -> str:
     """Digest of the code of classes and functions.
 
     It covers the files that they and their base classes are written in and the files of the same project that these
-    import, directly or not. Of `LIBRARIES` and the standard library it holds names only. Code without a file, as in a
-    notebook, is compared by its bytecode and the global values that it uses. Each file is read once per process.
+    import, directly or not. From `LIBRARIES` and the standard library, only names are covered. Code without a file, as
+    in a notebook, is covered by its bytecode and the global values that it uses. Each file is read once per process.
     Raises UndigestibleError.
     """
     return _Describer().digest(kinds, "code")
@@ -113,7 +113,7 @@ class _Describer:
         try:
             if isinstance(value, (type, FunctionType, ModuleType)):
                 return self.code(value)
-            if isinstance(value, nn.Module):  # what an empty one has are hooks and the mode
+            if isinstance(value, nn.Module):  # the attributes of an empty module are hooks and the mode
                 empty = fx.GraphModule({}, fx.Graph()) if isinstance(value, fx.GraphModule) else nn.Module()
                 settings = {k: v for k, v in vars(value).items() if k not in vars(empty).keys() | NO_SETTINGS}
                 return [type(value), settings | value._parameters | value._buffers | value._modules]
@@ -127,7 +127,7 @@ class _Describer:
             for kind, names in PARTS.items():
                 if isinstance(value, kind):
                     return [getattr(value, name) for name in names]
-            # As pickle takes objects apart: the name of a global value, or what makes it, from what, and its state.
+            # As pickle does it: the name of a global value, or a constructor with its arguments and the state.
             reduced = value.__reduce_ex__(2)
         except Exception as error:
             kind_name = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -137,7 +137,10 @@ class _Describer:
         return [type(value), *(list(part) if isinstance(part, Iterator) else part for part in reduced)]
 
     def code(self, value: Any) -> list[Any]:
-        """Names of a class, a function or a module, and what its file does not tell."""
+        """Values that stand for a class, a function or a module: its name, and whatever its source file does not show.
+
+        The digests of its source files are added to `sources`.
+        """
         module = value.__name__ if isinstance(value, ModuleType) else value.__module__
         sources = _sources(module or "")
         self.sources |= sources or set()
@@ -149,7 +152,9 @@ class _Describer:
                 parts.append({name: value.__globals__[name] for name in names})
         if isinstance(value, type):
             parts.append(value.__bases__)
-            if sources is None or "<" in value.__qualname__:  # methods of a local class may use what its function got
+            if (
+                sources is None or "<" in value.__qualname__
+            ):  # a local class may use arguments of the function around it
                 methods = {name for name, member in vars(value).items() if isinstance(member, FunctionType)}
                 hidden = {name for name in vars(value) if name.startswith(("__", "_abc_"))} - methods
                 parts.append({name: member for name, member in vars(value).items() if name not in hidden})
@@ -168,9 +173,9 @@ def _sources(module_name: str) -> frozenset[str] | None:
     file = Path(getattr(module, "__file__", None) or "")
     if not file.is_file():
         return None
-    name = getattr(getattr(module, "__spec__", None), "name", module_name)  # that of `__main__` is another
+    name = getattr(getattr(module, "__spec__", None), "name", module_name)  # `__main__` has its real name there
     root = file.parents[name.count(".") + (file.stem == "__init__")]
-    # Among installed packages only its own files are of the same project.
+    # In site-packages, only files of its own package belong to the same project.
     project = str(root / name.partition(".")[0]) if root.name.endswith("-packages") else str(root)
     digests: dict[Path, str] = {}
     pending = [file]
@@ -181,8 +186,8 @@ def _sources(module_name: str) -> frozenset[str] | None:
         content = file.read_bytes()
         digests[file] = digest(content)
         tree = ast.parse(content if file.suffix == ".py" else "")
-        run = [node for node in tree.body if not isinstance(node, ast.If) or "TYPE_CHECKING" not in ast.dump(node.test)]
-        for node in ast.walk(ast.Module(run, [])):
+        body = [n for n in tree.body if not isinstance(n, ast.If) or "TYPE_CHECKING" not in ast.dump(n.test)]
+        for node in ast.walk(ast.Module(body, [])):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 level, package = getattr(node, "level", 0), getattr(node, "module", None) or ""
                 folder = (file.parents[level - 1] if level else root).joinpath(*package.split("."))

@@ -24,19 +24,19 @@ def text_cuts(network: Network, start: int) -> Iterator[Cut]:
         tokens = halves.prefix(inputs)
         if tokens.states.shape[:2] != tokens.mask.shape:  # the network pads texts itself, as Longformer does
             continue
-        states = tokens.states * tokens.mask.unsqueeze(2)  # as they are kept: with zeros at padding
+        states = tokens.states * tokens.mask.unsqueeze(2)  # as the cache returns them: zeros at padding
         if torch.equal(halves.suffix(tokens._replace(states=states)), expected):
             yield Cut(number, halves.prefix, halves.suffix, (tokens.states.shape[2],), tokens.states.dtype)
 
 
 def _layer(network: Network, stage: str) -> nn.Module:
-    """The layer that a stage begins with: of a module list, which is never called itself, its only entry."""
+    """The first module of a stage; if that is a module list, which is never called itself, its only entry."""
     module = network.get_submodule(network.stages[stage].modules[0])
     return module[0] if isinstance(module, nn.ModuleList) else module
 
 
 class _ReachedError(Exception):
-    """Leaves a forward pass with what the layer was called with."""
+    """Ends a forward pass early; carries the states (B, T, D) that a layer was called with."""
 
     def __init__(self, states: Tensor):
         self.states = states
@@ -50,7 +50,7 @@ class _LayerCut:
         self.gives_tuple: dict[nn.Module, bool] = {}
 
     def prefix(self, inputs: dict[str, Tensor]) -> TokenStates:
-        """States (B, T, D) that the layer is called with, and the mask."""
+        """States (B, T, D) that enter the last of `layers`, and the mask. Raises ValueError if it is never called."""
 
         def leave(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             raise _ReachedError(args[0] if args else keywords["hidden_states"])
@@ -67,7 +67,7 @@ class _LayerCut:
         raise ValueError("the layer was not called")
 
     def suffix(self, tokens: TokenStates) -> Tensor:
-        """Features (B, D). What surrounds the layers depends on the mask alone, so any tokens do."""
+        """Features (B, D). The token ids do not matter: code around the layers uses the mask alone."""
         inputs = {"input_ids": torch.zeros_like(tokens.mask), "attention_mask": tokens.mask}
 
         def enter(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -84,14 +84,14 @@ class _LayerCut:
 
     @contextmanager
     def _skipping(self) -> Iterator[None]:
-        """The skipped layers give back what they are given."""
-        own = [vars(layer).get("forward") for layer in self.skipped]  # set by another tool
+        """Make the skipped layers return their input, until the context ends."""
+        own_forwards = [vars(layer).get("forward") for layer in self.skipped]  # set by another tool, or None
         for layer in self.skipped:
             layer.forward = self._pass_through(self.gives_tuple[layer])
         try:
             yield
         finally:
-            for layer, forward in zip(self.skipped, own, strict=True):
+            for layer, forward in zip(self.skipped, own_forwards, strict=True):
                 del layer.forward
                 if forward is not None:
                     layer.forward = forward

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one split that are computed and kept together."""
+    """Samples of one split whose activations are computed and stored together."""
 
     split: str
     indices: Indices
-    """Sample indices, in the order in which they are computed and kept."""
+    """Sample indices, in the order in which activations are computed and stored."""
     view: int | None
     """Number of their augmented version; None for evaluation."""
 
@@ -48,8 +48,8 @@ class FrozenPrefix:
         network: the network, whose leading stages are frozen and in evaluation mode when activations are asked for.
         data: the samples.
         store: where activations are kept.
-        dtype: of what is kept; None for the type that was computed.
-        batch_size: samples that are computed at once; fixed, so that the same entry has the same bits when made again.
+        dtype: type in which activations are stored; None for the computed type.
+        batch_size: number of samples computed at once; fixed, so that an entry has the same bits when computed again.
     """
 
     def __init__(self, network: Network, data: DataModule, store: Store, dtype: torch.dtype | None, batch_size: int):
@@ -59,16 +59,19 @@ class FrozenPrefix:
         self._contents: dict[str, list[str]] = {}
         environment()
         with suppress(UndigestibleError):  # then `activations` warns
-            # Read the files now: the key must hold the code that runs, not what it is edited to before it is needed.
+            # Read the files now: the key must describe the code that runs, even if a file is edited later.
             code_digest(type(data), type(network.backbone), FrozenPrefix)
 
     @property
     def last(self) -> int:
-        """Number of the head: what enters it are the features of a wholly frozen backbone."""
+        """Number of the head's stage; batches that enter it are features of a wholly frozen backbone."""
         return len(self.network.stages) - 1
 
     def cut(self, start: int) -> Cut | None:
-        """The cut in front of stage `start` or as close before it as can be. The network can be entered there."""
+        """The cut in front of stage `start`, or of the nearest earlier stage that has one; None if none has.
+
+        Registers its second half, so that the network accepts batches that enter there.
+        """
         if start not in self._cuts:
             self._cuts[start] = halves = cut(self.network, self.data.input_spec, start)
             if halves is not None:
@@ -80,7 +83,7 @@ class FrozenPrefix:
 
         None if they cannot be kept. Collective: call on every rank.
         """
-        indices = self._ordered(self.data.parts[split])
+        indices = self._sort_indices(self.data.parts[split])
         samples = Samples(split, indices, view)
         try:
             key = self._key(samples, start)
@@ -90,7 +93,7 @@ class FrozenPrefix:
         group = RunProcesses.of(self._trainer)
         entry = self.store.open(key)
         if not group.all(entry is not None):
-            entry = self._make(samples, key, start, group)
+            entry = self._compute_entry(samples, key, start, group)
         if entry is None:
             return None
         lengths = self.data.lengths if entry.about["tokens"] else None
@@ -98,7 +101,7 @@ class FrozenPrefix:
         return Activations(entry, start, indices, self.data.targets, lengths, self.data.width)
 
     def run(self, batch: Batch, start: int) -> Batch:
-        """A batch of raw inputs -> the same batch of activations that enter stage `start`, on the trainer's device."""
+        """Replace the raw inputs of a batch by the activations that enter stage `start`, on the trainer's device."""
         frozen = set(list(self.network.stages)[:start])
         assert not any(m.training for m, stages in self.network.modules_with_stages() if stages <= frozen)
         prefix = self.network.features if start == self.last else self.cut(start).prefix  # type: ignore[union-attr]
@@ -106,8 +109,9 @@ class FrozenPrefix:
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
             return batch._replace(inputs=prefix(batch.inputs), start=start)
 
-    def _make(self, samples: Samples, key: str, start: int, group: RunProcesses) -> CacheEntry | None:
-        outputs = self._outputs(samples, start, group)
+    def _compute_entry(self, samples: Samples, key: str, start: int, group: RunProcesses) -> CacheEntry | None:
+        """Compute the activations of all samples and store them; None if they cannot be stored. Collective."""
+        outputs = self._compute_outputs(samples, start, group)
         first_position, first = next(outputs)
         states = first.states if isinstance(first, TokenStates) else first
         dtype, channels_last = self.dtype or states.dtype, is_channels_last(first)
@@ -132,8 +136,8 @@ class FrozenPrefix:
         layout = Layout(dtype, (int(first_rows[-1]), *to_rows(first, dtype, channels_last).shape[1:]))
         return self.store.get(key, about, {ARRAY: layout}, fill, group)
 
-    def _outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
-        """(position of the first sample, activations) for each batch of this rank's share, at least one."""
+    def _compute_outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
+        """Yield (position of the first sample, activations) for each batch of this rank's share, at least one."""
         positions = range(0, len(samples.indices), self.batch_size)
         share = positions[group.rank :: group.world_size] or positions[:1]
         requests = [BatchRequest(samples.indices[i : i + self.batch_size].tolist(), samples.view) for i in share]
@@ -149,14 +153,14 @@ class FrozenPrefix:
     def _runs_in_workers(self, start: int) -> bool:
         """Whether loader processes run the frozen stages, too.
 
-        On CPUs, a process for each batch does more than threads that share a kernel: 0.6 s for 500 images, not 0.8.
+        On CPUs, one process per batch is faster than threads that share a kernel: 0.6 s for 500 images, not 0.8 s.
         Without fork every process would need a copy of the network; feature maps may be too large for shared memory.
         """
         on_cpu = self._trainer.strategy.root_device.type == "cpu"
         return start == self.last and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
-    def _ordered(self, indices: Indices) -> Indices:
-        """Sorted, whatever order they were drawn in; texts of similar length together."""
+    def _sort_indices(self, indices: Indices) -> Indices:
+        """Sort sample indices, so that the order they were drawn in does not matter; texts are sorted by length."""
         indices = np.sort(indices)
         return indices if self.data.lengths is None else indices[np.argsort(self.data.lengths[indices], kind="stable")]
 
@@ -165,11 +169,11 @@ class FrozenPrefix:
         trainer = self._trainer
         if samples.split not in self._contents:  # the same for all views and stages
             self._contents[samples.split] = self.data.contents(samples.indices)
-        computed = [trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size]
+        settings = [trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size]
         parts = [environment(), code_digest(type(self.data), FrozenPrefix), *self._contents[samples.split]]
         if samples.view is not None:  # what a view shows depends on the index of the sample
             parts += map(str, samples.indices.tolist())
-        parts += [values_digest([self.data.recipe(samples.view), computed]), network_digest(self.network.backbone)]
+        parts += [values_digest([self.data.recipe(samples.view), settings]), network_digest(self.network.backbone)]
         if start == self.last and self.network.pool is not None:
             parts.append(network_digest(self.network.pool))
         tensors = self.network.stage_tensors()

@@ -35,7 +35,7 @@ class RunProcesses:
     rank: int = 0
     world_size: int = 1
     all: Callable[[bool], bool] = bool
-    """Whether a statement is true on every rank. Collective: call on every rank."""
+    """Function: whether its argument is true on every rank. Collective: call on every rank."""
 
     @classmethod
     def of(cls, trainer: Trainer | None) -> "RunProcesses":
@@ -111,7 +111,7 @@ class Store:
             return entry
         except OSError as error:
             reason = f"{error.strerror or error} ({self.folder})"
-            log.warning("not cached: %s. The run goes on, and computes in each epoch what it could have kept", reason)
+            log.warning("not cached: %s. The run goes on, and computes the same values again in each epoch", reason)
             return None
 
     def _write(
@@ -153,7 +153,7 @@ class Store:
         try:
             while not group.all(_on_all_ranks(group, acquire) is not False):
                 if not waiting:
-                    log.info("another process computes the same: waiting for it")
+                    log.info("another process is computing the same cache entry: waiting for it")
                 waiting = True
             yield
         finally:
@@ -218,7 +218,7 @@ def _is_being_written(entry: CacheEntry) -> bool:
 
 
 def _on_all_ranks(group: RunProcesses, action: Callable[[], Any] | None) -> Any:
-    """Do something, and raise on every rank if it fails on one, so that no rank waits for another in vain."""
+    """Run `action` and return its result; raise on every rank if it fails on one, so that none waits for ever."""
     result, error = None, None
     try:
         result = action() if action is not None else None

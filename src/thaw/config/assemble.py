@@ -26,19 +26,19 @@ from thaw.types import TokenSpec
 log = logging.getLogger(__name__)
 
 PLACE_KEYS = {"root", "table", "name", "options"}
-"""Keys of `data` that say where it comes from."""
+"""Keys of `data` that say where the data come from."""
 SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
-"""Keys of `data` that are settled when a run begins."""
+"""Keys of `data` that decide the split; a run's split is fixed when it begins."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Facts about the classes, for a run whose data need not be there."""
+    """Facts about the classes, for commands that work without the run's data."""
 
     class_names: list[str]
     """In the order of the network's outputs."""
     class_weights: Sequence[float] | None = None
-    """Weights of the loss that came from the data."""
+    """Weight of each class in the loss, if it was computed from the data."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Parts:
     """None if the parts were assembled from `Labels`."""
     backbone: Backbone
     network: Network
-    """Its backbone is that of `backbone`."""
+    """The network built from `backbone`, with a new head."""
     plan: Plan
     module: FineTuningModule
 
     @property
     def samples(self) -> DataModule:
-        """The data, of which the caller knows that they are there."""
+        """The data; fails if the parts were assembled from `Labels`."""
         assert self.data is not None, "these parts were assembled without data"
         return self.data
 
@@ -69,7 +69,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     """Build data, network, plan and module.
 
     Args:
-        cfg: the configuration of the run; for a run that is `remembered`, its own with changes.
+        cfg: the configuration of the run; with `remembered`, that run's own with changes.
         remembered: folder of a run to resume (with a checkpoint: everything must be as it was), or of a finished one,
             whose weights are loaded; None for a new run.
         labels: facts about the classes; then no data is loaded.
@@ -132,12 +132,12 @@ def split_data(
     """The data: split anew, or as the remembered run split it.
 
     Args:
-        cfg: the configuration; where it names other data than the remembered run's, these are split for measuring.
+        cfg: the configuration; if it names other data than the remembered run's, these are split for measuring.
         remembered: folder of the run.
-        class_names: of the run, if its folder has no weights yet.
+        class_names: class names of the run, if its folder has no weights yet.
 
     Raises:
-        UserError: samples are gone, or (for a run to resume) added or labelled anew.
+        UserError: samples are missing, or (for a run to resume) were added or relabelled.
     """
     changes = _changed_keys(cfg, remembered) if remembered is not None else set()
     if remembered is not None and remembered.checkpoint is None and (ignored := SPLIT_KEYS & changes):
@@ -161,12 +161,12 @@ def _changed_keys(cfg: DictConfig, run: RunFolder) -> set[str]:
 
 
 def _split_as_before(data: DataModule, run: RunFolder) -> None:
-    """Split as the run to resume did. Raises UserError if it would not end as it was to end."""
+    """Split as the run to resume did. Raises UserError if samples are missing, or were added or relabelled."""
     records = run.records()
     data.split_as(records)
     if added := len(data.targets) - len(records):
         raise UserError(
-            f"{added} samples were added to the data since this run began: it would not end as it was to end. "
+            f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
             f"Take them away, or start a new run from its weights: init_from={run.path}"
         )
     labels = Counter((sample, label) for sample, label, _ in records)
@@ -179,7 +179,7 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
 
 
 def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
-    """Split as the run did; other data are tested whole, without the samples that the run learnt from.
+    """Split as the run did; other data are used for testing only, without samples that the run was trained on.
 
     `moved`: whether the configuration names another place.
     """
@@ -187,17 +187,17 @@ def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
     if not moved or sum(record.sample in samples for record in records) > len(records) / 2:
         data.split_as(records)
         return
-    learnt = {record.sample.content for record in records if record.split in ("train", "val")} - {""}
-    data.test_all(but=learnt)
+    seen_contents = {record.sample.content for record in records if record.split in ("train", "val")} - {""}
+    data.test_all(but=seen_contents)
     data.balance = "none"  # nothing is trained on, so there are no counts to weigh the loss by
     if not len(data.splits.test) and not len(data.splits.val):
         raise UserError("there is nothing to measure: the run was trained on all of these samples")
-    if known := sum(sample.content in learnt for sample in samples):
-        log.warning("%d samples are left out: the run was trained on them, or chosen by them", known)
+    if num_seen := sum(sample.content in seen_contents for sample in samples):
+        log.warning("%d samples are left out: the run was trained on them or validated with them", num_seen)
 
 
 def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | None) -> Backbone:
-    """The backbone: of a remembered run as it was, with whatever weights."""
+    """The backbone; that of a remembered run is built as it was recorded, without pretrained weights."""
     if remembered is not None:
         backbone = build.backbone(cfg, pretrained=False, **remembered.backbone_facts())
         return replace(backbone, input_spec=remembered.input_spec())
@@ -208,7 +208,7 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
 
 
 def _start_from(source: str, network: Network, data: DataModule) -> None:
-    """Fill `network` from a run folder or a file of weights; a head of other classes is not taken over.
+    """Load weights into `network` from a run folder or a file; the head is skipped if it is for other classes.
 
     Raises UserError if the weights belong to another network, or to another tokenizer.
     """
@@ -227,15 +227,16 @@ def _start_from(source: str, network: Network, data: DataModule) -> None:
 
 def _require_same_past(run: RunFolder, plan: Plan, before: Plan) -> None:
     """Raise UserError if a phase of the run to resume that has begun differs; later phases may change."""
-    begun = before.index(run.resumed["epoch"]) + 1
-    past, now = ([_described(p, phase) for phase in p.phases[:begun]] for p in (before, plan))
+    num_begun = before.index(run.resumed["epoch"]) + 1
+    past, now = ([_phase_facts(p, phase) for phase in p.phases[:num_begun]] for p in (before, plan))
     if past != now:
         phases = ", ".join(f"{{epochs: {n}, train: [{', '.join(train)}], lr_scale: {s}}}" for n, train, s in past)
         raise UserError(
-            f"the first {begun} phases of {run.path} have begun, and this plan has others. Type freezing=phases "
+            f"the first {num_begun} phases of {run.path} have begun, and this plan has others. Type freezing=phases "
             f'"freezing.phases=[{phases}, ...]" with further phases in place of ...'
         )
 
 
-def _described(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:
+def _phase_facts(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:
+    """Return the number of epochs, the names of the trained stages, and the factor on the rates."""
     return phase.epochs, [stage for stage in plan.stages if phase.trains(stage)], phase.lr_scale

@@ -1,4 +1,4 @@
-"""From the configuration to objects: one function for each part of a run."""
+"""Builds objects from the configuration: one function for each part of a run."""
 
 import logging
 import warnings
@@ -40,7 +40,7 @@ SET_ELSEWHERE = {
     "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
     "logger": "type logger=...",
     "default_root_dir": "type run_folder=...",
-    "use_distributed_sampler": "the sampler knows its share",
+    "use_distributed_sampler": "the sampler already divides each batch among the processes",
 }
 """Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
 ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -51,12 +51,12 @@ def data(cfg: DictConfig) -> DataModule:
     """The data module, not yet split."""
     if cfg.data.get("download"):
         with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
-            built = make(cfg.data, download=is_first)
+            data_module = make(cfg.data, download=is_first)
     else:
-        built = make(cfg.data)
-    if getattr(built, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
+        data_module = make(cfg.data)
+    if getattr(data_module, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
         raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
-    return built
+    return data_module
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
@@ -64,9 +64,9 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
 
     Args:
         cfg: the configuration.
-        pretrained: False if weights follow from elsewhere, or none are needed.
+        pretrained: False if weights are loaded from elsewhere later, or none are needed.
         texts: training texts, for a backbone that learns its vocabulary from them.
-        **facts: what a run folder recorded of its backbone.
+        **facts: settings of the backbone that a run folder recorded.
     """
     facts |= {} if pretrained else {"weights": None}
     if cfg.backbone.get("_partial_"):
@@ -77,8 +77,8 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
     """The backbone with a new head."""
-    built = Network(backbone, new_head(backbone.num_features, num_classes, cfg.head.dropout))
-    return built.to(memory_format=torch.channels_last) if cfg.channels_last else built
+    network = Network(backbone, new_head(backbone.num_features, num_classes, cfg.head.dropout))
+    return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
@@ -88,7 +88,7 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
-    """The task: loss, probabilities and metrics. `class_weights`: those of the loss that come from the data."""
+    """The task: loss, probabilities and metrics. `class_weights`: weight of each class in the loss, from the data."""
     if class_weights is None:
         return make(cfg.task, num_classes=num_classes)
     if cfg.task.class_weights is not None:
@@ -97,12 +97,12 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
 
 
 def module(
-    cfg: DictConfig, network: Network, plan: Plan, class_names: list[str], takes: type[InputSpec], task: SingleLabel
+    cfg: DictConfig, network: Network, plan: Plan, class_names: list[str], spec_type: type[InputSpec], task: SingleLabel
 ) -> FineTuningModule:
-    """The LightningModule. `takes`: the kind of input spec of its data."""
+    """The LightningModule. `spec_type`: type of the network's input spec, which tells images from texts."""
     schedule = make(cfg.schedule)
     schedule = partial(schedule.func, **schedule.keywords)  # Hydra's own partial inspects its target in every step
-    mixing = _mixing(cfg, takes, len(class_names))
+    mixing = _mixing(cfg, spec_type, len(class_names))
     return FineTuningModule(network, task, class_names, plan, optimizer(cfg), schedule, mixing, cfg.seed)
 
 
@@ -132,14 +132,15 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
 
 def callbacks(cfg: DictConfig, plan: Plan, data: DataModule) -> list[Callback]:
     """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
-    chosen = [make(node) for node in cfg.callbacks.values() if node is not None]
-    if any(isinstance(callback, StochasticWeightAveraging) for callback in chosen):
+    configured = [make(node) for node in cfg.callbacks.values() if node is not None]
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in configured):
         raise UserError(
             "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
             "take callbacks=ema"
         )
-    # First of all, so that the others see each epoch as the plan wants it, and the same on all processes.
-    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *chosen]
+    # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
+    # they see the same on all processes.
+    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *configured]
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
@@ -147,19 +148,19 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     if not ranks().is_first:
         return [CSVLogger(run.path, name="", version="")]  # Lightning lets only the first process write
     # Lightning puts the checkpoints beside the files of the first logger: into the run folder.
-    chosen: list[Logger] = [MetricsCSV(run.path, run.first_step)]
+    all_loggers: list[Logger] = [MetricsCSV(run.path, run.first_step)]
     for node in (cfg.logger or {}).values():
-        chosen.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=run.first_step))
-    return chosen
+        all_loggers.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=run.first_step))
+    return all_loggers
 
 
 def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
-    """The trainer of a run. Raises UserError for keys that are set elsewhere, and for what cannot follow the plan."""
+    """The trainer of a run. Raises UserError for keys that are set elsewhere, or if it cannot follow the plan."""
     for key, instead in SET_ELSEWHERE.items():
         if key in cfg.trainer:
             raise UserError(f"trainer.{key} would be ignored: {instead}")
     quieten_lightning()
-    built = make(
+    trainer = make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
         callbacks=callbacks(cfg, plan, data),
@@ -168,11 +169,11 @@ def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Tr
         plugins=AtomicCheckpointIO(),
         use_distributed_sampler=False,  # our sampler knows the rank
     )
-    # training/stop_signals.py handles signals: Lightning leaves without saving and with exit code 0, or saves beside
-    # the run what its next test would load.
-    built._signal_connector.register_signal_handlers = _do_nothing
-    require_fitting(built, plan)
-    return built
+    # training/stop_signals.py handles signals instead: Lightning's handlers exit with code 0 and without saving, or
+    # save a checkpoint beside the run that its next test would load.
+    trainer._signal_connector.register_signal_handlers = _do_nothing
+    require_fitting(trainer, plan)
+    return trainer
 
 
 def trainer_without_logs(cfg: DictConfig, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
@@ -192,9 +193,9 @@ def progress_bar(cfg: DictConfig) -> list[Callback]:
     return [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
 
 
-def _mixing(cfg: DictConfig, takes: type[InputSpec], num_classes: int) -> Callable[..., Any] | None:
-    if cfg.mixing and takes is not ImageSpec:
-        raise UserError(f"mixing mixes images, and the data are {takes.things}: type mixing=none")
+def _mixing(cfg: DictConfig, spec_type: type[InputSpec], num_classes: int) -> Callable[..., Any] | None:
+    if cfg.mixing and spec_type is not ImageSpec:
+        raise UserError(f"mixing mixes images, and the data are {spec_type.things}: type mixing=none")
     return make(cfg.mixing, num_classes=num_classes) if cfg.mixing else None
 
 
@@ -203,8 +204,8 @@ def _do_nothing() -> None:
 
 
 def quieten_lightning() -> None:
-    """Silence what Lightning says about things that are meant to be as they are."""
-    # Its tips and devices (train.py says where it runs); what a profiler reports goes another way.
+    """Silence Lightning's messages about settings that are intended."""
+    # Tips and the list of devices (train.py prints where it runs); profilers report through another logger.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for name in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)

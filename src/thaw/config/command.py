@@ -76,11 +76,12 @@ def _record(error: Exception) -> None:
 
 
 def _leave(error: Exception) -> NoReturn:
+    """Print the error, once for all processes of the run, and exit."""
     if isinstance(error, ProcessesFailedError):
         if not error.printed:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
-    if not reports(error):  # another process of this run does
+    if not reports(error):  # another process of this run prints it
         sys.exit(1)
     leave_message(message(error))
     sys.exit(report(error))  # prints it to stderr; exit code 1

@@ -1,4 +1,4 @@
-"""What a command prints of an error: one message if the user can mend it, else a shortened traceback."""
+"""What a command prints about an error: one message if the user can mend it, else a shortened traceback."""
 
 import errno
 import os
@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 SITE_PACKAGES = ("site-packages", "dist-packages")
 FEWEST_FRAMES = 3
+"""Number of last frames that a traceback shows if all of them are of installed packages."""
 
 
 def report(error: BaseException) -> str:
@@ -37,7 +38,7 @@ def is_users(error: BaseException) -> bool:
         if error.errno == errno.ENOSPC:
             return True
         frames = [frame for frame in extract_tb(error.__traceback__) if _package(frame) != "python"]
-        return bool(frames) and (_is_thaws(frames[-1]) or _package(frames[-1]) == "hydra")
+        return bool(frames) and (_is_own_frame(frames[-1]) or _package(frames[-1]) == "hydra")
     # By name, because importing Lightning would make --help wait.
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
     user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException, ProcessesFailedError)
@@ -54,7 +55,7 @@ def message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if is_lost(error):
-        return "another process of this run ended without a word: killed, or out of memory?"
+        return "another process of this run ended without an error message: killed, or out of memory?"
     if is_users(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
@@ -92,14 +93,14 @@ class _FoldedStack(StackSummary):
         return lines
 
 
-def _is_thaws(frame: FrameSummary) -> bool:
+def _is_own_frame(frame: FrameSummary) -> bool:
     return PACKAGE in Path(frame.filename).parents
 
 
 def _package(frame: FrameSummary) -> str | None:
     """Name the installed package of a frame, "python" for the standard library, None for thaw's and the user's code."""
     file = Path(frame.filename)
-    if _is_thaws(frame):
+    if _is_own_frame(frame):
         return None
     for name in SITE_PACKAGES:
         if name in file.parts:

@@ -13,7 +13,7 @@ from thaw.signatures import keyword_names
 
 
 def make(node: DictConfig, **facts: Any) -> Any:
-    """Build the object that `node._target_` names from the node's keys and `facts`.
+    """Build the object that `node._target_` names; its arguments are the node's keys and `facts`.
 
     An error raised inside the target comes out as it was raised. Raises UserError if the target does not take a key, or
     needs one that is not there.
@@ -23,10 +23,11 @@ def make(node: DictConfig, **facts: Any) -> Any:
     except InstantiationException as error:
         failure = error
     # After the handler, so that Python does not chain Hydra's exception to the original one.
-    raise _reason(failure, node, facts)
+    raise _original_error(failure, node, facts)
 
 
-def _reason(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:
+def _original_error(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:
+    """Return the error that the target raised, or a UserError if it was called with wrong keys."""
     call = re.match(r"Error in call to target '(.+?)':.*?(?:\nfull_key: (.+))?$", str(failure), re.DOTALL)
     cause = failure.__cause__
     if call is None or cause is None:
@@ -34,10 +35,10 @@ def _reason(failure: InstantiationException, node: DictConfig, facts: Mapping[st
     target, key = call.groups()
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
-    takes = keyword_names(get_object(target))
-    given = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
+    accepted = keyword_names(get_object(target))
+    passed_keys = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
     unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
     # Raised by the call itself, or by a base class to which the target passes its keywords on.
-    if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in given.difference(takes)):
-        return UserError(f"{key or target}: {cause}. {target} takes {', '.join(takes)}")
+    if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in passed_keys.difference(accepted)):
+        return UserError(f"{key or target}: {cause}. {target} takes {', '.join(accepted)}")
     return cause

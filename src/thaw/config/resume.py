@@ -1,4 +1,4 @@
-"""Which run a command resumes or begins."""
+"""Decides which run a command resumes or begins, and opens its folder."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from thaw.training.checkpoint_io import is_intact, newest_intact
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-# None of these moves a step; batch size, devices and accumulation decide how many steps an epoch has.
+# None of these changes which samples a step sees; batch size, devices and accumulation would, so they are not here.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
@@ -46,7 +46,7 @@ def typed_overrides() -> list[str]:
 
 
 def overrides_to_record() -> list[str]:
-    """The typed overrides without the run folder, which each trial of a sweep in processes of its own is told."""
+    """The typed overrides without `run_folder=`, which a sweep adds when a trial runs in processes of its own."""
     return [override for override in typed_overrides() if not override.startswith("run_folder=")]
 
 
@@ -56,28 +56,30 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """`open_run` as decided by the first process: the same folder, id and configuration on all. Collective."""
+    """Call `open_run` on the first process and return its folder, id and configuration on all processes.
+
+    Collective: call on every rank.
+    """
     opened: list[tuple[DictConfig, RunFolder]] = []
 
     def open_on_first() -> list[Any]:
         config, run = open_run(cfg)
         opened.append((config, run))
-        plain = OmegaConf.to_container(config, resolve=True)
-        return [plain, str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
+        return [plain(config), str(run.path), None if run.checkpoint is None else str(run.checkpoint.resolve())]
 
-    plain, path, checkpoint = ranks().as_first(open_on_first)
+    values, path, checkpoint = ranks().as_first(open_on_first)
     if opened:
         return opened[0]
-    config = OmegaConf.create(plain)
+    config = OmegaConf.create(values)
     assert isinstance(config, DictConfig)
     return config, RunFolder(path, None if checkpoint is None else Path(checkpoint), _checkpoint_folder(config))
 
 
 def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """The run that a composed configuration asks for: a new one, or as `resume` says one that goes on.
+    """The run that a composed configuration asks for: a new one, or the one that `resume` tells to continue.
 
     Returns:
-        The configuration (of a resumed run its own, with the changes that were typed) and the run folder.
+        The configuration (for a resumed run its own, with the changes that were typed) and the run folder.
 
     Raises:
         UserError: the folder to resume does not fit, or the new one is in use.
@@ -100,7 +102,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
 def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(_new_path(cfg), checkpoints=_checkpoint_folder(cfg))
     if any(run.checkpoints.glob("*.ckpt")):
-        _require_one_whole(run.path, run.checkpoints)
+        _require_one_intact(run.path, run.checkpoints)
         raise UserError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
@@ -130,7 +132,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
         raise UserError(f"{source} is not as it was written: its checksum differs. Type resume={folder}")
     checkpoint = source if source.is_file() else newest_intact(checkpoints)
     if checkpoint is None:
-        _require_one_whole(folder, checkpoints)
+        _require_one_intact(folder, checkpoints)
         raise UserError(
             f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
             f"Start it again: run_folder={folder}"
@@ -155,7 +157,7 @@ def _checkpoints_of(folder: Path) -> Path:
     return Path(_checkpoint_folder(read_config(folder)) or folder / CHECKPOINTS)
 
 
-def _require_one_whole(folder: Path, checkpoints: Path) -> None:
+def _require_one_intact(folder: Path, checkpoints: Path) -> None:
     """Raise UserError if there are checkpoints, and all of them are damaged."""
     if any(checkpoints.glob("*.ckpt")) and newest_intact(checkpoints) is None:
         raise UserError(
@@ -187,7 +189,7 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
 def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
     try:
         return _without_place(read_config(folder)) == wanted
-    except (OSError, ValueError, YAMLError, AssertionError):  # whatever lies there
+    except (OSError, ValueError, YAMLError, AssertionError):  # not a configuration of thaw
         return False
 
 
@@ -198,13 +200,13 @@ def _age(folder: Path) -> float:
 
 
 def _without_place(cfg: DictConfig) -> DictConfig:
-    """What makes two runs the same: the configuration without folder, id and `resume`."""
-    same = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
-    assert isinstance(same, DictConfig)
-    _settle(same)
+    """The configuration without folder, id and `resume`: equal for runs that are the same."""
+    stripped = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
+    assert isinstance(stripped, DictConfig)
+    _settle(stripped)
     for key in ("run_folder", "run_id", "resume"):
-        same.pop(key, None)
-    return same
+        stripped.pop(key, None)
+    return stripped
 
 
 def _new_path(cfg: DictConfig) -> Path:
@@ -216,7 +218,7 @@ def _is_multirun() -> bool:
 
 
 def _settle(cfg: DictConfig) -> None:
-    """Fix what depends on where the command was typed: relative paths, and the number of devices."""
+    """Resolve settings that depend on where the command was typed: relative paths, and the number of devices."""
     if str(cfg.trainer.devices) in ("auto", "-1"):
         cfg.trainer.devices = count_devices(cfg.trainer)
     for key in PATHS:

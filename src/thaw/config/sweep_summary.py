@@ -13,7 +13,7 @@ class SweepSummary(Callback):
     """Prints and writes the table of all trials; the command leaves with exit code 1 if a trial failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra after the last trial."""
+        """Print and write the table after the last trial. Raises SystemExit with code 1 if a trial failed."""
         sweep = Path(config.hydra.sweep.dir)
         print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
         if any(trial.results is None for trial in read_trials(sweep)):

@@ -14,11 +14,11 @@ from thaw.storage import cache_folder, digest, write_atomically
 CHECKED_FILES = "checked-*.json"
 """Names of these lists in the cache folder. `*` stands for a digest of the folder that the images are in."""
 TOO_NEW_SECONDS = 2.0
-"""A file that changed more recently may change again and keep its time: clocks of file systems are coarse."""
+"""A file that changed more recently may change again without a new modification time: these clocks are coarse."""
 
 
 class CheckedFiles:
-    """The image files below `root` that were checked, from the cache folder. A damaged list counts as empty."""
+    """List of the image files below `root` that were checked, in the cache folder. A damaged list counts as empty."""
 
     def __init__(self, root: Path):
         self.file = cache_folder() / CHECKED_FILES.replace("*", digest(os.fsencode(os.path.abspath(root))))
@@ -57,7 +57,7 @@ class CheckedFiles:
 
 
 def _stamp(status: os.stat_result) -> str:
-    """Size and times. The time of the status change shows a file that was given the modification time of another."""
+    """Size and times of a file. The time of the status change differs even if the modification time was set by hand."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 

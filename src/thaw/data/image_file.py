@@ -57,7 +57,7 @@ def load_in_thread(file: str | Path) -> Image.Image:
 
 
 def stored_size(file: Path) -> tuple[int, int]:
-    """Return width and height as the header of a file has them, before EXIF orientation.
+    """Return width and height from the header of a file, before EXIF orientation is applied.
 
     Raises:
         ValueError: like `load_image`.
@@ -67,7 +67,7 @@ def stored_size(file: Path) -> tuple[int, int]:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silence warnings about damaged metadata and large images, in all threads of the process; enter it in one only."""
+    """Silence warnings about damaged metadata and large images, in all threads; only one thread may enter it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -76,7 +76,7 @@ def quiet_pillow() -> Iterator[None]:
 def fault(content: bytes, file: Path) -> str | None:
     """Return why `load_image` would fail on a file with this content, or None if it would not. Cheaper than loading."""
     try:
-        _decode(BytesIO(content), file, _small)
+        _decode(BytesIO(content), file, _decode_small)
     except ValueError as error:
         return str(error)
     return None
@@ -109,7 +109,7 @@ def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
         with Image.open(source) as image:
             return finish(image)
     except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
-        raise ValueError(_not_an_image(file)) from None
+        raise ValueError(_why_no_image(file)) from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large ({error})") from None
     except UnsupportedPixelsError:
@@ -119,7 +119,7 @@ def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
         raise ValueError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
 
 
-def _small(image: Image.Image) -> Image.Image:
+def _decode_small(image: Image.Image) -> Image.Image:
     """Decode the whole file, but a JPEG to an eighth of its size, which takes a third of the time."""
     image.draft(image.mode, (1, 1))
     return as_rgb(image)
@@ -139,7 +139,7 @@ def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint(values / 257).astype(np.uint8)  # 65535 -> 255
 
 
-def _not_an_image(file: Path) -> str:
+def _why_no_image(file: Path) -> str:
     if not file.exists():
         return "there is no such file" if not file.is_symlink() else "a link to nothing"
     if file.is_dir():

@@ -117,7 +117,7 @@ class FileReader:
 
 
 def check_files(files: Sequence[Path], root: Path) -> list[CheckedFile]:
-    """Decode every file below `root` that is not known to be whole, in threads and with a progress bar."""
+    """Decode every file below `root` that is not known to be intact, in threads and with a progress bar."""
     known = CheckedFiles(root)
     with quiet_pillow(), ThreadPoolExecutor(default_workers()) as threads:
         results = list(progress(threads.map(partial(_check, known), files), len(files), "checking images"))

@@ -46,7 +46,7 @@ def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:
     files: list[LabelledFile] = []
     for folder, split in _split_folders(root, notes).items():
         class_folders, strays = _entries(folder, notes)
-        notes += _outside(strays)
+        notes += _notes_on_strays(strays)
         for class_folder in class_folders:
             images = images_below(class_folder, notes)
             if not images:
@@ -99,11 +99,11 @@ def _split_folders(root: Path, notes: list[str]) -> dict[Path, str | None]:
     if not splits or ("train" not in splits and others):
         _require_classes(root, folders)
         return {root: None}
-    for same in splits.values():
-        if len(same) > 1:
-            raise UserError(f"{' and '.join(map(str, same))} are the same split: keep one of them")
+    for folders_of_split in splits.values():
+        if len(folders_of_split) > 1:
+            raise UserError(f"{' and '.join(map(str, folders_of_split))} are the same split: keep one of them")
     notes += [f"{folder} (neither train, val nor test)" for folder in others]
-    notes += _outside(strays)
+    notes += _notes_on_strays(strays)
     return {splits[split][0]: split for split in sorted(splits)}
 
 
@@ -137,5 +137,5 @@ def _entries(folder: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
     return subfolders, images
 
 
-def _outside(images: list[Path]) -> list[str]:
+def _notes_on_strays(images: list[Path]) -> list[str]:
     return [f"{image} (outside the folders of the classes)" for image in images]

@@ -19,11 +19,12 @@ from thaw.storage import digest
 from thaw.types import Batch, BatchRequest, Indices
 
 DECODED = {"off": False, "false": False, "on": True, "true": True}
+"""Meaning of the values of data.decoded, in lower case."""
 
 ReadImage = Callable[[int], Image.Image]
-"""From a sample index to the image, RGB."""
+"""Function from a sample index to the image, RGB."""
 ReadDecoded = Callable[[int, bool], Image.Image]
-"""From a sample index, and whether it is for evaluation, to the image or a smaller copy that does as well."""
+"""Function from a sample index, and whether it is for evaluation, to the image or a smaller copy that will do."""
 
 
 class ImageDataModule(DataModule):
@@ -34,9 +35,9 @@ class ImageDataModule(DataModule):
         labels: class name of each image.
         splits: train, val or test for each image, None for those that are split here.
         augment: none, light or strong.
-        flip_probability: of a horizontal flip, where images are augmented.
-        decoded: "on" if images are decoded once and kept; see thaw.caching.decoded.
-        num_workers: loader processes; None for one a core, at most 8.
+        flip_probability: probability of a horizontal flip, where images are augmented.
+        decoded: "on" if images are decoded once and cached; see thaw.caching.decoded.
+        num_workers: loader processes; None for one per core, at most 8.
         **choices: see `DataModule`.
 
     Raises:
@@ -79,7 +80,7 @@ class ImageDataModule(DataModule):
         return self.augment != "none"
 
     def recipe(self, view: int | None) -> dict[str, Any]:
-        """Plain values that decide what the network is given of an image in this view."""
+        """Plain values that decide what the network sees of an image in this view; None for evaluation."""
         if view is None:
             return super().recipe(view)
         augmentation = {"augment": self.augment, "flip_probability": self.flip_probability}
@@ -129,10 +130,10 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         index = torch.tensor(request.indices)
-        images = [self._transformed(i, request.view) for i in request.indices]
+        images = [self._load_transformed(i, request.view) for i in request.indices]
         return Batch(torch.stack(images), self.targets[index], index, view=request.view, total=request.total)
 
-    def _transformed(self, index: int, view: int | None) -> Tensor:
+    def _load_transformed(self, index: int, view: int | None) -> Tensor:
         image = self.decoded(index, view is None) if self.decoded is not None else self.read(index)
         if view is None:
             return self.evaluation(image)
@@ -148,5 +149,5 @@ def numbered(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def default_workers() -> int:
-    """One loader process for each core that this process may use, at most 8."""
+    """Number of loader processes: one for each core that this process may use, at most 8."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

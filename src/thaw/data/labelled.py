@@ -16,19 +16,19 @@ from thaw.types import Indices
 
 
 class LabelledData(LightningDataModule):
-    """Samples with one class each, cut into train, val and test. Batches of them are `DataModule`'s.
+    """Samples with one class each, cut into train, val and test. The subclass `DataModule` makes batches of them.
 
-    One of `split`, `split_as` and `test_all` comes first.
+    Call `split`, `split_as` or `test_all` before anything that needs the splits.
 
     Args:
         targets: class index of every sample, (N,).
         class_names: in the order of the class indices.
         given_splits: train, val or test for each sample, None for those that are split here.
-        seed: of the splits.
-        val_fraction: share of all samples that validates.
-        test_fraction: share of all samples that tests.
+        seed: seed of the splits.
+        val_fraction: share of all samples that goes to val.
+        test_fraction: share of all samples that goes to test.
         labels_per_class: training samples of each class; None for all.
-        fold: number of the fold that tests; None for no cross-validation.
+        fold: number of the fold that is the test split; None for no cross-validation.
         folds: number of folds.
     """
 
@@ -58,14 +58,14 @@ class LabelledData(LightningDataModule):
         self.left_out: list[str] = []
         """Samples that cannot be used, for the report."""
         self.notes: list[str] = []
-        """What else was found and is not used, for the report."""
+        """Files and folders that were found and are not used, for the report."""
 
     def identity(self, index: int) -> Sample:
-        """What a sample is known by in later runs."""
+        """Identity by which later runs recognise a sample."""
         return Sample(str(index))
 
     def warnings(self) -> list[str]:
-        """What is odd about the data, one text each; the first line says what it is."""
+        """Warnings about the data; the first line of each is a summary."""
         return []
 
     # Splits.
@@ -89,20 +89,20 @@ class LabelledData(LightningDataModule):
         self.train_indices = self.splits.train
 
     def identities(self) -> list[Sample]:
-        """What each sample is known by in later runs."""
+        """Identity of each sample, by which later runs recognise it."""
         return [self.identity(index) for index in range(len(self.targets))]
 
     def records(self) -> list[SampleRecord]:
         """Every sample with its label and split, for later commands."""
-        split = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
+        split_of = {index: name for name, indices in self.parts.items() for index in indices.tolist()}
         return [
-            SampleRecord(self.identity(index), self.class_names[target], split.get(index, UNUSED))
+            SampleRecord(self.identity(index), self.class_names[target], split_of.get(index, UNUSED))
             for index, target in enumerate(self.targets)
         ]
 
     @property
     def parts(self) -> dict[str, Indices]:
-        """Sample indices of each split."""
+        """Sample indices of each split: train, val and test; some may be empty."""
         return {"train": self.train_indices, "val": self.splits.val, "test": self.splits.test}
 
     # Classes.
@@ -117,14 +117,14 @@ class LabelledData(LightningDataModule):
         return np.bincount(self.targets[indices], minlength=self.num_classes).tolist()
 
     def align(self, class_names: Sequence[str]) -> None:
-        """Number the classes as a trained network does. Raises UserError for a class that it does not know."""
+        """Renumber the classes as in a trained network's `class_names`. Raises UserError for a class not in there."""
         if unknown := [name for name in self.class_names if name not in class_names]:
             raise UserError(
                 f"the network was trained on the classes {', '.join(class_names)}; this data also has "
                 f"{', '.join(unknown)}: leave it out, or start a new run with init_from=..."
             )
-        number = np.array([class_names.index(name) for name in self.class_names])
-        self.targets, self.class_names = number[self.targets], list(class_names)
+        new_number = np.array([class_names.index(name) for name in self.class_names])
+        self.targets, self.class_names = new_number[self.targets], list(class_names)
 
     # For people.
 

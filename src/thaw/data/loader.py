@@ -15,13 +15,13 @@ from thaw.types import Batch, BatchRequest
 
 
 class EpochLoader:
-    """The batches of a split. Where they come from is decided anew in each epoch, when the first one is asked for.
+    """Loader of a split. Each epoch decides anew, at its first batch, whether batches are raw samples or activations.
 
     Args:
-        sampler: says which samples make up which batch.
+        sampler: yields the samples of each batch.
         make_raw: makes the DataLoader of raw samples; called when it is first needed.
-        batches: gives the batches of the current epoch.
-        batches_done: number of batches of the current epoch that a resumed run has behind it.
+        batches: function from this loader to the batches of the current epoch.
+        batches_done: function that returns how many batches of the current epoch a resumed run has already done.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class EpochLoader:
         batches_done: Callable[[], int],
     ):
         self._make_raw, self._batches, self._batches_done = make_raw, batches, batches_done
-        # Lightning tells the sampler the epoch, and asks for both.
+        # Lightning reads both attributes, and calls `sampler.set_epoch`.
         self.sampler, self.batch_sampler = sampler, None
 
     @cached_property
     def raw(self) -> DataLoader[Any]:
-        """Batches of raw samples. The DataLoader is kept with its processes."""
+        """Batches of raw samples. The DataLoader and its processes stay for later epochs."""
         return self._make_raw()
 
     @property
     def _iterator(self) -> Any:
-        """Iterator of the raw DataLoader: Lightning shuts its processes down by it when training is over."""
+        """Iterator of the raw DataLoader. Lightning uses it to shut down the loader processes after training."""
         return vars(self)["raw"]._iterator if "raw" in vars(self) else None
 
     @_iterator.setter
@@ -66,7 +66,7 @@ class EpochLoader:
 
 
 class MappedDataset(Dataset[Batch]):
-    """The batches of `dataset`, each after the function `then`."""
+    """Applies the function `then` to each batch of `dataset`."""
 
     def __init__(self, dataset: Dataset[Batch], then: Callable[[Batch], Batch]):
         self.dataset, self.then = dataset, then
@@ -88,12 +88,13 @@ def init_worker(worker: int) -> None:
     """
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
-        # Out of the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a
+        # Leave the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a
         # signal by saving, for which it may need batches, and ends these processes itself.
         os.setpgrp()
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True, name="thaw-loader").start()
 
 
 def _end_with(process: BaseProcess) -> None:
+    """End this process as soon as `process` has ended."""
     process.join()
     os._exit(1)

@@ -23,17 +23,17 @@ BALANCES = ("none", "loss", "sampler")
 
 
 class DataModule(LabelledData):
-    """Labelled samples as batches. A kind of data overrides `dataset`; all else is here and in `LabelledData`.
+    """Labelled samples as batches. Each kind of data is a subclass that overrides `dataset`.
 
-    `split` (or `split_as`, `test_all`) and then `use_input_spec` come before the loaders.
+    Call `split` (or `split_as`, `test_all`) and then `use_input_spec` before asking for loaders.
 
     Args:
         targets: class index of every sample, (N,).
         class_names: in the order of the class indices.
         given_splits: train, val or test for each sample, None for those that are split here.
-        seed: of the splits, of the order in each epoch and of augmentation.
+        seed: seed of the splits, of the order in each epoch and of augmentation.
         batch_size: samples per step and process.
-        num_workers: loader processes; 0 loads in the main one.
+        num_workers: loader processes; 0 loads in the main process.
         shuffle: whether each epoch has an order of its own.
         balance: what is done about classes of unequal size: none, loss or sampler.
         global_batch_size: samples per step over all processes, instead of `batch_size`.
@@ -44,7 +44,7 @@ class DataModule(LabelledData):
     """
 
     takes: type[InputSpec] = ImageSpec
-    """Kind of input spec of the networks that suit the samples."""
+    """Type of the input spec of networks that take these samples."""
 
     def __init__(
         self,
@@ -78,16 +78,16 @@ class DataModule(LabelledData):
         """All samples: `dataset[request]` is the batch of a `BatchRequest`, a pure function of it.
 
         Args:
-            split: the split that batches are asked of, where that makes loading faster; None for any.
+            split: the split whose batches will be requested, where that makes loading faster; None for any.
         """
 
     def contents(self, samples: Indices) -> list[str]:
-        """Digest of each sample's content. By default of what the network is given in evaluation."""
+        """Digest of each sample's content; by default, of the network's input in evaluation."""
         dataset = self.dataset()
         return [digest_of_tensors(dataset[BatchRequest([index], None)].inputs) for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
-        """Plain values that decide what the network is given of a sample in this view; None for evaluation."""
+        """Plain values that decide what the network sees of a sample in this view; None for evaluation."""
         return asdict(self.input_spec) | ({} if view is None else {"seed": self.seed, "view": view})
 
     def width(self, lengths: NDArray[np.int64]) -> int:
@@ -113,7 +113,7 @@ class DataModule(LabelledData):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Weights of the loss, n / (C * count) for each class; None unless `balance` is loss."""
+        """Weight of each class in the loss: all samples / (C * its samples); None unless `balance` is loss."""
         counts = self.counts(self.train_indices)
         return [sum(counts) / (self.num_classes * count) for count in counts] if self.balance == "loss" else None
 
@@ -154,8 +154,8 @@ class DataModule(LabelledData):
 
         Args:
             split: train, val or test.
-            view: from the epoch to the augmented version that training shows; None for a new one in each epoch.
-            batches: gives the batches of an epoch; by default those of raw samples.
+            view: function from the epoch to the augmented version that training shows; None for a new one each epoch.
+            batches: function from the loader to the batches of an epoch; by default, those of raw samples.
         """
         training = split == "train"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -184,9 +184,9 @@ class DataModule(LabelledData):
 
         Args:
             split: the split that the samples belong to.
-            requests: what the batches consist of.
+            requests: the samples of each batch.
             persistent: whether loader processes wait for the next epoch.
-            then: what loader processes do with a batch before they hand it over.
+            then: function that loader processes apply to each batch.
         """
         dataset = self.dataset(split)
         return DataLoader(
@@ -204,5 +204,5 @@ class DataModule(LabelledData):
         return epoch if self.augments else None
 
     def _batches_done(self) -> int:
-        """Batches of this training epoch that a run which resumes inside it has behind it."""
+        """Number of batches of this training epoch that were done before the run was resumed inside it."""
         return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1

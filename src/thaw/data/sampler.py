@@ -27,7 +27,7 @@ class EpochBatches(Sampler[BatchRequest]):
         shuffle: Whether the order changes from epoch to epoch.
         rank: Number of this process.
         world_size: Number of processes.
-        view: Gives the view (augmented version) of an epoch; None for evaluation.
+        view: Function from an epoch to its view (augmented version); None for evaluation.
         balance_targets: Class index of every sample, to show each class equally often in an epoch of the same length.
         lengths: Length of every sample, to put samples of similar length into a batch.
     """
@@ -117,8 +117,8 @@ def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
 def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:
     """Draw as many indices as given, but equally many of each class.
 
-    Class counts differ by at most one. Small classes are oversampled: their samples repeat, in number differing by at
-    most one; of large classes some samples are left out.
+    Class counts differ by at most one. Small classes are oversampled: each sample is repeated as often as any other of
+    its class, or once more. Of large classes, some samples are left out.
     """
     classes = np.unique(targets[indices])
     shares = np.array_split(np.arange(len(indices)), len(classes))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 UNUSED = ""
-"""Split of samples that are in none, as with data.labels_per_class."""
+"""Stands for the split of samples that are in none, as with data.labels_per_class."""
 
 
 class Sample(NamedTuple):

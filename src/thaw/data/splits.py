@@ -16,7 +16,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""The split that a folder, a file or a table means by a word, in lower case."""
+"""Split that is meant by the name of a folder or file, or by a word in a table, in lower case."""
 
 
 @dataclass(frozen=True)

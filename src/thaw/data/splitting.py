@@ -1,4 +1,4 @@
-"""Which samples train, validate and test: by a seed, as the data say, as a run recorded it, or all that is new."""
+"""Assign samples to splits: by a seed, as the data say, as a run recorded it, or to measure a run on new data."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -79,9 +79,9 @@ def splits_as_recorded(samples: Sequence[Sample], labels: Sequence[str], records
 
 
 def splits_of_new_data(samples: Sequence[Sample], given: GivenSplits, known: Collection[str]) -> Splits:
-    """Splits for measuring a finished run on other data: its test split, or all of it if there is none.
+    """Splits for measuring a finished run on other data: their own test split, or all samples if they have none.
 
-    Samples whose content is in `known` are left out; nothing is trained on.
+    Samples whose content is in `known` are left out; the train split is empty.
     """
     is_known = np.array([sample.content in known for sample in samples])
     names = np.array([name or "" for name in given or [None] * len(samples)])

@@ -1,7 +1,8 @@
 """Tables that a user brings: csv, tsv, jsonl or parquet, each plain or gzipped.
 
-Python's own csv and json read them, and not pandas: told to report rows with too many values, pandas drops rows with
-stray quotes in silence; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a file for one bad line.
+They are read with Python's csv and json, not with pandas: when it is told to report rows with too many values, pandas
+silently drops rows with stray quotes; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a whole
+file because of one bad line.
 """
 
 import csv
@@ -84,7 +85,7 @@ def read_table(
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
-    return [_checked(row, required.values()) for row in rows]
+    return [_check_row(row, required.values()) for row in rows]
 
 
 def table_suffix(file: Path) -> str | None:
@@ -140,7 +141,7 @@ def _content(file: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file} is not a whole gzip file ({error}): pack it anew, or bring it without .gz") from error
+        raise UserError(f"{file} is not a whole gzip file ({error}): compress it again, or unpack it first") from error
 
 
 def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
@@ -154,15 +155,15 @@ def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
         raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {names}")
 
 
-def _checked(row: Row, names: Iterable[str]) -> Row:
+def _check_row(row: Row, names: Iterable[str]) -> Row:
     """Return a row as texts, or with its fault: all of `names` must be there, each with a single value."""
-    fault = row.fault or _fault(row.values, names)
+    fault = row.fault or _find_fault(row.values, names)
     if fault is not None:
         return Row(row.place, {}, fault)
     return Row(row.place, {key: "" if value is None else str(value) for key, value in row.values.items()})
 
 
-def _fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
+def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
     for name in names:
         if name not in values:
             return f"no column {name}"
@@ -196,7 +197,7 @@ def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: 
                     fault = f"{len(values)} values for {len(header)} columns"
                 elif delimiter == "\t" and any("\t" in value and "\n" in value for value in values):
                     fault = (
-                        "a quoted field goes on over a tab into the next line: should it not, type data.quotes=false"
+                        "a quoted field goes on over a tab into the next line: if that is wrong, type data.quotes=false"
                     )
                 yield Row(place, dict(zip(header, values, strict=False)), fault)
             place = f"{file.name}, line {reader.line_num + 1}: "

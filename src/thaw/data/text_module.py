@@ -31,8 +31,8 @@ class TextDataModule(DataModule):
         texts: the texts.
         labels: class name of each text.
         splits: train, val or test for each text, None for those that are split here.
-        max_length_tokens: longer texts are truncated; None for what the network takes, at most MOST_TOKENS.
-        pad_multiple_tokens: batches are padded to a multiple of it.
+        max_length_tokens: longer texts are truncated; None for the network's own limit, at most MOST_TOKENS.
+        pad_multiple_tokens: batches are padded to a multiple of this length.
         **choices: see `DataModule`.
 
     Raises:
@@ -71,7 +71,7 @@ class TextDataModule(DataModule):
         return [self.digests[index].hex() for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
-        """Plain values that decide what the network is given of a text."""
+        """Plain values that decide what the network sees of a text."""
         return {**super().recipe(view), "pad_multiple_tokens": self.pad_multiple_tokens}
 
     def width(self, lengths: NDArray[np.int64]) -> int:
@@ -117,14 +117,14 @@ class TextDataModule(DataModule):
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():
                 notes.append(
-                    f"{cut:,} of {len(used):,} texts are longer than {self.tokens.spec.max_length_tokens} tokens: what "
-                    f"comes after is not read (data.max_length_tokens)"
+                    f"{cut:,} of {len(used):,} texts are longer than {self.tokens.spec.max_length_tokens} tokens: the "
+                    f"rest of them is not read (data.max_length_tokens)"
                 )
             if empty := self.tokens.empty[used].sum():
-                notes.append(f"{empty:,} texts have nothing in them that is a token")
+                notes.append(f"{empty:,} texts contain no token")
             if self.tokens.unknown > MANY_UNKNOWN:
                 notes.append(
-                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it of other texts?"
+                    f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it for other texts?"
                 )
         return notes
 

@@ -16,9 +16,10 @@ from thaw.types import ImageSpec
 
 AUGMENTATIONS = ("none", "light", "strong")
 CROP_ROOM = 2
-"""Images that are kept for random crops have a shorter side of at most this many times the one in evaluation."""
+"""Largest shorter side of images that are cached for random crops, as a multiple of the one in evaluation."""
 
 Transform = Callable[[Image.Image], Tensor]
+"""Function from an image to uint8 pixels (C, H, W)."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class Failure(NamedTuple):
     """Something that went wrong in a step of one process."""
 
     step: int
-    """Number of the step; processes count alike."""
+    """Number of the step, counted in the same way on all processes."""
     message: str
 
 
@@ -41,7 +41,7 @@ class SyncBuffers(Callback):
     """Gives every process the buffers of the first one before validation and before checkpoints.
 
     The BatchNorm statistics of a process contain its own share of the last step: DDP copies those of the first process
-    before a step, not after it. Averaged weights are treated alike.
+    before a step, not after it. The buffers of averaged weights are copied, too.
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

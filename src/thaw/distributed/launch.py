@@ -56,10 +56,10 @@ def starts_processes(cfg: DictConfig) -> bool:
     trainer = requested_trainer(cfg)
     if lightning_starts_processes(trainer):
         return False
-    nodes, place = trainer.get("num_nodes", 1), launched_rank()
+    nodes, rank_and_size = trainer.get("num_nodes", 1), launched_rank()
     # A SLURM job of one task may start processes of its own.
-    if place is not None and not (place == (0, 1) and nodes == 1 and is_slurm()):
-        if HydraConfig.get().mode == RunMode.MULTIRUN and place != (0, 1):
+    if rank_and_size is not None and not (rank_and_size == (0, 1) and nodes == 1 and is_slurm()):
+        if HydraConfig.get().mode == RunMode.MULTIRUN and rank_and_size != (0, 1):
             raise UserError(
                 "-m starts the processes of each trial itself: type python -m thaw.train -m ..., without torchrun"
             )
@@ -124,7 +124,7 @@ def start(arguments: Sequence[str], num_processes: int, num_nodes: int = 1) -> N
 
 
 def _failure(folder: Path, local_rank: int, num_processes: int, code: int) -> ProcessesFailedError:
-    """`folder`: where the one process that reports the failure, if any, has left its message (ranks.py)."""
+    """Return the error to raise. In `folder` the process that reports the failure, if any, left its message."""
     for file in folder.rglob("error.json"):
         return ProcessesFailedError(json.loads(file.read_text())["message"], printed=True)
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -147,7 +147,7 @@ def _restoring_handlers() -> Iterator[list[str]]:
 
 
 def _trial_arguments(hydra_config: Any) -> list[str]:
-    """The command line that runs one trial of a sweep by itself, in the trial's folder."""
+    """Return the command line that runs one trial of a sweep by itself, in the trial's folder."""
     arguments = [override for override in hydra_config.overrides.hydra if override.startswith("hydra.searchpath=")]
     for source in hydra_config.runtime.config_sources:
         if source.provider == "command-line":

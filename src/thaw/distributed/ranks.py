@@ -1,4 +1,4 @@
-"""The processes of one run among themselves: what the first decides, who reports an error, how all end.
+"""Coordinates the processes of one run: the first one decides, one of them reports an error, and all end together.
 
 torch's launcher (launch.py, torchrun) ends the other processes of a machine after one has failed. But it cannot tell
 the first error from those that follow from it, waits 30 seconds for a process that hangs in a collective, and is not
@@ -31,18 +31,18 @@ from thaw.errors import NonFiniteLossError, UserError
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-# How often a process looks whether another one has failed.
+# Time between two checks whether another process has failed.
 LOOK_SECONDS = 0.5
 # How long a process may take to end by itself after another one failed.
 GRACE_SECONDS = 3
 # How long processes wait for each other at the end of a run.
 MOST_SECONDS = 60
-# What a collective's error says if another process has ended.
+# Parts of the error message of a collective if another process has ended.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed")
 
 
 class Ranks:
-    """This process among those of its run; `Ranks()` is a run of one process.
+    """The place of this process among the processes of its run; `Ranks()` is a run of one process.
 
     Args:
         rank: number of this process, from 0.
@@ -67,7 +67,10 @@ class Ranks:
         return self._over
 
     def as_first(self, decide: Callable[[], Any]) -> Any:
-        """Return what `decide` returns on the first process; the value must fit into JSON. Collective."""
+        """Call `decide` on the first process and return its result, plain JSON values, on all.
+
+        Collective: call on every rank.
+        """
         if self.store is None:
             return decide()
         self._decisions += 1
@@ -81,9 +84,9 @@ class Ranks:
 
     @contextmanager
     def first_per_node(self) -> Iterator[bool]:
-        """Run the block on one process of each machine, then on the machine's others. Collective.
+        """Run the `with` block on one process of each machine, then on the machine's others.
 
-        Yields whether this is the process that goes first.
+        Yields whether this is the process that goes first. Collective: call on every rank.
         """
         if self.store is None:
             yield True
@@ -98,7 +101,7 @@ class Ranks:
             self.store.set(key, "")
 
     def reports(self) -> bool:
-        """Return whether this process is the one to report an error, and make the others end."""
+        """Return whether this process is the first to fail, which reports the error. The others then end."""
         if self.store is None:
             return self.is_first
         if self._reports is None:
@@ -110,7 +113,7 @@ class Ranks:
         return self._reports
 
     def let_the_first_report(self) -> None:
-        """Wait until the first process reports an error that all have; it may have something to write before."""
+        """Wait until the first process reports an error that all have; it may need to write something first."""
         if self.store is not None and not self.is_first:
             self._wait_for("failed", MOST_SECONDS)
 
@@ -136,7 +139,7 @@ class Ranks:
             if not self._over and self._another_failed():
                 time.sleep(GRACE_SECONDS)
                 break
-        os._exit(1)  # nothing gentler: the main thread may wait for a process that has gone
+        os._exit(1)  # not sys.exit: the main thread may be waiting for a process that has ended
 
     def _another_failed(self) -> bool:
         assert self.store is not None
@@ -149,7 +152,7 @@ class Ranks:
         return failed
 
     def _wait_for(self, key: str, most_seconds: float = float("inf")) -> None:
-        """Poll, because a blocking wait would keep signals and the watching thread from the store."""
+        """Wait until the store has a key. Polls: a blocking wait would hold up signals and the watching thread."""
         assert self.store is not None
         deadline = time.monotonic() + most_seconds
         while not self.store.check([key]) and time.monotonic() < deadline:
@@ -160,26 +163,26 @@ _ranks = Ranks()
 
 
 def ranks() -> Ranks:
-    """Return this process's place in its run."""
+    """Return the `Ranks` of the current run: which of its processes this one is."""
     return _ranks
 
 
 def join(cfg: DictConfig) -> Ranks:
-    """Meet the other processes of this run. Raises UserError if there are not as many as the trainer asks for."""
+    """Connect to the other processes of this run. Raises UserError if the trainer asks for another number of them."""
     global _ranks
     if _ranks.store is not None and not _ranks.is_over:
         return _ranks
     trainer = requested_trainer(cfg)
     devices, num_nodes = count_devices(trainer), trainer.get("num_nodes", 1)
-    place = launched_rank()
-    if place is None:
+    rank_and_size = launched_rank()
+    if rank_and_size is None:
         if devices * num_nodes > 1 and not lightning_starts_processes(trainer):
             raise UserError(
                 f"trainer.devices={devices} from Python: Lightning would start this program again. Type python -m "
                 f"thaw.train ..., or take trainer.strategy=ddp_spawn"
             )
         return _ranks
-    rank, world_size = place
+    rank, world_size = rank_and_size
     if devices * num_nodes != world_size:
         raise UserError(
             f"trainer.devices={devices} on trainer.num_nodes={num_nodes} make {devices * num_nodes} processes, but "
@@ -189,8 +192,8 @@ def join(cfg: DictConfig) -> Ranks:
     if world_size > 1:
         from torch.distributed import PrefixStore  # here, because `--help` must not wait for torch
 
-        before = _ranks.store  # of a run that this program trained before
-        store = _store(rank, world_size) if before is None else PrefixStore("next", before)
+        earlier_store = _ranks.store  # of a run that this program trained before
+        store = _open_store(rank, world_size) if earlier_store is None else PrefixStore("next", earlier_store)
         _ranks = Ranks(rank, world_size, store)
         _ranks.watch()
     return _ranks
@@ -198,15 +201,15 @@ def join(cfg: DictConfig) -> Ranks:
 
 def reports(error: BaseException) -> bool:
     """Return whether this process is the one of its run to report the error."""
-    place = launched_rank()
-    if _ranks.store is None and place is not None and place[0] > 0:
-        time.sleep(GRACE_SECONDS)  # all fail alike before they meet, and the launcher ends the others when one ends
+    rank_and_size = launched_rank()
+    if _ranks.store is None and rank_and_size is not None and rank_and_size[0] > 0:
+        time.sleep(GRACE_SECONDS)  # before they connect, all fail alike; the launcher ends the others when one ends
         return False
     if is_lost(error):
         time.sleep(GRACE_SECONDS / 2)  # the process that failed has the better message
     elif isinstance(error, NonFiniteLossError):
         _ranks.let_the_first_report()
-    if place is not None:
+    if rank_and_size is not None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from the launcher: the report must be complete first
     return _ranks.reports()
 
@@ -223,8 +226,8 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST)
 
 
-def _store(rank: int, world_size: int) -> "Store":
-    """Open the store at the address where Lightning's process group is going to meet, too.
+def _open_store(rank: int, world_size: int) -> "Store":
+    """Open the store at the address that Lightning's process group will use, too.
 
     Raises UserError if Lightning cannot read the SLURM job.
     """

@@ -24,7 +24,7 @@ class Format:
     Attributes:
         file: Name of the file.
         save: Writes the file, and what it needs beside it.
-        read: Call that reads `{file}`, by its full name: parameters by name, or the whole network.
+        read: Python expression that reads `{file}`: parameters by name, or the whole network.
         parameters_only: Whether the network must be built before the file can be loaded into it.
     """
 
@@ -59,7 +59,7 @@ def write(model: InferenceModel, form: str, folder: Path) -> Path:
 def loading_code(model: InferenceModel, form: str, file: Path) -> list[str]:
     """Lines of Python that load an exported file as `network`, as the model card shows them.
 
-    With `parameters_only` formats it gives what `RebuildRecipe.logits` says, else class probabilities.
+    The network returns class probabilities; with `parameters_only` formats, see `RebuildRecipe.logits` instead.
     """
     read = FORMATS[form].read.format(file=repr(str(file)))
     module = read.partition("(")[0].rpartition(".")[0]
@@ -118,7 +118,7 @@ FORMATS = {
 
 
 def _parameters(model: InferenceModel, file: Path) -> dict[str, Tensor]:
-    """The tensors by their library's names. A library that builds networks from a config.json gets one."""
+    """Tensors by their library's names. Writes config.json beside `file` if the library builds networks from one."""
     tensors = library_tensors(model.network, require_recipe(model))
     if model.settings is not None:
         file.with_name("config.json").write_text(json.dumps(model.settings, indent=2), encoding="utf-8")
@@ -130,6 +130,6 @@ def _encoded_metadata(model: InferenceModel) -> dict[str, str]:
 
 
 def _dynamic_shapes(model: InferenceModel) -> tuple[tuple[dict[int, torch.export.Dim], ...]]:
-    """For the one parameter `*inputs` of `InferenceModel.forward`."""
+    """Dimensions that may vary, as torch's exporters take them for the one parameter `*inputs` of the model."""
     dimensions = model.inputs.varying_dimensions()
     return (tuple(dimensions for _ in model.inputs.example()),)

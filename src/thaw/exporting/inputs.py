@@ -1,4 +1,4 @@
-"""What exports need to know about one kind of network input; `images.py` and `texts.py` say it for theirs."""
+"""Interface between exports and one kind of network input; `images.py` and `texts.py` implement it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class InputKind(ABC):
 
     @abstractmethod
     def example(self) -> dict[str, Tensor]:
-        """A batch of two, by the names that the inputs have in an exported file."""
+        """User inputs for a batch of two, by the names that they have in an exported file."""
 
     @abstractmethod
     def varying_dimensions(self) -> dict[int, Dim]:
@@ -48,17 +48,17 @@ class InputKind(ABC):
 
     @abstractmethod
     def read(self, samples: Sequence[str]) -> tuple[Tensor, ...]:
-        """Make one batch of user inputs of the samples, as training did."""
+        """Make one batch of user inputs from samples, with the preprocessing of evaluation."""
 
     @abstractmethod
     def sample(self, data: Any, index: int, variation: int, stem: Path) -> str:
-        """Make a sample of the data module's sample `index`; a file it needs is called `stem` and a suffix.
+        """Make a sample from number `index` of the data module; if it needs a file, that is `stem` plus a suffix.
 
         Variation 0 leaves it as it is; 1, 2 and 3 make it unusual, each in another way.
         """
 
     def samples(self, data: Any, count: int, folder: Path) -> list[str]:
-        """Make `count` samples of the test split (of val if there is none), three of four of them unusual."""
+        """Make `count` samples from the test split (from val if it is empty), three in four of them unusual."""
         indices = data.splits.test if len(data.splits.test) else data.splits.val
-        chosen = enumerate(islice(cycle(indices.tolist()), count))
-        return [self.sample(data, index, number % 4, folder / f"{number:04}") for number, index in chosen]
+        numbered = enumerate(islice(cycle(indices.tolist()), count))
+        return [self.sample(data, index, number % 4, folder / f"{number:04}") for number, index in numbered]

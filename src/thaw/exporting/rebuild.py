@@ -1,4 +1,4 @@
-"""What it takes to build an exported network with its own library: the recipe, and the tensors by its names."""
+"""Rebuild an exported network with its own library: the recipe for it, and the tensors by the library's names."""
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ from thaw.models.network import Network
 
 
 def require_recipe(model: InferenceModel) -> RebuildRecipe:
-    """How the network is built without thaw.
+    """The recipe that builds the network without thaw.
 
     Raises:
-        UserError: if the backbone does not say.
+        UserError: if the backbone has none.
     """
     if model.recipe is None:
         raise UserError(

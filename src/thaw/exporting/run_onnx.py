@@ -26,7 +26,7 @@ def main(model: str, *samples: str) -> None:
     class_names, preprocessing = json.loads(metadata["class_names"]), json.loads(metadata["preprocessing"])
     takes_texts = "1_tokenizer" in preprocessing
     if takes_texts:
-        from tokenizers import Tokenizer  # which networks for images do not need
+        from tokenizers import Tokenizer  # not needed for images
 
         tokenizer = Tokenizer.from_file(str(Path(model).with_name(preprocessing["1_tokenizer"])))
     for start in range(0, len(samples), BATCH_SIZE):
@@ -40,8 +40,8 @@ def main(model: str, *samples: str) -> None:
 
 
 def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Images, uint8 (B, C, H, W)."""
-    try:  # which networks for texts do not need
+    """Load image files and preprocess them: `images`, uint8 (B, C, H, W)."""
+    try:  # not needed for texts
         from image_file import load_image
     except ImportError:  # inside thaw
         from thaw.data.image_file import load_image
@@ -51,13 +51,13 @@ def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[st
 
 def preprocess(image: Any, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     """Pillow image to (C, H, W): resize one side or both, crop the centre. The network scales and normalises."""
-    from PIL.Image import Resampling  # which networks for texts do not need
+    from PIL.Image import Resampling  # not needed for texts
 
     image = image.convert(preprocessing["2_mode"])
-    resized, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
-    width, height = (int(resized * side / min(image.size)) for side in image.size)
+    resize_px, size = preprocessing["3_resize_px"], preprocessing["4_center_crop_px"]
+    width, height = (int(resize_px * side / min(image.size)) for side in image.size)
     if preprocessing["3_resize_sides"] == "both":
-        width = height = resized
+        width = height = resize_px
     if (width, height) != image.size:
         image = image.resize((width, height), Resampling[preprocessing["3_resize_interpolation"].upper()])
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)

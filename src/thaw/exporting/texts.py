@@ -39,7 +39,7 @@ class Texts(InputKind):
         return {0: Dim("batch", min=1), 1: Dim("length", min=1, max=self.spec.max_length_tokens)}
 
     def to_network(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Name the two tensors."""
+        """Token ids and mask, both (B, T), under the names that the network takes."""
         return dict(zip(("input_ids", "attention_mask"), inputs, strict=True))
 
     def read(self, samples: Sequence[str]) -> tuple[Tensor, ...]:

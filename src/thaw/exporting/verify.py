@@ -25,7 +25,7 @@ def require_agreement(model: InferenceModel, form: str, file: Path, samples: Seq
         UserError: if the file cannot be loaded, or if a sample gets another class or differs by more than TOLERANCE.
     """
     if not samples:
-        raise UserError("samples is at least 1, not 0: an export that was not compared is not believed")
+        raise UserError("samples is at least 1, not 0: an export is only kept if it agrees with the network on some")
     inputs = model.inputs.read(samples)
     with torch.inference_mode():
         expected = model(*inputs)
@@ -45,7 +45,7 @@ def require_agreement(model: InferenceModel, form: str, file: Path, samples: Seq
 
 
 def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Run the lines of the model card in a process of their own."""
+    """Class probabilities (N, C) from the loading code of the model card, run in a process of its own."""
     if FORMATS[form].parameters_only:
         content: object = model.inputs.to_network(*inputs)
         probabilities = f"{require_recipe(model).logits}.softmax(1)"
@@ -64,16 +64,16 @@ def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path,
 
 
 def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[str]) -> Tensor:
-    """Run the script that was exported with an ONNX file, from the samples on."""
+    """Class probabilities (N, C) from the script that was exported with an ONNX file, run on the samples."""
     printed = _run_python([str(file.with_name("run_onnx.py")), str(file)], json.dumps(samples))
     rows = [json.loads(line)["probabilities"] for line in printed.splitlines()]
     return torch.tensor([[row[name] for name in model.class_names] for row in rows])
 
 
 def _run_python(arguments: list[str], standard_input: str | None = None) -> str:
-    """Standard output of a Python process.
+    """Run Python and return its standard output. Raises UserError if it fails.
 
-    Class names may be in any script, hence UTF-8. No bytecode is left in a folder that is to be given away.
+    Class names may be in any script, hence UTF-8. `-B` keeps bytecode files out of the exported folder.
     """
     command = [sys.executable, "-B", "-X", "utf8", *arguments]
     process = subprocess.run(command, input=standard_input, capture_output=True, encoding="utf-8")

@@ -22,12 +22,12 @@ def freeze_all_but(network: Network, trained: frozenset[str]) -> bool:
 
 
 def keep_frozen_in_eval(network: Network) -> None:
-    """Put what is frozen back into evaluation mode, after a `.train()` that went over the whole network.
+    """Put frozen stages back into evaluation mode, after a `.train()` of the whole network.
 
     A module that holds several stages trains only if all of them do: its own code may run before a frozen one.
     """
-    parameters = network.stage_parameters().items()
-    trained = {stage for stage, own in parameters if any(p.requires_grad for p in own.values())}
+    stages_with_parameters = network.stage_parameters().items()
+    trained = {stage for stage, named in stages_with_parameters if any(p.requires_grad for p in named.values())}
     for module, stages in network.modules_with_stages():
         if not stages <= trained:
             module.training = False

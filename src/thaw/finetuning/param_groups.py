@@ -37,7 +37,7 @@ def build_optimizer(
         decayed: see `param_groups`.
 
     Raises:
-        UserError: `lr_by_processes` is another word.
+        UserError: `lr_by_processes` is none of these.
     """
     lr = lr * world_factor(lr_by_processes, world_size)
     return optimizer(param_groups(network, lr, backbone_lr_scale, lr_decay, weight_decay, decayed), lr=lr)
@@ -51,7 +51,7 @@ def world_factor(rule: str, world_size: int) -> float:
 
 
 def decayed_names(network: Network) -> frozenset[str]:
-    """Names of the parameters with two or more dimensions. Ask before a strategy flattens them into pieces."""
+    """Names of the parameters with two or more dimensions. Call it before a strategy flattens and shards them."""
     return frozenset(name for name, parameter in network.named_parameters() if parameter.ndim >= 2)
 
 
@@ -79,14 +79,14 @@ def param_groups(
         backbone_lr_scale: see `stage_lr`.
         lr_decay: see `stage_lr`.
         weight_decay: decay of the `decay` groups.
-        decayed: names of the parameters to decay, where their dimensions no longer tell; see `decayed_names`.
+        decayed: names of the parameters to decay, if their dimensions no longer show it; see `decayed_names`.
     """
     matrices = decayed_names(network) if decayed is None else decayed
-    stages = [(stage, own) for stage, own in network.stage_parameters().items() if own]
+    stages = [(stage, named) for stage, named in network.stage_parameters().items() if named]
     groups = []
-    for position, (stage, own) in enumerate(stages):
+    for position, (stage, named) in enumerate(stages):
         rate = stage_lr(len(stages) - 1 - position, lr, backbone_lr_scale, lr_decay)
         for kind, decay, is_matrix in (("decay", weight_decay, True), ("no_decay", 0.0, False)):
-            if params := [parameter for name, parameter in own.items() if (name in matrices) == is_matrix]:
+            if params := [parameter for name, parameter in named.items() if (name in matrices) == is_matrix]:
                 groups.append({"name": f"{stage}/{kind}", "params": params, "lr": rate, "weight_decay": decay})
     return groups

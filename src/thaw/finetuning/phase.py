@@ -28,8 +28,8 @@ class Phase:
 class Plan:
     """The phases of a run, bound to the stages of one network.
 
-    Everything it answers is a function of the epoch alone, so a resumed run stands where it stood. Epochs count from 0;
-    epochs after the end belong to the last phase.
+    All results are functions of the epoch alone, so a resumed run continues in the phase it was in. Epochs count from
+    0; epochs after the end belong to the last phase.
 
     Args:
         phases: in order.

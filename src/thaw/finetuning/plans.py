@@ -43,7 +43,7 @@ def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) ->
 
 def surgical(stages: Sequence[str], epochs: int, train: Sequence[str]) -> list[Phase]:
     """Only the named stages (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
-    return [Phase(epochs, _listed(train))]
+    return [Phase(epochs, _as_tuple(train))]
 
 
 def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list[Phase]:
@@ -57,10 +57,10 @@ def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list
             raise UserError(
                 f"phase {number} has the keys {', '.join(phase)}: it takes `epochs`, `train` and optionally `lr_scale`"
             )
-    return [Phase(**{**phase, "train": _listed(phase["train"])}) for phase in phases]
+    return [Phase(**{**phase, "train": _as_tuple(phase["train"])}) for phase in phases]
 
 
-def _listed(train: Sequence[str]) -> tuple[str, ...]:
+def _as_tuple(train: Sequence[str]) -> tuple[str, ...]:
     if isinstance(train, str):
         raise UserError(f"`train` is a list of stages, not '{train}': type train=[{train}], in YAML train: [{train}]")
     return tuple(train)

@@ -15,6 +15,7 @@ from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
 
 Schedule = Callable[[int, int], float]
+"""Function from `step` and `steps` to the factor on the rates."""
 
 
 def lr_factor(step: int, plan: Plan, schedule: Schedule, steps_per_epoch: int) -> float:

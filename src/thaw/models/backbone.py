@@ -1,4 +1,4 @@
-"""What every adapter hands over, whatever library its network came from."""
+"""The common result of all adapters (torchvision, timm, Hugging Face ...): a backbone, its stages and its inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Backbone:
     """D, the width of the features."""
     input_spec: InputSpec
     pool: Pool | None = None
-    """From hidden states to features; None if `network` gives features."""
+    """Turns hidden states into features; None if `network` returns features."""
     recipe: RebuildRecipe | None = None
-    """None if nobody else can build the network: then only whole programs are exported."""
+    """How to build the network without thaw; None if that is impossible, then only whole programs are exported."""
     settings: Mapping[str, Any] | None = None
-    """Plain values that rebuild it, beside the keywords and the input spec; None if the keywords are enough."""
+    """Plain values that its adapter needs to rebuild it, besides its keywords and the input spec; None if none."""

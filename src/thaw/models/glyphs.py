@@ -51,8 +51,8 @@ class Residual(nn.Module):
         self.body = nn.Sequential(
             _conv_norm(inputs, outputs, stride), nn.ReLU(), _conv_norm(outputs, outputs, stride=1)
         )
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else _conv_norm(inputs, outputs, stride, kernel_size=1)
+        keeps_shape = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if keeps_shape else _conv_norm(inputs, outputs, stride, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature maps (B, C, H, W) -> (B, C', H/stride, W/stride)."""

@@ -49,27 +49,27 @@ def gru(
         units: what the vocabulary consists of, "words" or "pieces" of words.
         vocabulary_size: largest number of entries, with padding and the unknown word.
         embedding_size: width of the word vectors; None for that of the file, or 128.
-        hidden_size: of each layer in each direction.
-        num_layers: how many bidirectional layers.
-        dropout: probability, after the embeddings and after each layer.
+        hidden_size: width of each layer in each direction.
+        num_layers: number of bidirectional layers.
+        dropout: probability of dropout, after the embeddings and after each layer.
         pooling: how states become features, see `Pool`.
         texts: training texts that the vocabulary is learnt from.
-        settings: as a run recorded them; then the vocabulary is that run's and `texts` are not used.
-        input_spec: tokenizer as a run recorded it.
+        settings: settings that a run recorded; then the vocabulary is that run's and `texts` are not used.
+        input_spec: tokenizer that a run recorded.
 
     Raises:
         UserError: a choice is out of range, or the file of word vectors is bad.
     """
     _require(units, vocabulary_size, embedding_size, hidden_size, num_layers, dropout)
-    chosen = {"units": units, "vocabulary_size": vocabulary_size, "embedding_size": embedding_size}
+    requested = {"units": units, "vocabulary_size": vocabulary_size, "embedding_size": embedding_size}
     vectors: dict[str, Vector] = {}
     if settings is None:
         file = None if weights in (None, "none") else Path(str(weights))
-        tokenizer, vectors = _learn(texts, units, vocabulary_size, file)
+        tokenizer, vectors = _learn_vocabulary(texts, units, vocabulary_size, file)
         input_spec = TokenSpec(tokenizer, PAD_ID, MAX_LENGTH_TOKENS)
-        settings = {**chosen, "embedding_size": _width(embedding_size, vectors, file)}
+        settings = {**requested, "embedding_size": _width(embedding_size, vectors, file)}
     else:
-        _warn_of_ignored(chosen, settings)
+        _warn_of_ignored(requested, settings)
     assert input_spec is not None
     rows, width = numbers(input_spec.tokenizer), settings["embedding_size"]
     sizes = {"num_tokens": len(rows), "embedding_size": width, "hidden_size": hidden_size, "num_layers": num_layers}
@@ -97,8 +97,8 @@ def _require(
         raise UserError("; ".join(f"backbone.{fault}" for fault in faults))
 
 
-def _learn(texts: Sequence[str], units: str, size: int, file: Path | None) -> tuple[str, dict[str, Vector]]:
-    """A tokenizer.json, and the vectors in `file` of the words that it knows."""
+def _learn_vocabulary(texts: Sequence[str], units: str, size: int, file: Path | None) -> tuple[str, dict[str, Vector]]:
+    """Return a tokenizer.json learnt from `texts`, and the vectors in `file` of its words; none without a file."""
     cutter = TextCutter()
     if file is None:
         if units == "pieces":
@@ -115,19 +115,19 @@ def _learn(texts: Sequence[str], units: str, size: int, file: Path | None) -> tu
     return cutter.word_tokenizer([*words, *vectors], size), vectors
 
 
-def _width(chosen: int | None, vectors: Mapping[str, Vector], file: Path | None) -> int:
+def _width(requested: int | None, vectors: Mapping[str, Vector], file: Path | None) -> int:
     if not vectors:
-        return chosen or EMBEDDING_SIZE
+        return requested or EMBEDDING_SIZE
     width = len(next(iter(vectors.values())))
-    if chosen not in (None, width):
+    if requested not in (None, width):
         raise UserError(
-            f"backbone.embedding_size={chosen}, but {file} has vectors of {width} numbers: leave it at null"
+            f"backbone.embedding_size={requested}, but {file} has vectors of {width} numbers: leave it at null"
         )
     return width
 
 
-def _warn_of_ignored(chosen: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    for key, value in chosen.items():
+def _warn_of_ignored(requested: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    for key, value in requested.items():
         if value not in (None, recorded[key]):
             log.warning("backbone.%s=%s is ignored: the vocabulary of the run has %s", key, value, recorded[key])
 

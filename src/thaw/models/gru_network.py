@@ -48,7 +48,7 @@ class GRUNetwork(nn.Module):
         return GRUOutput(states)
 
     def stages(self) -> Stages:
-        """`embeddings`, `layer0` ..."""
+        """Names of the parameters by stage: `embeddings`, `layer0` ..."""
         layers = {f"layers.{number}": f"layer{number}" for number in range(len(self.layers))}
         stages: dict[str, list[str]] = {name: [] for name in ("embeddings", *layers.values())}
         for name, _ in self.named_parameters():
@@ -74,8 +74,8 @@ class GRULayer(nn.Module):
         order = reversed_order(mask)
         with _any_length():
             forwards, _ = self.forwards(states)
-            backwards, _ = self.backwards(_ordered(states, order))
-        both = torch.cat([forwards, _ordered(backwards, order)], dim=2)
+            backwards, _ = self.backwards(_reorder(states, order))
+        both = torch.cat([forwards, _reorder(backwards, order)], dim=2)
         return self.dropout(both * mask.unsqueeze(2))
 
 
@@ -85,7 +85,7 @@ def reversed_order(mask: Tensor) -> Tensor:
     return torch.where(places < lengths, lengths - 1 - places, places)
 
 
-def _ordered(states: Tensor, order: Tensor) -> Tensor:
+def _reorder(states: Tensor, order: Tensor) -> Tensor:
     return states.gather(1, order.unsqueeze(2).expand(-1, -1, states.shape[2]))
 
 

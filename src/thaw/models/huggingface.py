@@ -43,9 +43,9 @@ def huggingface(
         name: a folder, or an id on the hub, which is downloaded once.
         weights: "default" (those of `name`), None or "none" (random), or a file.
         pooling: how states become features, see `Pool`.
-        options: other values in the network's configuration.
-        settings: configuration as a run recorded it; then `name` need not exist.
-        input_spec: tokenizer as a run recorded it.
+        options: values that replace those in the network's configuration.
+        settings: configuration that a run recorded; then `name` need not exist.
+        input_spec: tokenizer that a run recorded.
 
     Raises:
         UserError: the network cannot be found, loaded or built, or is neither an encoder nor a decoder of texts.
@@ -56,35 +56,35 @@ def huggingface(
         raise UserError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
     with _quiet(), _user_errors(name):
         if settings is None:
-            configuration = _settings(transformers, name, options)
+            configuration = _configuration(transformers, name, options)
             input_spec = _token_spec(transformers, name, configuration)
         else:
             configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
-        configuration.use_cache = False  # of past tokens: only for generating text
+        configuration.use_cache = False  # the cache of past tokens is only for generating text
         network = _network(transformers, name, configuration, pretrained=weights == "default")
     has_pooler = getattr(network, "pooler", None) is not None
     if has_pooler:
         network.pooler = None  # thaw pools itself
     if weights not in (None, "none", "default"):
-        load_tensors(network, _named(network, read_weights(str(weights))), str(weights))
+        load_tensors(network, _without_model_prefix(network, read_weights(str(weights))), str(weights))
     with _user_errors(name):
-        if (positions := _positions(network)) < input_spec.max_length_tokens:
+        if (positions := _longest_text(network)) < input_spec.max_length_tokens:
             input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
         pool, stages = Pool(pooling), layer_stages(network)
         require_context(network, pooling)
-    recorded = {**configuration.to_dict(), "dtype": "float32"}  # as the weights are here, however they were stored
-    recorded.pop("_name_or_path", None)  # where they came from is private
+    recorded = {**configuration.to_dict(), "dtype": "float32"}  # the weights are loaded as float32 in any case
+    recorded.pop("_name_or_path", None)  # a path of this machine is private
     recipe = _recipe(width := int(configuration.hidden_size), pooling, has_pooler)
     return Backbone(network, stages, width, input_spec, pool, recipe, recorded)
 
 
-def _settings(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
+def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
     if options is not None and not isinstance(options, Mapping):
         raise UserError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
     options = dict(options or {})
     if fixed := FIXED & options.keys():
-        raise UserError(f"backbone.options: {', '.join(sorted(fixed))} is not to be chosen")
+        raise UserError(f"backbone.options: {', '.join(sorted(fixed))} cannot be set")
     configuration, unknown = transformers.AutoConfig.from_pretrained(
         name, return_unused_kwargs=True, trust_remote_code=False, **options
     )
@@ -101,13 +101,13 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise UserError(
-            f"the tokenizer of {name} ({type(tokenizer).__name__}) is a program and no tokenizer.json: exports could "
-            f"not carry it. Name a network that has one."
+            f"the tokenizer of {name} ({type(tokenizer).__name__}) is Python code without a tokenizer.json, so exports "
+            f"could not include it: name a network that has a tokenizer.json"
         )
     if len(tokenizer) > configuration.vocab_size:
         raise UserError(
             f"the tokenizer of {name} knows {len(tokenizer)} tokens, its network {configuration.vocab_size}: they "
-            f"are not of one network"
+            f"do not belong together"
         )
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
         raise UserError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
@@ -140,19 +140,20 @@ def _network(transformers: Any, name: str, configuration: Any, pretrained: bool)
     return network
 
 
-def _named(network: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Names of the network without a head: files with one have them under a prefix such as `bert.`."""
+def _without_model_prefix(network: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors by their names in the network without a head; files of one with a head add a prefix such as `bert.`."""
     prefix = f"{network.base_model_prefix}."
     base = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return base or tensors
 
 
-def _positions(network: Any) -> int:
+def _longest_text(network: Any) -> int:
     """Longest text, in tokens, that the table of positions allows."""
-    most = getattr(network.config, "max_position_embeddings", None) or 2**30
+    max_positions = getattr(network.config, "max_position_embeddings", None) or 2**30
     tables = [part for path, part in network.named_modules() if path.endswith("position_embeddings")]
     padding = next((part.padding_idx for part in tables if getattr(part, "padding_idx", None) is not None), None)
-    return most if padding is None else most - padding - 1  # RoBERTa counts from behind the padding's index
+    # RoBERTa counts from behind the padding's index.
+    return max_positions if padding is None else max_positions - padding - 1
 
 
 def _recipe(width: int, pooling: str, has_pooler: bool) -> RebuildRecipe:
@@ -169,13 +170,13 @@ def _quiet() -> Iterator[None]:
     """Silence the library's own reports on loading; thaw reports what became of the weights itself."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    own_verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(own_verbosity)
         logging.enable_progress_bar()
 
 
@@ -192,13 +193,13 @@ def _user_errors(name: str) -> Iterator[None]:
                 f"model.safetensors."
             ) from error
         raise UserError(
-            f"{name} is no folder, and could not be had from the hub ({reason}).\nOn a machine with internet type "
-            f"`hf download {name} --local-dir <folder>`, and then backbone.name=<folder>."
+            f"{name} is no folder, and could not be downloaded from the hub ({reason}).\n"
+            f"On a machine with internet type `hf download {name} --local-dir <folder>`, then backbone.name=<folder>."
         ) from error
     except Exception as error:
         if Path(name).exists() and not (Path(name) / "config.json").is_file():
             raise UserError(f"{name} is no folder of a Hugging Face network: it has no config.json") from error
-        if "trust_remote_code" in str(error) and "is not to be chosen" not in str(error):
+        if "trust_remote_code" in str(error) and "cannot be set" not in str(error):
             raise UserError(f"{name} comes with code of its own, which is never run: name another network") from error
         if isinstance(error, UserError):
             raise

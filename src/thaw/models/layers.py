@@ -70,8 +70,8 @@ def _layer_lists(network: nn.Module) -> Sequence[str]:
         return []
     largest = max(sizes, key=lambda path: sizes[path])  # the first of equals: the outer one
     length, parent = len(network.get_submodule(largest)), largest.rpartition(".")[0]  # type: ignore[arg-type]
-    beside = [path for path in sizes if path.rpartition(".")[0] == parent]
-    return [path for path in beside if len(network.get_submodule(path)) == length]  # type: ignore[arg-type]
+    siblings = [path for path in sizes if path.rpartition(".")[0] == parent]
+    return [path for path in siblings if len(network.get_submodule(path)) == length]  # type: ignore[arg-type]
 
 
 def _call_order(network: Any) -> dict[str, int]:

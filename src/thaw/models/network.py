@@ -30,11 +30,11 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
         self.backbone, self.pool, self.head = backbone.network, backbone.pool, head
-        stages = {name: [f"backbone.{own}" for own in names] for name, names in backbone.stages.items()}
+        stages = {stage: [f"backbone.{name}" for name in names] for stage, names in backbone.stages.items()}
         stages[HEAD] = [f"head.{name}" for name, _ in head.named_parameters()]
         self.stages, self._stages_of_module = with_modules(self, stages)
         self.entries: dict[int, Callable[[Any], Tensor]] = {}
-        """By stage number: from activations that enter there to features. The cache fills it."""
+        """By stage number: function from activations that enter there to features (B, D). The cache fills it."""
 
     def forward(self, inputs: Any, start: int = 0) -> Tensor:
         """Logits (B, C) of raw inputs, or of activations that enter at stage number `start`."""

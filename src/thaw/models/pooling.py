@@ -1,4 +1,4 @@
-"""From the hidden states of a text's tokens to its features. B texts, T tokens of the longest, D wide."""
+"""Pool the hidden states of a text's tokens into its features. B texts, T tokens of the longest, D wide."""
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ class Pool(nn.Module):
         pooling: `cls`, the first token; `mean` of all valid tokens; `last`, the last valid token.
 
     Raises:
-        UserError: `pooling` is another word.
+        UserError: `pooling` is none of these.
     """
 
     def __init__(self, pooling: str):

@@ -40,7 +40,7 @@ def require_input(network: nn.Module, spec: ImageSpec) -> None:
 
 
 def output_shapes(network: Network, spec: InputSpec) -> dict[str, tuple[int, ...]]:
-    """Shape of the last output of each stage, without the batch; stages that could not be watched are left out.
+    """Shape of the last output of each stage, without the batch; stages whose output is not seen are left out.
 
     Puts the network into evaluation mode.
     """

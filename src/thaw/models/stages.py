@@ -54,7 +54,7 @@ def stages_by_prefix(network: nn.Module, granularity: str) -> Stages:
     named = [
         ("stem" if number < stem else _stage_name(path), names) for number, (path, names) in enumerate(groups.items())
     ]
-    return _merged(network, named)
+    return _merge_groups(network, named)
 
 
 def stages_by_matcher(network: Any, granularity: str) -> Stages:
@@ -76,7 +76,7 @@ def stages_by_matcher(network: Any, granularity: str) -> Stages:
         prefix, _ = Counter(_prefix(network, name, granularity) for name in names).most_common(1)[0]
         is_stem = not named and stem is not None and any(re.match(pattern, names[0]) for pattern in _patterns(stem))
         named.append(("stem" if is_stem else _stage_name(prefix), names))
-    return _merged(network, named)
+    return _merge_groups(network, named)
 
 
 def require_granularity(granularity: str) -> None:
@@ -97,10 +97,10 @@ def with_modules(network: nn.Module, stages: Stages) -> tuple[dict[str, Stage], 
         UserError: a parameter is in no stage or, because weights are tied, in two.
     """
     owner = {name: stage for stage, names in stages.items() for name in names}
-    held: dict[str, set[str]] = {path: set() for path, _ in network.named_modules(remove_duplicate=False)}
-    seen: dict[int, str] = {}
+    stages_held: dict[str, set[str]] = {path: set() for path, _ in network.named_modules(remove_duplicate=False)}
+    first_name: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
-        first = seen.setdefault(id(parameter), name)
+        first = first_name.setdefault(id(parameter), name)
         if name not in owner and first not in owner:
             raise UserError(f"the parameter '{name}' belongs to no stage: name it in the backbone's `stages`")
         stage = owner.get(name) or owner[first]
@@ -110,20 +110,20 @@ def with_modules(network: nn.Module, stages: Stages) -> tuple[dict[str, Stage], 
                 f"frozen in one stage and trained in another. Put both into one stage, or untie them."
             )
         for path in _ancestors(name):
-            held[path].add(stage)
+            stages_held[path].add(stage)
     current = next(iter(stages))
     for path, module in network.named_modules(remove_duplicate=False):
-        if not held[path]:
-            above = held[path.rpartition(".")[0]]
-            held[path] = set(above) if len(above) == 1 else {current}
+        if not stages_held[path]:
+            above = stages_held[path.rpartition(".")[0]]
+            stages_held[path] = set(above) if len(above) == 1 else {current}
         for name, _ in module.named_parameters(recurse=False):
             current = owner.get(f"{path}.{name}".lstrip("."), current)
     outermost: dict[str, list[str]] = {stage: [] for stage in stages}
-    for path, names in held.items():
-        if len(names) == 1 and (not path or len(held[path.rpartition(".")[0]]) > 1):
+    for path, names in stages_held.items():
+        if len(names) == 1 and (not path or len(stages_held[path.rpartition(".")[0]]) > 1):
             outermost[next(iter(names))].append(path)
     complete = {stage: Stage(tuple(names), tuple(outermost[stage])) for stage, names in stages.items()}
-    return complete, {path: frozenset(names) for path, names in held.items()}
+    return complete, {path: frozenset(names) for path, names in stages_held.items()}
 
 
 def _prefix(network: nn.Module, name: str, granularity: str) -> Path:
@@ -154,7 +154,7 @@ def _kernels(parameters: Iterable[Tensor]) -> int:
 
 
 def _is_single_layer(network: nn.Module, names: Sequence[str]) -> bool:
-    """At most one kernel, as in convolution + norm. A class token or position table (1, T, D) counts for none."""
+    """Whether these parameters have at most one kernel, as convolution + norm. A class token or table is no kernel."""
     own = dict(network.named_parameters())
     return sum(own[name].ndim >= 2 and name.endswith("weight") for name in names) <= 1
 
@@ -173,8 +173,8 @@ def _stage_name(path: Path) -> str:
     return "_".join(parts)
 
 
-def _merged(network: nn.Module, named: Sequence[tuple[str, Sequence[str]]]) -> Stages:
-    """Groups of one name become one stage; norms without a kernel join the stage before them; `head` is taken."""
+def _merge_groups(network: nn.Module, named: Sequence[tuple[str, Sequence[str]]]) -> Stages:
+    """Merge groups of one name into one stage, and norms into the stage before them; `head` becomes `head_2`."""
     parameters = dict(network.named_parameters())
     stages: dict[str, list[str]] = {}
     for name, names in named:

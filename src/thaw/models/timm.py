@@ -43,31 +43,31 @@ def timm(
         import timm as library
     except ImportError as error:
         raise UserError('backbone=timm needs timm: type pip install -e ".[timm]"') from error
-    trained = _pretrained_config(library, name)
+    pretrained_cfg = _pretrained_config(library, name)
     options = dict(options or {})
-    if image_size_px is not None and trained is not None and trained.fixed_input_size:
+    if image_size_px is not None and pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         options = {"img_size": image_size_px, **options}
     try:
         network = library.create_model(name, num_classes=0, **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"backbone.options for {name}: {error}") from error
     if weights == "default":
-        load_tensors(network, _download(library, name, trained, options), f"timm's {name}")
+        load_tensors(network, _download(library, name, pretrained_cfg, options), f"timm's {name}")
     elif weights not in (None, "none"):
         _load_file(network, str(weights))
     spec = _input_spec(library, network, image_size_px, mean, std, options)
     if image_size_px is not None:
         require_input(network, spec)
     stages, num_features = stages_by_matcher(network, granularity), int(cast(Any, network).head_hidden_size)
-    return Backbone(network, stages, num_features, spec, recipe=_recipe(name, options, trained))
+    return Backbone(network, stages, num_features, spec, recipe=_recipe(name, options, pretrained_cfg))
 
 
 def _pretrained_config(library: Any, name: str) -> Any:
-    """What timm knows of the weights of that name. Raises UserError for an unknown name or tag."""
+    """What timm records about its weights of that name. Raises UserError for an unknown name or tag."""
     if not library.is_model(name):
         known = [*library.list_models(), *library.list_pretrained()]
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
-        raise UserError(f"timm has no network '{name}'. Near it: {', '.join(close)}")
+        raise UserError(f"timm has no network '{name}'. Similar names: {', '.join(close)}")
     try:
         return library.get_pretrained_cfg(name)
     except RuntimeError as error:  # the tag behind the dot
@@ -75,8 +75,8 @@ def _pretrained_config(library: Any, name: str) -> Any:
         raise UserError(f"{error} The tags there are: {tags or 'none'}") from error
 
 
-def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
-    if trained is None or not trained.has_weights:
+def _download(library: Any, name: str, pretrained_cfg: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    if pretrained_cfg is None or not pretrained_cfg.has_weights:
         known = library.list_pretrained(f"{name.split('.')[0].split('_')[0]}*")
         raise UserError(
             f"timm has no weights for {name}: name others of {', '.join(known[:8]) or 'timm.list_pretrained()'}, "
@@ -84,10 +84,11 @@ def _download(library: Any, name: str, trained: Any, options: Mapping[str, Any])
         )
     try:
         return library.create_model(name, pretrained=True, num_classes=0, **options).state_dict()
-    except Exception as error:  # of the hub's client, or of whatever it stands on
-        place = f"https://huggingface.co/{trained.hf_hub_id}" if trained.hf_hub_id else trained.url
+    except Exception as error:  # raised by the hub's client, or by a library that it uses
+        place = f"https://huggingface.co/{pretrained_cfg.hf_hub_id}" if pretrained_cfg.hf_hub_id else pretrained_cfg.url
         raise UserError(
-            f"timm's weights for {name} could not be had ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
+            f"timm's weights for {name} could not be downloaded "
+            f"({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"On a machine with internet get model.safetensors of {place} and type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
         ) from error
@@ -125,8 +126,8 @@ def _input_spec(
     )
 
 
-def _recipe(name: str, options: Mapping[str, Any], trained: Any) -> RebuildRecipe | None:
-    head = trained.classifier if trained is not None else None
+def _recipe(name: str, options: Mapping[str, Any], pretrained_cfg: Any) -> RebuildRecipe | None:
+    head = pretrained_cfg.classifier if pretrained_cfg is not None else None
     if not isinstance(head, str):  # several of them, or none
         return None
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())

@@ -47,9 +47,9 @@ def torchvision(
     """
     if name not in models.list_models(module=models):
         close = difflib.get_close_matches(name, models.list_models(module=models), n=5, cutoff=0.3)
-        raise UserError(f"torchvision has no classification network '{name}'. Near it: {', '.join(close)}")
-    trained = models.get_model_weights(name)["DEFAULT"]
-    spec = _input_spec(trained, image_size_px, mean, std)
+        raise UserError(f"torchvision has no classification network '{name}'. Similar names: {', '.join(close)}")
+    default_weights = models.get_model_weights(name)["DEFAULT"]
+    spec = _input_spec(default_weights, image_size_px, mean, std)
     options = {**_architecture(name, spec), **(options or {})}
     try:
         network = models.get_model(name, **options)
@@ -57,10 +57,11 @@ def torchvision(
         raise UserError(f"backbone.options for {name}: {error}") from error
     head, num_features = _take_head_off(network)
     if weights == "default":
-        load_tensors(network, _fitted(network, _download(name, trained, options)), f"torchvision's {trained}")
+        tensors = _fit_position_table(network, _download(name, default_weights, options))
+        load_tensors(network, tensors, f"torchvision's {default_weights}")
     elif weights not in (None, "none"):
         tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
-        load_tensors(network, _fitted(network, tensors), str(weights))
+        load_tensors(network, _fit_position_table(network, tensors), str(weights))
     if image_size_px is not None:
         require_input(network, spec)
     recipe = _recipe(name, options, head, num_features)
@@ -68,9 +69,9 @@ def torchvision(
 
 
 def _input_spec(
-    trained: models.WeightsEnum, size_px: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+    default_weights: models.WeightsEnum, size_px: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> ImageSpec:
-    preset = trained.transforms()
+    preset = default_weights.transforms()
     (crop_px,), (resize_px,) = preset.crop_size, preset.resize_size
     return ImageSpec(
         size_px=size_px or crop_px,
@@ -104,20 +105,20 @@ def _take_head_off(network: nn.Module) -> tuple[str, int]:
     return path, last.in_features
 
 
-def _download(name: str, trained: models.WeightsEnum, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def _download(name: str, default_weights: models.WeightsEnum, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     try:
-        trained.get_state_dict(progress=True, check_hash=True)  # into the cache
+        default_weights.get_state_dict(progress=True, check_hash=True)  # into the cache
     except (OSError, RuntimeError) as error:  # no internet; a broken download
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(trained.url).name
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(default_weights.url).name
         raise UserError(
-            f"torchvision's weights for {name} could not be had ({error}).\n"
-            f"On a machine with internet get {trained.url} and put it at {file}, or type backbone.weights=<file>; "
-            f"backbone.weights=none starts from random weights."
+            f"torchvision's weights for {name} could not be downloaded ({error}).\n"
+            f"On a machine with internet get {default_weights.url} and put it at {file}, or type "
+            f"backbone.weights=<file>; backbone.weights=none starts from random weights."
         ) from error
-    # The library's builder refuses other image sizes together with its weights; `_fitted` interpolates instead.
+    # The library's builder refuses other image sizes together with its weights: `_fit_position_table` interpolates.
     fixed = {key: value for key, value in options.items() if key not in ("image_size", "input_size", "init_weights")}
     try:
-        return models.get_model(name, weights=trained, **fixed).state_dict()
+        return models.get_model(name, weights=default_weights, **fixed).state_dict()
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"torchvision's weights for {name} do not fit backbone.options={fixed} ({str(error).splitlines()[0]}): "
@@ -125,7 +126,7 @@ def _download(name: str, trained: models.WeightsEnum, options: Mapping[str, Any]
         ) from error
 
 
-def _fitted(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _fit_position_table(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Interpolate the position table of a vision transformer to the image size."""
     if not isinstance(network, models.VisionTransformer) or "encoder.pos_embedding" not in tensors:
         return tensors

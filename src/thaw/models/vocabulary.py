@@ -36,7 +36,7 @@ class TextCutter:
         return [word for word, _ in self.pre_tokenizer.pre_tokenize_str(self.normalizer.normalize_str(text))]
 
     def as_word(self, text: str) -> str | None:
-        """The form of a word in texts; None if it is split, or nothing is left of it."""
+        """A word as `cut` normalises it; None if `cut` would split it, or nothing is left of it."""
         words = self.cut(text)
         return words[0] if len(words) == 1 else None
 
@@ -46,9 +46,9 @@ class TextCutter:
         return sorted(count, key=lambda word: (-count[word], word))
 
     def word_tokenizer(self, words: Iterable[str], size: int) -> str:
-        """A tokenizer.json of the first `words`: `size` entries with padding and the unknown word."""
-        known = islice(dict.fromkeys(chain(SPECIAL, words)), size)
-        model = self.library.models.WordLevel({word: number for number, word in enumerate(known)}, unk_token=UNKNOWN)
+        """A tokenizer.json of the first `words`: `size` entries, padding and the unknown word included."""
+        entries = islice(dict.fromkeys(chain(SPECIAL, words)), size)
+        model = self.library.models.WordLevel({word: number for number, word in enumerate(entries)}, unk_token=UNKNOWN)
         return self._tokenizer(model).to_str()
 
     def piece_tokenizer(self, texts: Sequence[str], size: int) -> str:
@@ -72,5 +72,5 @@ def numbers(tokenizer: str) -> dict[str, int]:
     """Token ids by word or piece of a tokenizer.json, in ascending order."""
     from tokenizers import Tokenizer  # here, because it is an extra
 
-    known = Tokenizer.from_str(tokenizer).get_vocab()
-    return {word: known[word] for word in sorted(known, key=lambda word: known[word])}
+    ids = Tokenizer.from_str(tokenizer).get_vocab()
+    return {word: ids[word] for word in sorted(ids, key=lambda word: ids[word])}

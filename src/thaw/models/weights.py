@@ -28,10 +28,10 @@ COUNTERS = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every name, in the source and in the network.
+    """Result of loading tensors into a network by name.
 
     Attributes:
-        source: the file, or whatever the tensors came from.
+        source: file or library that the tensors came from.
         matched: names that were loaded.
         missing: names of the network that the source lacks, or has in another shape; left as they were.
         surplus: names of the source that the network lacks, or has in another shape; not used.
@@ -60,13 +60,13 @@ def load_tensors(
     """Copy `tensors` into `network` by name, and log the report.
 
     Args:
-        network: is filled.
-        tensors: by name; a prefix that all of them share is ignored if no name fits with it.
-        source: where they came from, for messages.
+        network: the network to fill.
+        tensors: tensors by name; a prefix that all names share is ignored if no name fits with it.
+        source: where the tensors came from, for messages.
         optional: prefix of names that may be missing or of another shape, such as `head.` for other classes.
 
     Raises:
-        UserError: the tensors do not fill all else, so they belong to another network.
+        UserError: other tensors are missing or of another shape, so the source belongs to another network.
     """
     own = network.state_dict()
     tensors = without_common_prefix(tensors, own)
@@ -80,7 +80,8 @@ def load_tensors(
     if not all(name.endswith(COUNTERS) or (optional and name.startswith(optional)) for name in report.missing):
         raise UserError(
             f"{source} is of another network: {len(matched)} of {len(own)} tensors match.\n"
-            f"missing in it: {_some(report.missing, own)}\nsurplus in it: {_some(report.surplus, tensors)}\n"
+            f"missing in it: {_list_shapes(report.missing, own)}\n"
+            f"surplus in it: {_list_shapes(report.surplus, tensors)}\n"
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
     own.update(matched)
@@ -93,10 +94,12 @@ def require_network(network: nn.Module, file: Path) -> None:
     """Raise UserError unless `file` holds exactly the tensors of `network`."""
     own = network.state_dict()
     weights = read_weights(file)
-    odd = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
-    if odd:
-        shown = [f"{name} {_shape(weights, name)} instead of {_shape(own, name)}" for name in odd[:8]]
-        raise UserError(f"{file} is a checkpoint of another network: {', '.join(shown)} ({len(odd)} tensors differ)")
+    differing = [name for name in {**own, **weights} if _shape(own, name) != _shape(weights, name)]
+    if differing:
+        shown = [f"{name} {_shape(weights, name)} instead of {_shape(own, name)}" for name in differing[:8]]
+        raise UserError(
+            f"{file} is a checkpoint of another network: {', '.join(shown)} ({len(differing)} tensors differ)"
+        )
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:
@@ -110,7 +113,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     file = Path(file)
     if file.suffix == ".safetensors":
         try:
-            return _unwrapped(load_file(require_file(file)))
+            return _unwrap(load_file(require_file(file)))
         except SafetensorError as error:
             raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
     content = read_checkpoint(file)
@@ -119,7 +122,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
         )
-    return _unwrapped(weights)
+    return _unwrap(weights)
 
 
 def read_class_names(file: str | Path) -> list[str] | None:
@@ -157,9 +160,9 @@ def require_file(file: Path) -> Path:
     return file
 
 
-def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+def _unwrap(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    while tensors and (prefix := _wrapper(tensors)):
+    while tensors and (prefix := _common_wrapper(tensors)):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
@@ -173,7 +176,7 @@ def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tenso
     return tensors
 
 
-def _wrapper(tensors: Mapping[str, Tensor]) -> str | None:
+def _common_wrapper(tensors: Mapping[str, Tensor]) -> str | None:
     return next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
 
 
@@ -181,6 +184,6 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:
     return tuple(tensors[name].shape) if name in tensors else "nothing"
 
 
-def _some(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
+def _list_shapes(names: tuple[str, ...], tensors: Mapping[str, Tensor], most: int = 8) -> str:
     shown = [f"{name} {tuple(tensors[name].shape)}" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

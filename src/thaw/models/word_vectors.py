@@ -12,6 +12,7 @@ from thaw.errors import UserError
 SUFFIXES = (".txt", ".vec")
 
 Vector = NDArray[np.float32]
+"""Vector of one word, (D,)."""
 
 
 class Line(NamedTuple):
@@ -30,9 +31,9 @@ def read_word_vectors(
     Args:
         file: a text file; a header line with the number of words and numbers is skipped.
         wanted: words whose vectors are read in any case.
-        max_words: vectors of other words are read until there are so many words, with the wanted ones.
-        normalise: from a word of the file to its form in texts; None if texts cannot have it. Of several words with
-            the same form (The, the), the one that is written so is taken, or else the first.
+        max_words: largest number of words, the wanted ones included; other words are read until it is reached.
+        normalise: function from a word of the file to its form in texts; None if texts cannot have it. If several words
+            have the same form (The, the), the one that equals the form is taken, or else the first.
 
     Raises:
         UserError: a line is malformed, or no word has a vector.

@@ -1,4 +1,4 @@
-"""The base of what is classified: batches of samples, some of which cannot be used."""
+"""Base class of datasets to classify, in which some samples may be unusable."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ class PredictionDataset(Dataset[Any], ABC):
 
     Attributes:
         columns: Names of the columns that say which sample a row of the table of predictions is about.
-        default_workers: Number of loader processes that pay; 0 loads in the main process.
+        default_workers: Number of loader processes unless the user sets it; 0 loads in the main process.
         names: Path or text of each sample.
         order: Indices of all samples, in the order in which they are loaded.
     """
@@ -30,7 +30,7 @@ class PredictionDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def __getitem__(self, indices: list[int]) -> tuple[Any, list[str | None]]:
-        """Load a batch: inputs of the usable samples (None if there is none), and for each sample what is wrong."""
+        """Load a batch: inputs of the usable samples (None if there is none); each sample's fault, None if usable."""
 
     @abstractmethod
     def to_network(self, inputs: Any, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""Class probabilities of samples, as they come from a network."""
+"""Class probabilities of samples, one after the other, from a network."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from thaw.tasks.single_label import SingleLabel
 
 
 class Prediction(NamedTuple):
-    """What the network says of one sample.
+    """Result for one sample.
 
     Attributes:
         sample: Index of the sample in its dataset.
-        probabilities: One for each class; None if the sample cannot be used.
+        probabilities: Probability of each class; None if the sample cannot be used.
         fault: Why it cannot be used; None if it can.
     """
 
@@ -38,7 +38,7 @@ def predictions(
 
     Args:
         dataset: The samples.
-        network: Gives logits (B, C) of what `dataset.to_network` makes.
+        network: Returns logits (B, C) for a result of `dataset.to_network`.
         task: Turns logits into probabilities.
         batch_size: Samples that are classified at once.
         num_workers: Loader processes; None takes the dataset's default.
@@ -49,19 +49,19 @@ def predictions(
     """
     if batch_size < 1:
         raise UserError(f"batch_size is at least 1, not {batch_size}")
-    target = _device(device)
+    torch_device = _device(device)
     workers = dataset.default_workers if num_workers is None else num_workers
     batches = [dataset.order[start : start + batch_size] for start in range(0, len(dataset), batch_size)]
     workers = min(workers, len(batches)) if len(batches) > 1 else 0  # starting a process does not pay for one batch
     loader = DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
-    network = network.to(target).eval()
+    network = network.to(torch_device).eval()
     ready: dict[int, Prediction] = {}  # predictions whose predecessors are in a later batch
     next_sample = 0
     for indices, (inputs, faults) in zip(batches, loader, strict=True):
         rows = iter(())
         if inputs is not None:
             with torch.inference_mode():
-                rows = iter(task.probabilities(network(dataset.to_network(inputs, target))).tolist())
+                rows = iter(task.probabilities(network(dataset.to_network(inputs, torch_device))).tolist())
         for index, fault in zip(indices, faults, strict=True):
             ready[index] = Prediction(index, next(rows) if fault is None else None, fault)
         while next_sample in ready:

@@ -16,7 +16,7 @@ from thaw.storage import UNFINISHED
 
 
 class OutputFiles(NamedTuple):
-    """The two files of predictions, which say the same."""
+    """The two files of predictions, with the same content."""
 
     csv: Path
     jsonl: Path
@@ -46,7 +46,7 @@ def write_predictions(
     top_k: int,
     output: OutputFiles,
 ) -> list[str]:
-    """Write a row for each usable sample: what it is, label, confidence, the `top_k` likeliest classes, all classes.
+    """Write a row per usable sample: its identity, label, confidence, `top_k` likeliest classes, all probabilities.
 
     The files appear under their names when they are complete.
 
@@ -59,9 +59,9 @@ def write_predictions(
     if top_k < 1:
         raise UserError(f"top_k is at least 1, not {top_k}")
     skipped = []
-    partial = [file.with_name(file.name + UNFINISHED) for file in output]
+    unfinished = [file.with_name(file.name + UNFINISHED) for file in output]
     with ExitStack() as stack:
-        table, jsonl = (stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in partial)
+        table, jsonl = (stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in unfinished)
         rows = csv.writer(table)
         columns = [*dataset.columns, "label", "confidence", "top"]
         rows.writerow([*columns, *(f"p({name})" for name in class_names)])
@@ -76,9 +76,9 @@ def write_predictions(
             record = dict(zip(columns, [*values, top], strict=True)) | {"probabilities": by_class}
             jsonl.write(json.dumps(record, ensure_ascii=False) + "\n")
     if len(skipped) == len(dataset):
-        for file in partial:
+        for file in unfinished:
             file.unlink()
         raise UserError(f"none of the {len(dataset)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
-    for file, whole in zip(partial, output, strict=True):
-        os.replace(file, whole)
+    for temporary, final in zip(unfinished, output, strict=True):
+        os.replace(temporary, final)
     return skipped

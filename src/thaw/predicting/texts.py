@@ -46,7 +46,7 @@ class TextPredictionDataset(PredictionDataset):
     def notes(self) -> list[str]:
         """How many texts are truncated."""
         count, limit = int(self.tokens.cut.sum()), self.tokens.spec.max_length_tokens
-        note = f"{count} of {len(self)} texts are longer than {limit} tokens: what comes after is not read"
+        note = f"{count} of {len(self)} texts are longer than {limit} tokens: the rest of them is not read"
         return [note] if count else []
 
     def _fault(self, index: int) -> str | None:
@@ -54,11 +54,11 @@ class TextPredictionDataset(PredictionDataset):
             return self.rows[index].fault
         if not self.names[index].strip():
             return "empty"
-        return "nothing in it that is a token" if self.tokens.empty[index] else None
+        return "contains no token" if self.tokens.empty[index] else None
 
 
 def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: TokenSpec) -> TextPredictionDataset:
-    """Read the rows of a table or the lines of a .txt file; a `source` that does not end so is itself the text.
+    """Read the rows of a table or the lines of a .txt file; a `source` that names neither is itself the text.
 
     Raises:
         UserError: if there is no such file, or if it cannot be read.
@@ -69,7 +69,7 @@ def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: Toke
         rows = [Row("the text: ", {column: source})]
     elif not path.is_file():
         raise UserError(
-            f"input={source} does not exist, or is no file: name a table, a .txt file, or a text that does not end so"
+            f"input={source} does not exist, or is no file: name a table, a .txt file, or a text with another ending"
         )
     elif is_text_file:
         # Only newlines end a line: texts may hold other separators.

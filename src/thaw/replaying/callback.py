@@ -27,14 +27,14 @@ LOG_LINES = 50
 class CrashKitCallback(Callback):
     """Writes a crash kit into the run folder when a step, or loading a batch, fails.
 
-    Until then it only holds a reference to the batch at work, which costs nothing. No kit is written for errors outside
+    Until then it only holds a reference to the current batch, which costs nothing. No kit is written for errors outside
     of steps and loading, a lost peer process, an interrupt, or a checkpoint that cannot be written.
 
-    An exception may carry the batch it is about as `batch` and `batch_idx`; `batch` is None on a process whose own
-    batch did not fail. Without these attributes it is about the batch at work.
+    An exception may carry the batch that failed as `batch` and `batch_idx`; `batch` is None on a process whose own
+    batch did not fail. Without these attributes, the current batch is taken.
 
     Attributes:
-        batch: The batch at work; None between batches.
+        batch: The current batch; None between batches.
         batch_idx: Its number in the epoch, from 0.
         loss: Its loss as it goes into the backward pass; None until then.
     """
@@ -72,7 +72,7 @@ class CrashKitCallback(Callback):
         run = Path(trainer.default_root_dir)
         try:
             kit = self._kit(trainer, pl_module, exception, batch)
-            folder = write_kit(run, kit, _text(run, kit, exception))
+            folder = write_kit(run, kit, _crash_text(run, kit, exception))
         except Exception as error:
             log.warning("no crash kit was written: %s: %s", type(error).__name__, error)
         else:
@@ -82,7 +82,7 @@ class CrashKitCallback(Callback):
     def _kit(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> CrashKit:
         split = "train" if trainer.training else "test" if trainer.testing else "val"
         if batch is None:
-            batch_idx, request = _awaited(trainer, split)
+            batch_idx, request = _pending_request(trainer, split)
         else:
             batch_idx, request = getattr(error, "batch_idx", self.batch_idx), (batch.index.tolist(), batch.view)
         return CrashKit(
@@ -104,7 +104,7 @@ class CrashKitCallback(Callback):
         )
 
 
-def _awaited(trainer: Trainer, split: str) -> tuple[int, tuple[list[int], int | None]]:
+def _pending_request(trainer: Trainer, split: str) -> tuple[int, tuple[list[int], int | None]]:
     """Number and request of the batch that was being loaded. The sampler's order is a function of the epoch."""
     loop: Any = trainer.fit_loop.epoch_loop if split == "train" else trainer._evaluation_loop
     loaders = {"train": trainer.train_dataloader, "val": trainer.val_dataloaders, "test": trainer.test_dataloaders}
@@ -113,7 +113,8 @@ def _awaited(trainer: Trainer, split: str) -> tuple[int, tuple[list[int], int | 
     return batch_idx, (request.indices, request.view)
 
 
-def _text(run: Path, kit: CrashKit, error: BaseException) -> str:
+def _crash_text(run: Path, kit: CrashKit, error: BaseException) -> str:
+    """Return the content of crash.txt."""
     values = [f"{name}: {value}" for name, value in vars(kit).items() if name not in ("error", "batch", "tensors")]
     log_file = run / LOG_FILE
     lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []

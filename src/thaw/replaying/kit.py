@@ -34,7 +34,7 @@ LIBRARIES = ("lightning", "numpy", "timm", "torchvision", "transformers")
 
 @dataclass(frozen=True)
 class CrashKit:
-    """What it takes to run a failed step again.
+    """All that is needed to run a failed step again.
 
     Attributes:
         error: Class name and message of the error that the run failed with, `ValueError: ...`.
@@ -132,7 +132,7 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def current_versions(device: torch.device, precision: str) -> dict[str, str]:
-    """What else can change the result of a step: versions of libraries and of thaw's code, device, CPU, precision."""
+    """All else that can change the result of a step: versions of libraries and thaw's code, device, CPU, precision."""
     # The code may be installed below somebody else's repository, which does not track it.
     command = "git ls-files --error-unmatch kit.py && git describe --always --dirty --abbrev=40 --exclude='*'"
     git = subprocess.run(command, shell=True, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)

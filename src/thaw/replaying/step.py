@@ -23,9 +23,9 @@ class ReplayResult:
     """What happened when the step ran again.
 
     Attributes:
-        error: The error that it failed with; None if it succeeded.
+        error: The error that the step failed with; None if it succeeded.
         loss: Loss that went into the backward pass; None if there was no backward pass.
-        report: What was seen on the way, as text.
+        report: Text for the console: the table of stages, or which samples could not be loaded.
     """
 
     error: Exception | None
@@ -76,7 +76,7 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
 def replay_loading(data: DataModule, kit: CrashKit) -> ReplayResult:
     """Load the batch that could not be loaded, sample by sample and then as a whole, then each sample of its split.
 
-    All of the split, because computing the features of frozen stages asks for other samples than the batch's.
+    The whole split, because activations of frozen stages are computed for other samples than the batch's, too.
     """
     dataset, (batch, view) = data.dataset(kit.split), kit.request
     requests = [[index] for index in (*batch, *data.parts[kit.split].tolist())]

@@ -1,4 +1,4 @@
-"""Ranges of a step's values, stage by stage: where they cease to be finite."""
+"""Ranges of the values in a step, stage by stage, which show where they stop being finite."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class StageTrace:
 
     Attributes:
         ranges: Range of the inputs, then of the last output of each stage that succeeded, by stage.
-        running: Stages that were entered and not left: empty unless a stage failed.
+        running: Stages that have started and not finished: empty unless a stage failed.
     """
 
     def __init__(self, network: Network, inputs: Any):

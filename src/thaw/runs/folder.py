@@ -1,9 +1,9 @@
 """A run folder: everything that one run produced, and the only argument that later commands need.
 
-config.yaml  overrides.json      the resolved configuration; what was typed for it
-data.txt                         samples of each class and split, what was left out, what is odd
+config.yaml  overrides.json      the resolved configuration; the overrides that were typed
+data.txt                         samples of each class and split, what was left out, and warnings
 samples.csv                      label and split of every sample
-input_spec.json  backbone.json   what the network expects of its inputs; what else rebuilds it, if anything
+input_spec.json  backbone.json   what the network expects of its inputs; more settings of the backbone, if it has any
 class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt manifest.json
                                  the best ones and the last, with their checksums; while it runs also previous.ckpt
@@ -11,7 +11,7 @@ metrics.csv  metrics.json        every value logged; the final ones
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint
 tensorboard/ wandb/              as conf/logger says
-train.log                        what the console said, and the whole traceback of an error
+train.log                        what was printed on the console, and the whole traceback of an error
 crash/ crash_rank1/              a repro kit, if a step or loading a batch failed: see replaying/kit.py
 """
 
@@ -69,7 +69,7 @@ class RunFolder:
         self.started = time.monotonic()
         self._lock = FileLock(self.path / LOCK_FILE)
 
-    # What a run folder remembers.
+    # What a run folder holds.
 
     @property
     def weights(self) -> Path:
@@ -87,7 +87,7 @@ class RunFolder:
 
     @property
     def first_step(self) -> int:
-        """Optimizer steps before this start of the run."""
+        """Optimizer steps that were done before this start of the run; 0 for a new run."""
         return 0 if self.checkpoint is None else self.resumed["global_step"]
 
     def class_names(self) -> list[str]:
@@ -107,14 +107,14 @@ class RunFolder:
         return from_csv(self.path / SAMPLES_FILE)
 
     def input_spec(self) -> InputSpec:
-        """What the network expects of its inputs, as in training: a later version of its library may differ."""
+        """What the network expected of its inputs in training: a later version of its library may expect another."""
         stored: dict[str, Any] = json.loads((self.path / INPUT_SPEC_FILE).read_text(encoding="utf-8"))
         if "tokenizer" in stored:
             return TokenSpec(**stored)
         return ImageSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
     def backbone_facts(self) -> dict[str, Any]:
-        """Keywords that rebuild the backbone, beside the configuration; empty if that is enough."""
+        """Keywords that rebuild the backbone, in addition to the configuration; empty if that is enough."""
         file = self.path / BACKBONE_FILE
         if not file.is_file():
             return {}
@@ -127,7 +127,9 @@ class RunFolder:
         data: DataModule,
         backbone_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make the folder and write what the run is. Call it when all that a user may get wrong has been built.
+        """Create and lock the folder, and write the files that describe the run.
+
+        Call it after all parts that may raise UserError are built, so that a mistake leaves no folder behind.
 
         Raises:
             UserError: another process trains in the folder.
@@ -166,7 +168,7 @@ class RunFolder:
     def _hold(self) -> None:
         """Lock the folder while it is trained in. Raises UserError if another process holds it."""
         try:
-            self._lock.acquire(timeout=5)  # another one may only be looking whether it is free
+            self._lock.acquire(timeout=5)  # another process may only be checking whether it is free
         except Timeout:
             raise UserError(
                 f"{self.path} is in use: another process trains there, and holds its {LOCK_FILE}. run_folder=... "

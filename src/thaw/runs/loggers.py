@@ -1,7 +1,7 @@
 """Loggers of a run. Each function takes the run's folder, id and first step, and the options of `conf/logger/`.
 
 `first_step` is the step from which a resumed run continues. CSV and TensorBoard drop what was logged from there on,
-because it is logged again. W&B cannot drop rows, and does not get again those that it has. MLflow keeps both.
+because it is logged again. W&B cannot drop rows, so rows that it has are not sent again. MLflow keeps both versions.
 """
 
 import csv

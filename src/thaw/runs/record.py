@@ -1,4 +1,4 @@
-"""What a run leaves in its folder while it trains and when it is over."""
+"""Writes a run's log and results into its folder, while it trains and at its end."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> Iterator[None]:
     """Write `train.log`, give the configuration to the loggers, and close them at the end.
 
-    An error about a non-finite loss is told the checkpoint to go on from. After any error `train.log` ends with the
+    The message of a NonFiniteLossError gets the checkpoint to continue from. After any error `train.log` ends with the
     whole traceback.
     """
     thaw_log = logging.getLogger("thaw")
@@ -50,9 +50,9 @@ def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> 
             last = run.checkpoints / LAST
             hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
             error.args = (f"{error} {hint}",)
-        # Only into the file: the command prints the error, shortened and last of all.
-        whole = "".join(traceback.format_exception(error)).rstrip()
-        file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole, (), None))
+        # Only into the file: the command prints the error, shortened, at its very end.
+        whole_traceback = "".join(traceback.format_exception(error)).rstrip()
+        file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole_traceback, (), None))
         raise
     finally:
         close(loggers)
@@ -62,28 +62,28 @@ def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> 
 
 
 def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:
-    """Write weights, class names, confusion and final metrics, after the test of the best checkpoint's weights.
+    """Write weights, class names, confusion matrix and final metrics, after the best checkpoint has been tested.
 
     Args:
-        run: the folder.
-        module: holds the best weights.
-        trainer: has tested them.
-        monitor: name of the metric that decides what is best.
+        run: the run folder.
+        module: the module, with the best weights.
+        trainer: the trainer that has tested them.
+        monitor: name of the metric by which the best checkpoint is chosen.
         mode: max or min.
 
     Returns:
         The metrics of the best checkpoint's epoch and of the test, by name.
     """
     best = best_checkpoint(trainer)
-    trained = read_checkpoint(best) if best else {}
+    checkpoint = read_checkpoint(best) if best else {}
     metrics = logged_metrics(trainer)
-    if best:  # what the trainer holds of other splits is the last epoch's
-        metrics = {**trained["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
+    if best:  # for other splits, the trainer holds the metrics of the last epoch
+        metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
     if not ranks().is_first:
         return metrics
     state = module.network.state_dict()
-    if is_sharded(trainer.strategy):  # here are pieces; checkpoints have the whole
-        state = {name: trained["state_dict"][f"network.{name}"] for name in state}
+    if is_sharded(trainer.strategy):  # a process holds only pieces of the weights; checkpoints have the whole ones
+        state = {name: checkpoint["state_dict"][f"network.{name}"] for name in state}
     tensors = {name: value.contiguous() for name, value in state.items()}
     temporary = run.weights.with_suffix(".partial")
     save_file(tensors, temporary, metadata={"class_names": json.dumps(module.class_names)})
@@ -95,7 +95,7 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         "monitor": monitor,
         "mode": mode,
         "best": metrics.get(monitor),
-        "epoch": trained.get("epoch"),
+        "epoch": checkpoint.get("epoch"),
         "best_checkpoint": _relative(best, run.path) if best else None,
         "order": order_of(trainer),
         "seconds": round(time.monotonic() - run.started, 2),
@@ -109,7 +109,7 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
 def load_best(trainer: Trainer, module: FineTuningModule) -> None:
     """Load the best checkpoint's weights into the module.
 
-    The last weights stay if no checkpoint was kept, or if each process has pieces of them.
+    The module's weights stay as they are if no checkpoint was kept, or if each process holds only pieces of them.
     """
     if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
         module.load_state_dict(read_checkpoint(best)["state_dict"])

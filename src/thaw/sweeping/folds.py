@@ -78,5 +78,5 @@ def mean_and_deviation(values: "Tensor") -> tuple["Tensor", "Tensor"]:
     """
     mean = values.nanmean(0)
     squares = (values - mean).square().nansum(0)
-    others = (~values.isnan()).sum(0) - 1
-    return mean, (squares / others.clamp(min=0)).sqrt()
+    degrees_of_freedom = (~values.isnan()).sum(0) - 1
+    return mean, (squares / degrees_of_freedom.clamp(min=0)).sqrt()

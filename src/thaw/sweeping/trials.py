@@ -16,7 +16,7 @@ class Trial:
     """One run of a sweep, as its folder describes it."""
 
     folder: Path
-    overrides: dict[str, str]  # what was typed for it, value by key
+    overrides: dict[str, str]  # overrides that were typed or swept, value by key
     results: dict[str, Any] | None  # content of metrics.json; None if the trial failed
     failure: str  # why it failed, one line; meaningless if it did not
 
@@ -26,7 +26,7 @@ class Trial:
         return int(self.folder.name)
 
     def choices(self, keys: Iterable[str]) -> dict[str, str]:
-        """The overrides of these keys, those that the trial has."""
+        """The trial's overrides of these keys; keys that it does not override are left out."""
         return {key: self.overrides[key] for key in keys if key in self.overrides}
 
 
@@ -105,7 +105,7 @@ def _read(folder: Path) -> Trial:
 
 
 def _varied(trials: Iterable[Trial]) -> list[str]:
-    """Keys with more than one value, in the order typed."""
+    """Keys of overrides with more than one value among the trials, in the order typed."""
     values: dict[str, set[str]] = {}
     for trial in trials:
         for key, value in trial.overrides.items():

@@ -15,7 +15,9 @@ from thaw.training.checkpoint_io import LAST, link_checkpoint
 from thaw.training.stop_signals import signals
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+"""Entries of ModelCheckpoint's state that hold a path."""
 LOOK_SECONDS = 0.5
+"""Time, about, between two looks of several processes at their clocks and signals."""
 MOST_BATCHES = 50
 """Batches until the processes of a run look at their clocks and signals together; fewer where they take long."""
 
@@ -24,11 +26,11 @@ class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that also keeps `last.ckpt`, the state to resume from.
 
     Lightning's own `save_last` writes only when a top-k checkpoint is saved. Checkpoints hold file names in place of
-    absolute paths, so that a run folder may be moved: Lightning then loses the best score and keeps a dead path.
+    absolute paths, so that a run folder may be moved; with paths, Lightning would then lose the best score.
 
     Args:
-        last_every_seconds: Least time between two epochs' `last.ckpt`, seconds; it is always written where training
-            ends. On cached features an epoch may take less time than a checkpoint.
+        last_every_seconds: Shortest time between the `last.ckpt` of two epochs, seconds; it is always written where
+            training ends. On cached features an epoch may take less time than a checkpoint.
         every_minutes: How often `last.ckpt` is written inside an epoch; None: only if a signal stops the run.
         choices: Arguments of ModelCheckpoint.
 
@@ -71,9 +73,9 @@ class RunCheckpoint(ModelCheckpoint):
             signals.stop(trainer)
 
     def _look(self, trainer: Trainer, pl_module: Any, batch_idx: int) -> tuple[bool, bool]:
-        """Return whether a checkpoint is due and whether to stop, the same on all processes, whose clocks differ.
+        """Return whether a checkpoint is due and whether to stop, with the same result on all processes.
 
-        With several processes this takes a collective, so it also decides after how many batches the next one comes.
+        Several processes have to communicate for that, so it also decides at which batch they do so again.
         """
         if trainer.world_size > 1:
             pl_module.require_finite_losses(wait=False)
@@ -99,11 +101,11 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best and the last checkpoint."""
         _log_epoch(trainer)
-        before = self._last_checkpoint_saved
+        last_written = self._last_checkpoint_saved
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        saved = self._last_checkpoint_saved != before and not self.save_weights_only
+        saved = self._last_checkpoint_saved != last_written and not self.save_weights_only
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         ends = ends or 0 <= trainer.max_steps <= trainer.global_step
         due = ends or time.monotonic() - self._last_saved_at >= self.last_every_seconds

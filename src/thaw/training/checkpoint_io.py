@@ -104,20 +104,20 @@ def read_manifest(folder: Path) -> Manifest:
 def _publish(partial: Path, file: Path, digests: Sequence[str]) -> None:
     """Rename a finished file, which has one of these digests, to its name. At every moment there is an intact file."""
     folder, manifest = file.parent, read_manifest(file.parent)
-    keeps = file.name == LAST and file.exists()
-    before = (manifest.get(file.name) or [_digest(file)]) if file.exists() else []
+    keeps_previous = file.name == LAST and file.exists()
+    old_digests = (manifest.get(file.name) or [_digest(file)]) if file.exists() else []
     # 1. Until the names have moved, each may stand for the old file or for the new one.
-    moving = {**manifest, file.name: [*digests, *before]}
-    if keeps:
-        moving[PREVIOUS] = [*before, *manifest.get(PREVIOUS, [])]
+    moving = {**manifest, file.name: [*digests, *old_digests]}
+    if keeps_previous:
+        moving[PREVIOUS] = [*old_digests, *manifest.get(PREVIOUS, [])]
     _write_manifest(folder, moving)
     # 2. Each name moves in one step.
-    if keeps:
+    if keeps_previous:
         os.replace(file, folder / PREVIOUS)
     os.replace(partial, file)
     _sync_folder(folder)
     # 3. From now on each name stands for one file.
-    _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: before} if keeps else {})})
+    _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: old_digests} if keeps_previous else {})})
 
 
 def _partial_name(file: Path) -> Path:
@@ -171,7 +171,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _HashingFile:
-    """File that hashes what is written to it and keeps the error if it cannot be: torch hides the reason."""
+    """File that hashes what is written to it, and keeps the error of a failed write: torch hides the reason."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256 = file, hashlib.sha256()

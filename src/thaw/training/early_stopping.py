@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import EarlyStopping
 class PhaseEarlyStopping(EarlyStopping):
     """Lightning's EarlyStopping, active only in the last phase of the plan.
 
-    Earlier phases always last their epochs, because schedules are functions of the plan. Patience starts anew where
-    the last phase begins.
+    Earlier phases always run for all their epochs, because schedules are functions of the plan. Patience starts anew
+    where the last phase begins.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

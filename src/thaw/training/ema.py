@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class EMA(WeightAveraging):
-    """Averages the weights after every optimizer step; the average is what is validated, kept and tested.
+    """Averages the weights after every optimizer step; the average is validated, saved in checkpoints and tested.
 
     The average moves towards the weights by a share of 1 - `decay`. Frozen weights stay as they are to the last bit:
     Lightning's EMAWeightAveraging computes decay * average + (1 - decay) * weights, which rounds even where both are
@@ -23,7 +23,7 @@ class EMA(WeightAveraging):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Update the average. Lightning's own asks the device in every step how many updates there were."""
+        """Update the average. Lightning's own method waits for the device in every step to count the updates."""
         if trainer.global_step <= self._latest_update_step:  # gradients are being accumulated
             return
         assert self._average_model is not None

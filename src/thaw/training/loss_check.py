@@ -9,12 +9,12 @@ from torch import Tensor
 from thaw.types import Batch
 
 BATCHES_HELD = 4
-"""Batches whose losses the device has not reported yet that stay in memory. Older ones are given up."""
+"""Largest number of batches kept in memory until the device has reported their losses. Older ones are dropped."""
 
 
 @dataclass
 class CheckedStep:
-    """A step whose loss is being checked, with what it takes to run it again."""
+    """A step whose loss is being checked, with all that is needed to run it again."""
 
     number: int
     """Counts steps of all splits; equal on all processes."""
@@ -37,7 +37,7 @@ class LossCheck:
     """Watches the loss of every step and remembers the first that is not finite.
 
     On a CPU the result is known at once. An accelerator copies it to the host while the next steps are queued, and
-    later calls look at what has arrived; until then the last few batches are kept.
+    later calls look at the results that have arrived; until then the last few batches are kept in memory.
     """
 
     def __init__(self) -> None:

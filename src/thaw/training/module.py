@@ -29,6 +29,16 @@ class FineTuningModule(LightningModule):
 
     The FreezingCallback decides which stages train; learning rates follow `plan` and `schedule`. Nothing in a step
     waits for the device: losses are checked as `require_finite_losses` says, metrics are computed once an epoch.
+
+    Args:
+        network: the network to train.
+        task: loss, probabilities and metrics.
+        class_names: in the order of the network's outputs.
+        plan: which stages train in which epoch.
+        optimizer: makes the optimizer, like `build_optimizer` with its rates filled in.
+        schedule: factor on all rates, from (step of the phase, steps of the phase).
+        mixing: from images and class indices (B,) of a training batch to mixed images and targets (B, C); None: none.
+        seed: seed of everything random in a training step.
     """
 
     def __init__(
@@ -48,18 +58,18 @@ class FineTuningModule(LightningModule):
         self.make_optimizer, self.schedule, self.mixing = optimizer, schedule, mixing
         self.decayed = decayed_names(network)
         self.loss_check = LossCheck()
-        tested = task.metrics()
-        tested.add_metrics({"confusion": task.confusion()})
+        metrics_with_confusion = task.metrics()
+        metrics_with_confusion.add_metrics({"confusion": task.confusion()})
         self.train_metrics = EpochMetrics(task.metrics().clone(postfix="/train"))
         self.val_metrics = EpochMetrics(task.metrics().clone(postfix="/val"))
-        self.test_metrics = EpochMetrics(tested.clone(postfix="/test"))
+        self.test_metrics = EpochMetrics(metrics_with_confusion.clone(postfix="/test"))
         self.confusion: Tensor | None = None
         """Confusion matrix of the last test: counts (C, C), true class by predicted class."""
         self._loaded_metrics: dict[str, Any] | None = None
         """State of `train_metrics` in the checkpoint that was loaded."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits (B, C)."""
+        """Return the logits (B, C) of a batch."""
         return self.network(batch.inputs, start=batch.start)
 
     def train(self, mode: bool = True) -> "FineTuningModule":
@@ -77,7 +87,7 @@ class FineTuningModule(LightningModule):
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one training batch, weighted by this process's share of it."""
+        """Return the loss of one training batch, weighted by this process's share of it."""
         loss = self.step(batch, batch_idx, "train")
         if batch.total is None or self.trainer.world_size == 1:
             return loss
@@ -94,13 +104,13 @@ class FineTuningModule(LightningModule):
 
     def step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
         """Run one batch of a split, record its metrics and return its mean loss, a scalar."""
-        shown = self._mix(batch) if split == "train" and self.mixing is not None else batch
-        logits = self(shown)
-        loss = self.task.loss(logits, shown.target)
+        mixed = self._mix(batch) if split == "train" and self.mixing is not None else batch
+        logits = self(mixed)
+        loss = self.task.loss(logits, mixed.target)
         self.loss_check.add(split, batch_idx, batch, loss)
-        if self.trainer.world_size == 1:  # several processes look together, which takes too long for every step
+        if self.trainer.world_size == 1:  # several processes have to communicate: too slow for every step
             self.require_finite_losses(wait=False)
-        probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(shown.target)
+        probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(mixed.target)
         getattr(self, f"{split}_metrics").update(probabilities, target, loss.detach())
         return loss
 

@@ -16,6 +16,7 @@ from thaw.types import Batch
 EVALUATION = -1
 """Number that stands for the view of evaluation."""
 Hashes = NDArray[np.uint64]
+"""Hashes of 64 bits, one per sample, (N,)."""
 
 
 class SampleOrder(Callback):

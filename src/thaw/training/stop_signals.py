@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it saves, and leaves."""
+"""Handles signals that ask a run to stop: it saves its state and exits."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ class Stopped(SystemExit):
 
 
 class StopSignals(ContextDecorator):
-    """Handles SIGTERM and SIGUSR1 while a run is at work; use it as a context or a decorator.
+    """Handles SIGTERM and SIGUSR1 during a run; use it as a context manager or a decorator.
 
     Clusters send SIGUSR1 before they take a machine away (`#SBATCH --signal=USR1@90`): the job then queues itself
     again. During training a signal is noted, and the run stops where it can be saved. Before and after training it
