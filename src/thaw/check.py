@@ -25,7 +25,7 @@ def check(cfg: DictConfig) -> str:
         cfg.data.on_bad = "leave_out"
     data = build.data(cfg)
     bad = data.left_out if must_load else []
-    faults = [f"{len(bad)} samples cannot be used: mend or remove them, or type data.on_bad=leave_out", *bad]
+    faults = [f"{len(bad)} samples cannot be used: fix or remove them, or type data.on_bad=leave_out", *bad]
     try:
         data.split()
     except ValueError as error:

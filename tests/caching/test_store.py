@@ -39,14 +39,14 @@ def must_not_be_called(write: Writer) -> None:
 
 
 def stored(store: Store) -> CacheEntry:
-    entry = store.get(KEY, {"what": "numbers"}, LAYOUT, fill)
+    entry = store.get_or_write(KEY, {"what": "numbers"}, LAYOUT, fill)
     assert entry is not None
     return entry
 
 
 def test_comes_back_as_it_was_written_and_is_written_once(store: Store) -> None:
     stored(store)
-    entry = store.get(KEY, {}, LAYOUT, must_not_be_called)
+    entry = store.get_or_write(KEY, {}, LAYOUT, must_not_be_called)
     assert entry is not None
     assert torch.equal(entry.arrays["rows"], ROWS)
     assert torch.equal(entry.arrays["marks"], torch.arange(100, dtype=torch.uint8))
@@ -56,7 +56,7 @@ def test_comes_back_as_it_was_written_and_is_written_once(store: Store) -> None:
 def test_people_can_open_it(store: Store) -> None:
     layout = {"rows": LAYOUT["rows"], "half": Layout(torch.bfloat16, (2, 2))}
     half = torch.tensor([[1.5, -2], [3e38, 0]], dtype=torch.bfloat16)
-    store.get(KEY, {"what": "numbers"}, layout, lambda write: write("rows", 0, ROWS) or write("half", 0, half))  # type: ignore[func-returns-value]
+    store.get_or_write(KEY, {"what": "numbers"}, layout, lambda write: write("rows", 0, ROWS) or write("half", 0, half))  # type: ignore[func-returns-value]
     folder = store.path(KEY)
     assert sorted(file.name for file in folder.iterdir()) == ["about.json", "half.npy", "rows.npy"]
     assert np.array_equal(np.load(folder / "rows.npy"), ROWS.numpy())
@@ -72,7 +72,7 @@ def test_people_can_open_it(store: Store) -> None:
 def test_types_and_empty_arrays(store: Store, dtype: torch.dtype) -> None:
     layout = {"rows": Layout(dtype, (2, 2)), "none": Layout(dtype, (0, 5)), "flat": Layout(dtype, (3,))}
     values = torch.tensor([[1.5, 2], [7, 0]]).to(dtype)
-    entry = store.get(KEY, {}, layout, lambda write: write("rows", 0, values))
+    entry = store.get_or_write(KEY, {}, layout, lambda write: write("rows", 0, values))
     assert entry is not None
     assert entry.arrays["rows"].dtype == dtype
     assert torch.equal(entry.arrays["rows"], values)
@@ -120,7 +120,7 @@ def test_an_interrupted_write_leaves_nothing_that_counts(store: Store) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.get(KEY, {}, LAYOUT, interrupted)
+        store.get_or_write(KEY, {}, LAYOUT, interrupted)
     assert entries(store.folder) == []
     assert torch.equal(stored(store).arrays["rows"], ROWS)
 
@@ -146,7 +146,7 @@ def _hang(store: Store, begun: "multiprocessing.synchronize.Event") -> None:
         begun.set()
         time.sleep(600)
 
-    store.get(KEY, {}, LAYOUT, hang)
+    store.get_or_write(KEY, {}, LAYOUT, hang)
 
 
 def test_two_processes_make_it_once(store: Store, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def _make_and_note(store: Store, notes: Path, at_once: "multiprocessing.synchron
         fill(write)
 
     at_once.wait()
-    entry = store.get(KEY, {}, LAYOUT, noted)
+    entry = store.get_or_write(KEY, {}, LAYOUT, noted)
     assert entry is not None
     assert torch.equal(entry.arrays["rows"], ROWS)
 
@@ -180,7 +180,7 @@ def test_a_full_disk_is_a_warning(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with caplog.at_level(logging.WARNING):
-        assert store.get(KEY, {}, LAYOUT, must_not_be_called) is None
+        assert store.get_or_write(KEY, {}, LAYOUT, must_not_be_called) is None
     assert "No space left on device" in caplog.text
     assert entries(store.folder) == []
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_a_warning(
 def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        assert Store(tmp_path / "file" / "cache", 1e9).get(KEY, {}, LAYOUT, fill) is None
+        assert Store(tmp_path / "file" / "cache", 1e9).get_or_write(KEY, {}, LAYOUT, fill) is None
     assert "not cached" in caplog.text
 
 
@@ -197,10 +197,10 @@ def test_the_least_recently_used_make_room(store: Store) -> None:
     prune(store.folder, 0)
     store.budget_bytes = 2.5 * size
     for number, key in enumerate(("a-0", "b-1")):
-        store.get(key, {}, LAYOUT, fill)
+        store.get_or_write(key, {}, LAYOUT, fill)
         os.utime(store.path(key), (number, number))
     store.open("a-0")
-    store.get("c-2", {}, LAYOUT, fill)
+    store.get_or_write("c-2", {}, LAYOUT, fill)
     assert {entry.path.stem for entry in entries(store.folder)} == {"a-0", "c-2"}
     assert [entry.path.stem for entry in prune(store.folder, 0)] == ["a-0", "c-2"]
     assert [path.name for path in store.folder.iterdir()] == ["locks"]
@@ -245,7 +245,7 @@ def rank(number: int, others: list[bool]) -> RunProcesses:
 def test_a_failure_on_another_rank_is_one_on_all(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     # Asked: is it there, locked, held, there now, begun; then the other one cannot write its share.
     with caplog.at_level(logging.WARNING):
-        assert store.get(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, True])) is None
+        assert store.get_or_write(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, True])) is None
     assert "another process of this run" in caplog.text
     assert entries(store.folder) == []
 
@@ -255,9 +255,9 @@ def test_what_is_no_fault_of_the_disk_ends_the_run_on_all_ranks(store: Store) ->
         raise ValueError("numbers too large")
 
     with pytest.raises(ValueError, match="numbers too large"):
-        store.get(KEY, {}, LAYOUT, broken, rank(0, [True] * 6 + [False]))
+        store.get_or_write(KEY, {}, LAYOUT, broken, rank(0, [True] * 6 + [False]))
     with pytest.raises(RuntimeError, match="another process of this run"):
-        store.get(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, False]))
+        store.get_or_write(KEY, {}, LAYOUT, fill, rank(0, [True] * 5 + [False, False]))
 
 
 def test_an_entry_that_is_deleted_while_it_is_opened_is_not_there(

@@ -30,13 +30,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were decoded."""
     names: list[str] = []
-    real = image_files.fault
+    real = image_files.find_fault
 
-    def fault(content: bytes, file: Path) -> str | None:
+    def find_fault(content: bytes, file: Path) -> str | None:
         names.append(f"{file.parent.name}/{file.name}")
         return real(content, file)
 
-    monkeypatch.setattr(image_files, "fault", fault)
+    monkeypatch.setattr(image_files, "find_fault", find_fault)
     return names
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.data.zoo import bad_files, odd_images
-from thaw.data.image_file import fault, load_image
+from thaw.data.image_file import find_fault, load_image
 
 
 def test_every_odd_image_loads_as_people_see_it(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_every_odd_image_loads_as_people_see_it(tmp_path: Path) -> None:
         pixels = np.asarray(image).astype(int)
         assert pixels.shape == expected.shape, file.name
         assert np.abs(pixels - expected).max() <= off, file.name
-        assert fault(file.read_bytes(), file) is None, file.name
+        assert find_fault(file.read_bytes(), file) is None, file.name
 
 
 def test_every_bad_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_every_bad_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=said):
             load_image(file)
         if not file.is_symlink():
-            assert said in (fault(file.read_bytes(), file) or "nothing"), file.name
+            assert said in (find_fault(file.read_bytes(), file) or "nothing"), file.name
     with pytest.raises(ValueError, match="there is no such file"):
         load_image(tmp_path / "absent.png")
     with pytest.raises(ValueError, match="a folder"):
@@ -40,6 +40,6 @@ def test_the_quick_look_agrees_with_loading_wherever_a_jpeg_is_cut(tmp_path: Pat
     for length in range(0, len(whole), 97):
         file = tmp_path / "cut.jpg"
         file.write_bytes(whole[:length])
-        assert fault(whole[:length], file) is not None
+        assert find_fault(whole[:length], file) is not None
         with pytest.raises(ValueError, match=r"empty|not an image|cannot be decoded"):
             load_image(file)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.data.sampler import EpochBatches, balanced, process_batch_size, require_shares
+from thaw.data.sampler import EpochBatches, draw_balanced, process_batch_size, require_shares
 
 
 def batches(epoch: int = 0, **choices: int) -> list[list[int]]:
@@ -83,7 +83,7 @@ def test_an_epoch_shows_the_view_that_is_asked_for_and_else_none() -> None:
 
 def test_balanced_shows_every_class_equally_often_and_no_sample_neglects_another() -> None:
     targets = np.array([0] * 90 + [1] * 7 + [2] * 3)
-    drawn = balanced(np.arange(100), targets, np.random.default_rng(0))
+    drawn = draw_balanced(np.arange(100), targets, np.random.default_rng(0))
     assert sorted(np.bincount(targets[drawn])) == [33, 33, 34]
     times = np.bincount(drawn, minlength=100)
     for label in range(3):

@@ -6,7 +6,7 @@ import pytest
 from torch.distributed import HashStore
 
 from thaw.distributed import ranks
-from thaw.distributed.ranks import Ranks, is_lost
+from thaw.distributed.ranks import Ranks, is_peer_lost
 
 
 @pytest.fixture
@@ -68,6 +68,6 @@ def test_the_first_process_of_a_machine_goes_before_the_others(
 
 
 def test_a_lost_connection_is_told_from_other_faults() -> None:
-    assert is_lost(RuntimeError("[pair.cc:538] Connection closed by peer [127.0.0.1]:1234"))
-    assert not is_lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_lost(OSError("Connection reset by peer"))
+    assert is_peer_lost(RuntimeError("[pair.cc:538] Connection closed by peer [127.0.0.1]:1234"))
+    assert not is_peer_lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_peer_lost(OSError("Connection reset by peer"))

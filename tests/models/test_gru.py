@@ -16,7 +16,7 @@ from thaw.models.gru import gru
 from thaw.models.gru_network import GRULayer, reversed_order
 from thaw.models.network import Network, new_head
 from thaw.models.pooling import POOLINGS
-from thaw.models.vocabulary import numbers
+from thaw.models.vocabulary import token_ids
 from thaw.types import TokenSpec
 
 pytest.importorskip("tokenizers")
@@ -138,7 +138,7 @@ def test_word_vectors_land_in_the_rows_of_their_words(tmp_path: Path) -> None:
     file = tmp_path / "vectors.txt"
     file.write_text("the 1 2 3\nCat 4 5 6\nzebra 7 8 9\n영화 -1 -2 -3\n", encoding="utf-8")
     backbone = tiny(weights=str(file), embedding_size=None)
-    table, rows = backbone.network.embeddings.weight.detach(), numbers(spec_of(backbone).tokenizer)
+    table, rows = backbone.network.embeddings.weight.detach(), token_ids(spec_of(backbone).tokenizer)
     found = {word: table[rows[word]].tolist() for word in ("the", "cat", "zebra", "영화")}
     assert found == {"the": [1, 2, 3], "cat": [4, 5, 6], "zebra": [7, 8, 9], "영화": [-1, -2, -3]}
     for word in ("dog", "재미있는"):  # not in the file
@@ -152,7 +152,7 @@ def test_the_vocabulary_fills_up_with_the_words_of_the_file(tmp_path: Path) -> N
     file = tmp_path / "vectors.vec"
     file.write_text("4 1\nthe 1\nzebra 2\ncat 3\nlion 4\n")
     backbone = tiny(["cat cat dog"], weights=file, vocabulary_size=5, embedding_size=None)
-    assert list(numbers(spec_of(backbone).tokenizer)) == ["[PAD]", "[UNK]", "cat", "dog", "the"]
+    assert list(token_ids(spec_of(backbone).tokenizer)) == ["[PAD]", "[UNK]", "cat", "dog", "the"]
 
 
 @pytest.mark.parametrize(

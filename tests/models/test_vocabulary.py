@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from thaw.models.vocabulary import TextCutter, numbers
+from thaw.models.vocabulary import TextCutter, token_ids
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -25,7 +25,7 @@ def test_frequent_words_come_first_and_ties_in_the_order_of_their_characters() -
 
 def test_words_that_are_not_known_are_unknown() -> None:
     made = TextCutter().word_tokenizer(["cat", "the", "mat"], size=4)
-    assert list(numbers(made).items()) == [("[PAD]", 0), ("[UNK]", 1), ("cat", 2), ("the", 3)]
+    assert list(token_ids(made).items()) == [("[PAD]", 0), ("[UNK]", 1), ("cat", 2), ("the", 3)]
     assert tokens(made, "The mat, CAT") == ["the", "[UNK]", "[UNK]", "cat"]
 
 

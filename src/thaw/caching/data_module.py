@@ -118,9 +118,8 @@ class CachedDataModule(LightningDataModule):
             return 0
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         if split != "train" and averages:
-            frozen = (
-                never_trained  # averages of stages that were trained before still change, also while these are frozen
-            )
+            # The averages of stages that were trained before still change, also while these are frozen.
+            frozen = never_trained
         return self._start_behind(frozen)
 
     def _start_behind(self, frozen: int) -> int:

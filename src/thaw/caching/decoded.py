@@ -171,7 +171,7 @@ class ImageDecoder:
             }
             fill = partial(self._fill, threads, starts, group)
             about = {"what": "decoded images", "samples": self.what, "run": self.run}
-            return store.get(key, about, layouts, fill, group) is not None
+            return store.get_or_write(key, about, layouts, fill, group) is not None
 
     def _starts(self, threads: ThreadPoolExecutor) -> NDArray[np.int64]:
         """Where the pixels of each image will begin (N + 1,). Rotation by EXIF does not change their number."""

@@ -134,7 +134,7 @@ class FrozenPrefix:
             "tokens": isinstance(first, TokenStates),
         }
         layout = Layout(dtype, (int(first_rows[-1]), *to_rows(first, dtype, channels_last).shape[1:]))
-        return self.store.get(key, about, {ARRAY: layout}, fill, group)
+        return self.store.get_or_write(key, about, {ARRAY: layout}, fill, group)
 
     def _compute_outputs(self, samples: Samples, start: int, group: RunProcesses) -> Iterator[tuple[int, Any]]:
         """Yield (position of the first sample, activations) for each batch of this rank's share, at least one."""

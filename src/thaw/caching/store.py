@@ -76,7 +76,7 @@ class Store:
             pass
         return None
 
-    def get(
+    def get_or_write(
         self,
         key: str,
         about: Mapping[str, Any],

@@ -129,7 +129,7 @@ def finished_run(path: str) -> RunFolder:
 def split_data(
     cfg: DictConfig, remembered: RunFolder | None = None, class_names: list[str] | None = None
 ) -> DataModule:
-    """The data: split anew, or as the remembered run split it.
+    """The data: split now, or as the remembered run split it.
 
     Args:
         cfg: the configuration; if it names other data than the remembered run's, these are split for measuring.

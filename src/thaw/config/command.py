@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.config.failures import is_users, message, report
+from thaw.config.failures import is_user_error, message, report
 from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
@@ -70,7 +70,7 @@ def _logging_to_console() -> Iterator[None]:
 def _record(error: Exception) -> None:
     """Record that this trial of a sweep failed, whatever the error."""
     hydra_config = HydraConfig.get()
-    if not is_users(error):
+    if not is_user_error(error):
         print(report(error), file=sys.stderr)
     record_failure(Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), message(error))
 

@@ -1,4 +1,4 @@
-"""What a command prints about an error: one message if the user can mend it, else a shortened traceback."""
+"""What a command prints about an error: one message if the user can fix it, else a shortened traceback."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from thaw.distributed.launch import ProcessesFailedError
-from thaw.distributed.ranks import is_lost
+from thaw.distributed.ranks import is_peer_lost
 from thaw.errors import UserError
 
 TRACEBACK_VARIABLE = "THAW_TRACEBACK"
@@ -27,12 +27,12 @@ def report(error: BaseException) -> str:
     """Text for the console: `error: <message>`, or the traceback."""
     if os.environ.get(TRACEBACK_VARIABLE):
         return "".join(format_exception(error)).rstrip()
-    if is_users(error):
+    if is_user_error(error):
         return f"error: {message(error)}"
     return short_traceback(error)
 
 
-def is_users(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """Return whether the message alone says what the user has to change, so that a traceback would only distract."""
     if isinstance(error, OSError):  # files that thaw or Hydra could not read or write; the message names them
         if error.errno == errno.ENOSPC:
@@ -42,7 +42,7 @@ def is_users(error: BaseException) -> bool:
     # By name, because importing Lightning would make --help wait.
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
     user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException, ProcessesFailedError)
-    return isinstance(error, user_errors) or is_misconfiguration or is_lost(error)
+    return isinstance(error, user_errors) or is_misconfiguration or is_peer_lost(error)
 
 
 def message(error: BaseException) -> str:
@@ -54,9 +54,9 @@ def message(error: BaseException) -> str:
         return f"Hydra does not understand {error.override}: put the value into quotes of its own, \"{key}='{value}'\""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if is_lost(error):
+    if is_peer_lost(error):
         return "another process of this run ended without an error message: killed, or out of memory?"
-    if is_users(error):
+    if is_user_error(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
 

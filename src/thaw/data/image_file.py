@@ -73,7 +73,7 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def fault(content: bytes, file: Path) -> str | None:
+def find_fault(content: bytes, file: Path) -> str | None:
     """Return why `load_image` would fail on a file with this content, or None if it would not. Cheaper than loading."""
     try:
         _decode(BytesIO(content), file, _decode_small)

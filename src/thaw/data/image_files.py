@@ -11,9 +11,9 @@ from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
-from thaw.data.image_file import fault, load_in_thread, quiet_pillow, stored_size
+from thaw.data.image_file import find_fault, load_in_thread, quiet_pillow, stored_size
 from thaw.data.image_module import ImageDataModule, default_workers
-from thaw.data.report import listed, oddities, require_on_bad
+from thaw.data.report import find_oddities, format_list, require_on_bad
 from thaw.data.samples import Sample
 from thaw.errors import UserError
 from thaw.storage import digest
@@ -64,12 +64,12 @@ class ImageFileDataModule(ImageDataModule):
         bad = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]
         if bad and on_bad == "error":
             raise UserError(
-                f"{listed(f'of {len(files)} images cannot be loaded', bad, most=len(bad))}\n"
-                "Mend or remove them, or type data.on_bad=leave_out to go on without them."
+                f"{format_list(f'of {len(files)} images cannot be loaded', bad, most=len(bad))}\n"
+                "Fix or remove them, or type data.on_bad=leave_out to go on without them."
             )
         usable = [(sample, check.digest) for sample, check in checked if not check.fault]
         if not usable:
-            raise UserError("no image is left to learn from:\n" + listed("images cannot be loaded", bad))
+            raise UserError("no image is left to learn from:\n" + format_list("images cannot be loaded", bad))
         self.root = root
         self.files = [sample.file for sample, _ in usable]
         self.digests = [digest for _, digest in usable]
@@ -87,7 +87,9 @@ class ImageFileDataModule(ImageDataModule):
 
     def warnings(self) -> list[str]:
         """Return warnings about missing classes and identical files."""
-        return oddities(self.parts, self.targets, self.class_names, self.digests, lambda i: str(self.files[i]), "files")
+        return find_oddities(
+            self.parts, self.targets, self.class_names, self.digests, lambda i: str(self.files[i]), "files"
+        )
 
 
 class FileReader:
@@ -134,7 +136,7 @@ def _check(known: CheckedFiles, file: Path) -> CheckedFile:
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         return CheckedFile("a link to nothing" if file.is_symlink() else reason, "")
-    checked = CheckedFile(fault(content, file), digest(content))
+    checked = CheckedFile(find_fault(content, file), digest(content))
     if checked.fault is None:
         known.add(file, status, checked.digest)
     return checked

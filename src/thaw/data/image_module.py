@@ -62,7 +62,7 @@ class ImageDataModule(DataModule):
             raise UserError(f"data.flip_probability is from 0 to 1, not {flip_probability}")
         if (keeps_decoded := DECODED.get(str(decoded).lower())) is None:
             raise UserError(f"data.decoded is off or on, not '{decoded}'")
-        class_names, targets = numbered(labels)
+        class_names, targets = number_labels(labels)
         workers = default_workers() if num_workers is None else num_workers
         super().__init__(targets, class_names, splits, num_workers=workers, **choices)
         self.read, self.augment, self.flip_probability = read, augment, flip_probability
@@ -142,7 +142,7 @@ class ImageDataset(Dataset[Batch]):
             return self.training(image)
 
 
-def numbered(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+def number_labels(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Class names in alphabetical order, and the class index of each label, (N,)."""
     class_names, targets = np.unique(np.array(labels, dtype=object), return_inverse=True)
     return class_names.tolist(), targets.astype(np.int64)

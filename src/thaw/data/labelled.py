@@ -7,7 +7,7 @@ import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 
-from thaw.data.report import counts_table, listed
+from thaw.data.report import counts_table, format_list
 from thaw.data.samples import UNUSED, Sample, SampleRecord
 from thaw.data.splits import few_per_class
 from thaw.data.splitting import GivenSplits, make_splits, splits_as_recorded, splits_of_new_data
@@ -141,8 +141,8 @@ class LabelledData(LightningDataModule):
         counts = {name: self.counts(part) for name, part in self.parts.items()}
         lines = [counts_table(self.class_names, counts).rstrip()]
         if self.left_out:
-            lines.append(listed("left out: they cannot be used", self.left_out, most=len(self.left_out)))
+            lines.append(format_list("left out: they cannot be used", self.left_out, most=len(self.left_out)))
         lines += [f"warning: {warning}" for warning in self.warnings()]
         if self.notes:
-            lines.append(listed("not used", self.notes))
+            lines.append(format_list("not used", self.notes))
         return "\n".join(lines)

@@ -15,7 +15,7 @@ from thaw.types import Batch, BatchRequest
 
 
 class EpochLoader:
-    """Loader of a split. Each epoch decides anew, at its first batch, whether batches are raw samples or activations.
+    """Loader of a split. Each epoch decides again, at its first batch, whether batches are raw samples or activations.
 
     Args:
         sampler: yields the samples of each batch.

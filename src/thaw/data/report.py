@@ -22,7 +22,7 @@ def require_on_bad(on_bad: str) -> None:
         raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
 
 
-def oddities(
+def find_oddities(
     parts: Mapping[str, Indices],
     targets: NDArray[Any],
     class_names: Sequence[str],
@@ -59,13 +59,15 @@ def oddities(
         if len(set(targets[group].tolist())) > 1:
             contradictions.append(names)
     if leaks:
-        warnings.append(listed(f"groups of identical {things} lie in different splits, so scores will flatter", leaks))
+        warnings.append(
+            format_list(f"groups of identical {things} lie in different splits, so scores will flatter", leaks)
+        )
     if contradictions:
-        warnings.append(listed(f"groups of identical {things} have different labels", contradictions))
+        warnings.append(format_list(f"groups of identical {things} have different labels", contradictions))
     return warnings
 
 
-def listed(what: str, lines: Sequence[str], most: int = 20) -> str:
+def format_list(what: str, lines: Sequence[str], most: int = 20) -> str:
     """Return the number of lines and `what` they are, then the first `most` of them, indented."""
     more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
     return "\n".join([f"{len(lines)} {what}:", *(f"  {line}" for line in lines[:most]), *more])

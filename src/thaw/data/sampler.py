@@ -63,7 +63,7 @@ class EpochBatches(Sampler[BatchRequest]):
         order = self.indices
         generator = np.random.default_rng(seed_of(self.seed, self.epoch))
         if self.balance_targets is not None:
-            order = balanced(order, self.balance_targets, generator)
+            order = draw_balanced(order, self.balance_targets, generator)
         if self.shuffle:
             order = generator.permutation(order)
         if self.lengths is None:
@@ -114,7 +114,7 @@ def require_shares(parts: Mapping[str, Indices], world_size: int) -> None:
             )
 
 
-def balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:
+def draw_balanced(indices: Indices, targets: NDArray[np.int64], generator: np.random.Generator) -> Indices:
     """Draw as many indices as given, but equally many of each class.
 
     Class counts differ by at most one. Small classes are oversampled: each sample is repeated as often as any other of

@@ -36,7 +36,7 @@ def make_splits(
         require_enough(targets, class_names, folds if fold is not None else 3)
     if fold is not None:
         if given is not None:
-            raise UserError("data.fold cuts the data anew, but it comes with splits of its own: type data.fold=null")
+            raise UserError("data.fold splits the data again, but it comes with splits of its own: type data.fold=null")
         splits = fold_splits(targets, fold, folds, val_fraction, seed)
     elif given is not None:
         splits = completed_splits(given, targets, val_fraction, test_fraction, seed)

@@ -17,7 +17,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from thaw.data.report import listed
+from thaw.data.report import format_list
 from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import UserError
 
@@ -78,10 +78,10 @@ def read_table(
     if suffix.startswith(".parquet"):
         rows = _parquet_rows(file)
     elif suffix.startswith(".jsonl"):
-        rows = list(_json_rows(file, decoded(file, encoding)))
+        rows = list(_json_rows(file, read_text(file, encoding)))
     else:
         delimiter = "\t" if suffix.startswith(".tsv") else ","
-        rows = list(_delimited_rows(file, decoded(file, encoding), delimiter, quotes, required.values()))
+        rows = list(_delimited_rows(file, read_text(file, encoding), delimiter, quotes, required.values()))
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
@@ -111,10 +111,10 @@ def split_in(row: Row, column: str | None) -> str | None:
 
 def wrong_rows(file: str | Path, faults: Sequence[str], total: int) -> str:
     """Return a message that lists what is wrong with some of the `total` rows of a table, at most 50 of them."""
-    return listed(f"of {total} rows of {file} are wrong", faults, most=50)
+    return format_list(f"of {total} rows of {file} are wrong", faults, most=50)
 
 
-def decoded(file: Path, encoding: str) -> str:
+def read_text(file: Path, encoding: str) -> str:
     """Return the text of a file, gunzipped if its name ends in .gz.
 
     Raises:

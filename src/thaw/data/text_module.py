@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from thaw.data.image_module import numbered
+from thaw.data.image_module import number_labels
 from thaw.data.module import DataModule
-from thaw.data.report import oddities
+from thaw.data.report import find_oddities
 from thaw.data.samples import Sample
-from thaw.data.tokens import Tokens, shortest, tokenise
+from thaw.data.tokens import Tokens, min_length, tokenise
 from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, Indices, InputSpec, TokenSpec
 
@@ -55,7 +55,7 @@ class TextDataModule(DataModule):
             raise UserError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
         if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
             raise UserError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
-        class_names, targets = numbered(labels)
+        class_names, targets = number_labels(labels)
         super().__init__(targets, class_names, splits, **choices)
         self.texts, self.max_length_tokens = list(texts), max_length_tokens
         self.pad_multiple_tokens = pad_multiple_tokens
@@ -94,7 +94,7 @@ class TextDataModule(DataModule):
         """Tokenise every text, once. Raises UserError if the network takes no texts, or only shorter ones."""
         super().use_input_spec(spec)
         assert isinstance(spec, TokenSpec)
-        most, least = spec.max_length_tokens, shortest(spec)
+        most, least = spec.max_length_tokens, min_length(spec)
         if self.max_length_tokens is not None and self.max_length_tokens < least:
             raise UserError(
                 f"data.max_length_tokens={self.max_length_tokens} leaves no room for the text: the tokenizer adds "
@@ -110,7 +110,7 @@ class TextDataModule(DataModule):
 
     def warnings(self) -> list[str]:
         """Duplicates across splits or labels, and texts that are truncated, empty or mostly unknown."""
-        notes = oddities(
+        notes = find_oddities(
             self.parts, self.targets, self.class_names, self.digests, lambda i: short(self.texts[i]), "texts"
         )
         if self.tokens is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thaw.data.report import listed, require_on_bad
+from thaw.data.report import format_list, require_on_bad
 from thaw.data.splits import SPLIT_NAMES
 from thaw.data.table import SUFFIXES_SHOWN, label_in, read_table, split_in, table_suffix, wrong_rows
 from thaw.data.text_module import TextDataModule
@@ -57,10 +57,10 @@ class TextTable(TextDataModule):
         if faults and on_bad == "error":
             raise UserError(
                 f"{wrong_rows(table, faults, len(samples) + len(faults))}\n"
-                "Mend them, or type data.on_bad=leave_out to go on without them."
+                "Fix them, or type data.on_bad=leave_out to go on without them."
             )
         if not samples:
-            raise UserError("no text is left to learn from:\n" + listed("rows are wrong", faults))
+            raise UserError("no text is left to learn from:\n" + format_list("rows are wrong", faults))
         super().__init__(*zip(*samples, strict=True), **choices)
         self.left_out, self.notes = faults, notes
 

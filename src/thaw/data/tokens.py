@@ -75,7 +75,7 @@ def tokenise(texts: Sequence[str], spec: TokenSpec, pad_multiple_tokens: int = 8
     )
 
 
-def shortest(spec: TokenSpec) -> int:
+def min_length(spec: TokenSpec) -> int:
     """Return the length of a text of one token, with the tokens that the tokenizer adds."""
     from tokenizers import Tokenizer  # not needed for images, and not always installed
 

@@ -205,7 +205,7 @@ def reports(error: BaseException) -> bool:
     if _ranks.store is None and rank_and_size is not None and rank_and_size[0] > 0:
         time.sleep(GRACE_SECONDS)  # before they connect, all fail alike; the launcher ends the others when one ends
         return False
-    if is_lost(error):
+    if is_peer_lost(error):
         time.sleep(GRACE_SECONDS / 2)  # the process that failed has the better message
     elif isinstance(error, NonFiniteLossError):
         _ranks.let_the_first_report()
@@ -221,7 +221,7 @@ def leave_message(message: str) -> None:
         Path(file).write_text(content, encoding="utf-8")
 
 
-def is_lost(error: BaseException) -> bool:
+def is_peer_lost(error: BaseException) -> bool:
     """Return whether a collective failed because another process has ended."""
     return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST)
 

@@ -16,7 +16,7 @@ from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe
 from thaw.models.gru_network import GRUNetwork, randomise
 from thaw.models.pooling import Pool
-from thaw.models.vocabulary import PAD_ID, SPECIAL, TextCutter, numbers
+from thaw.models.vocabulary import PAD_ID, SPECIAL, TextCutter, token_ids
 from thaw.models.word_vectors import Vector, read_word_vectors
 from thaw.types import TokenSpec
 
@@ -71,7 +71,7 @@ def gru(
     else:
         _warn_of_ignored(requested, settings)
     assert input_spec is not None
-    rows, width = numbers(input_spec.tokenizer), settings["embedding_size"]
+    rows, width = token_ids(input_spec.tokenizer), settings["embedding_size"]
     sizes = {"num_tokens": len(rows), "embedding_size": width, "hidden_size": hidden_size, "num_layers": num_layers}
     network = GRUNetwork(**sizes, dropout=dropout)
     if vectors:

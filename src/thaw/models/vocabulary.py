@@ -68,7 +68,7 @@ class TextCutter:
         return tokenizer
 
 
-def numbers(tokenizer: str) -> dict[str, int]:
+def token_ids(tokenizer: str) -> dict[str, int]:
     """Token ids by word or piece of a tokenizer.json, in ascending order."""
     from tokenizers import Tokenizer  # here, because it is an extra
 

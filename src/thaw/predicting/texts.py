@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.table import Row, decoded, read_table, table_suffix
+from thaw.data.table import Row, read_table, read_text, table_suffix
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
@@ -73,7 +73,7 @@ def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: Toke
         )
     elif is_text_file:
         # Only newlines end a line: texts may hold other separators.
-        lines = [line.rstrip("\r") for line in decoded(path, encoding).removesuffix("\n").split("\n")]
+        lines = [line.rstrip("\r") for line in read_text(path, encoding).removesuffix("\n").split("\n")]
         rows = [Row(f"{path.name}, line {number}: ", {column: line}) for number, line in enumerate(lines, start=1)]
     else:
         rows = read_table(path, {"column": column}, encoding, quotes)

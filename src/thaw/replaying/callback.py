@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
-from thaw.distributed.ranks import is_lost
+from thaw.distributed.ranks import is_peer_lost
 from thaw.replaying.kit import CrashKit, current_versions, tensors_of, write_kit
 from thaw.runs.files import LOG_FILE
 from thaw.training import checkpoint_io
@@ -66,7 +66,9 @@ class CrashKitCallback(Callback):
         files = {frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__)}
         loading = fetchers.__file__ in files  # raised while Lightning waited for a batch
         batch = None if loading else getattr(exception, "batch", self.batch)
-        is_failure = isinstance(exception, Exception) and not is_lost(exception) and checkpoint_io.__file__ not in files
+        is_failure = (
+            isinstance(exception, Exception) and not is_peer_lost(exception) and checkpoint_io.__file__ not in files
+        )
         if not is_failure or (batch is None and not loading):
             return
         run = Path(trainer.default_root_dir)

@@ -74,7 +74,7 @@ class EpochMetrics(nn.Module):
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics over all batches by name, and start anew. Collective: call on every rank."""
+        """Return the metrics over all batches by name, and start again. Collective: call on every rank."""
         self._count()
         values = self.metrics.compute()
         self.metrics.reset()

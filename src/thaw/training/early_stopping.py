@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 class PhaseEarlyStopping(EarlyStopping):
     """Lightning's EarlyStopping, active only in the last phase of the plan.
 
-    Earlier phases always run for all their epochs, because schedules are functions of the plan. Patience starts anew
+    Earlier phases always run for all their epochs, because schedules are functions of the plan. Patience starts again
     where the last phase begins.
     """
 
