@@ -89,7 +89,7 @@ def test_a_run_is_measured_on_its_own_samples_whatever_comes_and_goes(
     root = tmp_path / "elsewhere"
 
     trained_on = json.loads((run / "metrics.json").read_text())["metrics"]
-    for number in range(20):  # each would move others to another split, were the data split now
+    for number in range(20):  # if the data were split again, each would move others to another split
         shutil.copy(root / "red/1.png", root / f"blue/a{number}.png")
     assert evaluate(config(f"run={run}", f"+data.root={root}", name="evaluate")).items() <= trained_on.items()
     shutil.move(root, tmp_path / "photos")
