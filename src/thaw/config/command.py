@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,8 @@ from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
 from thaw.sweeping.trials import record_failure
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = Path(str(files("thaw"))).joinpath("conf").resolve()
+"""The configurations: part of an installed package, and in a clone the folder `conf/`, to which a link leads."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
