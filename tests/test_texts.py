@@ -299,4 +299,9 @@ def test_every_family_trains_and_is_exported(config: Config, tmp_path: Path, kin
     pytest.importorskip("onnxscript")
     train(config(*choices(tmp_path, kind), *PLAN))
     for form in ("safetensors", "onnx"):
-        export(config(f"run={tmp_path}/run", f"format={form}", "samples=8", name="export"))
+        cfg = config(f"run={tmp_path}/run", f"format={form}", "samples=8", name="export")
+        if (kind, form) == ("longformer", "onnx"):  # its own code looks at the length of the texts
+            with pytest.raises(UserError, match=r"cannot be written as onnx \(Could not guard on data-dependent"):
+                export(cfg)
+        else:
+            export(cfg)

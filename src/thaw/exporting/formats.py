@@ -50,7 +50,8 @@ def write(model: InferenceModel, form: str, folder: Path) -> Path:
     except (UserError, OSError):  # a missing package or recipe, a full disk
         raise
     except Exception as error:  # torch's exporters raise anything on a network that they do not understand
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = error.__cause__ or error  # torch.onnx says in colours which of its own steps failed
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         others = ", ".join(name for name in FORMATS if name != form)
         raise UserError(f"this network cannot be written as {form} ({reason}): try {others}") from error
     return file
