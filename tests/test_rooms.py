@@ -60,5 +60,6 @@ def test_every_room_and_command_has_its_place_in_the_order() -> None:
         r"^layers = \[(.*?)^\]", (REPOSITORY / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE
     )
     placed = re.findall(r"thaw\.(\w+)", layers)
-    paths = [path for path in (REPOSITORY / "src/thaw").iterdir() if path.name not in ("__init__.py", "__pycache__")]
-    assert sorted(placed) == sorted(path.stem for path in paths)
+    files = [file.stem for file in (REPOSITORY / "src/thaw").glob("*.py") if file.stem != "__init__"]
+    rooms = [file.parent.name for file in (REPOSITORY / "src/thaw").glob("*/__init__.py")]
+    assert sorted(placed) == sorted(files + rooms)
