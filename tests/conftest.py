@@ -27,9 +27,9 @@ TINY = (
 """A run of about a second: the digits, few of them, and a tiny network."""
 NOISE = ("data._target_=tests.tiny.Noise", "data.labels_per_class=null")
 """After TINY, where it does not matter what is learnt: data that take no time."""
-FORK = "spawn" if torch.accelerator.is_available() else "fork"
+START_METHOD = "spawn" if torch.accelerator.is_available() else "fork"
 """How tests start processes: a spawned one takes seconds to import torch, a forked one cannot use an accelerator."""
-TWO_PROCESSES = (f"+trainer.strategy=ddp_{FORK}", "trainer.devices=2")
+TWO_PROCESSES = (f"+trainer.strategy=ddp_{START_METHOD}", "trainer.devices=2")
 
 
 # Tests that make up their cases: the same ones each time, as `--hypothesis-seed` in pyproject.toml says. Hypothesis's

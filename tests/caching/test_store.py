@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import FORK
+from tests.conftest import START_METHOD
 from thaw.caching.entry import CacheEntry, Layout, Writer
 from thaw.caching.store import RunProcesses, Store, entries, prune
 
 KEY = "numbers-0123456789abcdef"
 ROWS = torch.arange(300, dtype=torch.float32).reshape(100, 3)
-PROCESSES: Any = multiprocessing.get_context(FORK)
+PROCESSES: Any = multiprocessing.get_context(START_METHOD)
 LAYOUT = {"rows": Layout(torch.float32, (100, 3)), "marks": Layout(torch.uint8, (100,))}
 
 

@@ -152,9 +152,8 @@ class _Describer:
                 parts.append({name: value.__globals__[name] for name in names})
         if isinstance(value, type):
             parts.append(value.__bases__)
-            if (
-                sources is None or "<" in value.__qualname__
-            ):  # a local class may use arguments of the function around it
+            # A local class may use arguments of the function around it.
+            if sources is None or "<" in value.__qualname__:
                 methods = {name for name, member in vars(value).items() if isinstance(member, FunctionType)}
                 hidden = {name for name in vars(value) if name.startswith(("__", "_abc_"))} - methods
                 parts.append({name: member for name, member in vars(value).items() if name not in hidden})
