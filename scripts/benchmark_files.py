@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from thaw.data.image_files import check_files
 from thaw.data.image_module import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.models.torchvision import torchvision
 from thaw.predicting.images import ImagePredictionDataset
 from thaw.predicting.predictions import predictions
@@ -63,7 +64,7 @@ def main() -> None:
         print(f"check: {options.checked:,} images in {first:.1f} s, again in {second:.2f} s\n")
 
         backbone = torchvision("mobilenet_v3_small", None)
-        network = Network(backbone, new_head(backbone.num_features, len(CLASSES), 0.0)).eval()
+        network = Network(backbone, linear(backbone.num_features, len(CLASSES), 0.0)).eval()
         network.to(memory_format=torch.channels_last)
         spec = backbone.input_spec
         assert isinstance(spec, ImageSpec)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, conv2d, cross_entropy, grid_sample, interpolate
 
 from thaw.models.glyphs import INPUT_SPEC, WEIGHTS, glyphs
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
@@ -183,7 +184,7 @@ def main() -> None:
     print(f"{len(fonts)} fonts, held out: {', '.join(sorted(held_out))}; {len(class_names)} classes", flush=True)
 
     backbone = glyphs(weights=None)
-    network = Network(backbone, new_head(backbone.num_features, len(class_names), dropout=0.2))
+    network = Network(backbone, linear(backbone.num_features, len(class_names), dropout=0.2))
     network.to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim >= 2]
     not_decayed = [p for p in network.parameters() if p.ndim < 2]

@@ -16,6 +16,7 @@ from thaw.storage import CACHE_VARIABLE
 TINY = (
     "backbone._target_=tests.tiny.backbone",
     "backbone.weights=null",
+    "optimizer.lr_decay=0.8",
     "data.labels_per_class=20",
     "trainer.accelerator=cpu",
     "logger=none",

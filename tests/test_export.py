@@ -28,7 +28,8 @@ from thaw.exporting import verify
 from thaw.exporting.formats import FORMATS, loading_code, write
 from thaw.exporting.inference import InferenceModel
 from thaw.exporting.run_onnx import preprocess
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
@@ -210,7 +211,7 @@ def test_networks_of_every_kind_are_exported(library: str, name: str, form: str,
     pytest.importorskip(library)
     build_backbone = import_module(f"thaw.models.{library}").__dict__[library]
     backbone = build_backbone(name, None, image_size_px=64)
-    network = Network(backbone, new_head(backbone.num_features, 3, dropout=0.5))
+    network = Network(backbone, linear(backbone.num_features, 3, dropout=0.5))
     model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
     file = write(model, form, tmp_path)
     assert verify.require_agreement(model, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5

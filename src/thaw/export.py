@@ -12,6 +12,7 @@ from thaw.errors import UserError
 
 if TYPE_CHECKING:
     from thaw.exporting.card import Origin
+    from thaw.models.backbone import Backbone
     from thaw.runs.folder import RunFolder
 
 
@@ -29,6 +30,7 @@ def export(cfg: DictConfig) -> Path:
     """
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config.assemble import assemble, finished_run
+    from thaw.config.instantiation import call_expression
     from thaw.config.resume import read_config
     from thaw.exporting.card import model_card
     from thaw.exporting.formats import FORMATS, write
@@ -41,7 +43,8 @@ def export(cfg: DictConfig) -> Path:
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)
-    model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names)
+    head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
+    model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names, head)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     # Files are moved into the folder only after they were loaded again and agreed with the network.
@@ -50,7 +53,7 @@ def export(cfg: DictConfig) -> Path:
         size = sum(part.stat().st_size for part in file.parent.glob("model.*")) / 1e6
         samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
         difference = require_agreement(model, cfg.format, file, samples)
-        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, run_cfg))
+        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, run_cfg, parts.backbone))
         file.with_name("model_card.md").write_text(card, encoding="utf-8")
         for part in file.parent.iterdir():
             os.replace(part, folder / part.name)
@@ -61,19 +64,20 @@ def export(cfg: DictConfig) -> Path:
     return folder / file.name
 
 
-def _origin(run: "RunFolder", cfg: DictConfig) -> "Origin":
+def _origin(run: "RunFolder", cfg: DictConfig, backbone: "Backbone") -> "Origin":
+    from thaw.config import build
     from thaw.data.samples import counts_by_label  # here, so that --help is fast
     from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
 
-    rates = cfg.optimizer
+    rates = build.rates(cfg, backbone)
     optimizer = (
-        f"{rates.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
+        f"{cfg.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
         f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"
     )
-    backbone = Path(cfg.backbone.get("name", "")).name or cfg.backbone._target_.rsplit(".", 1)[-1]
+    name = Path(cfg.backbone.get("name", "")).name or cfg.backbone._target_.rsplit(".", 1)[-1]
     weights = Path(str(cfg.init_from or cfg.backbone.get("weights"))).name
-    return Origin(backbone, weights, optimizer, cfg.seed, counts_by_label(run.records(), SPLITS), run.metrics())
+    return Origin(name, weights, optimizer, cfg.seed, counts_by_label(run.records(), SPLITS), run.metrics())
 
 
 if __name__ == "__main__":

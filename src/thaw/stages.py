@@ -16,10 +16,11 @@ def stages(cfg: DictConfig) -> str:
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config import build
     from thaw.finetuning.table import stage_tree
-    from thaw.models.network import Network, new_head
+    from thaw.models.heads import linear
+    from thaw.models.network import Network
 
     backbone = build.backbone(cfg, pretrained=False)
-    network = Network(backbone, new_head(backbone.num_features, num_outputs=1, dropout=0.0))
+    network = Network(backbone, linear(backbone.num_features, num_outputs=1))
     return stage_tree(network, backbone.num_features, backbone.input_spec)
 
 

@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config.assemble import start
-    from thaw.config.resume import plain
+    from thaw.config.instantiation import plain
     from thaw.distributed.sharded import is_sharded
     from thaw.finetuning.table import stage_table
     from thaw.runs.record import load_best, recording, save
@@ -50,7 +50,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with recording(run, plain(parts.cfg), trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
-        groups = module.make_optimizer(parts.network, world_size=trainer.world_size).param_groups
+        groups = module.new_optimizer(trainer.world_size).param_groups
         log.info(stage_table(parts.network, parts.plan, groups))
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)

@@ -47,6 +47,19 @@ class BatchRequest(NamedTuple):
     """Samples of this batch over all processes; None if this process has all of them."""
 
 
+class StepOutput(NamedTuple):
+    """Result of one step. Callbacks are given its fields as a dict: Lightning takes no other form."""
+
+    loss: Tensor
+    """Mean loss of the batch, a scalar."""
+    output: Tensor
+    """Output of the network, logits (B, C)."""
+    target: Tensor
+    """Target of the batch: class indices (B,), or class probabilities (B, C) of mixed images."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    """Index of each sample in its data set, (B,)."""
+
+
 class TokenStates(NamedTuple):
     """Hidden states of a batch of texts between two layers."""
 

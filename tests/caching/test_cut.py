@@ -21,7 +21,8 @@ from tests.tiny import backbone, chain
 from thaw.caching.cut import cut
 from thaw.caching.store import entries
 from thaw.models.backbone import Backbone
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.train import train
 from thaw.types import ImageSpec
 
@@ -35,7 +36,7 @@ def convolution(inputs: int = 4, outputs: int = 4) -> nn.Module:
 
 
 def network_of(backbone: Backbone) -> Network:
-    return Network(backbone, new_head(backbone.num_features, 3, dropout=0.5))
+    return Network(backbone, linear(backbone.num_features, 3, dropout=0.5))
 
 
 class Parts(nn.Module):

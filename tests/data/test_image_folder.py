@@ -285,7 +285,7 @@ def test_images_are_normalised_last(source: Callable[..., ImageFileDataModule]) 
     [
         ("trainer.precision=bf16-true", "data.balance=loss"),
         ("trainer.precision=64-true",),
-        ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "optimizer.optimizer.fused=true"),
+        ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "optimizer.fused=true"),
     ],
 )
 def test_photographs_train_in_every_precision(config: Config, tmp_path: Path, choices: tuple[str, ...]) -> None:

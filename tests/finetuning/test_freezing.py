@@ -3,11 +3,12 @@ from torch import nn
 
 from tests.tiny import backbone
 from thaw.finetuning.freezing import freeze_all_but, keep_frozen_in_eval
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 
 
 def network() -> Network:
-    return Network(backbone(), new_head(16, 3, dropout=0.5))
+    return Network(backbone(), linear(16, 3, dropout=0.5))
 
 
 def modules(network: Network, stage: str) -> list[nn.Module]:

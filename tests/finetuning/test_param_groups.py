@@ -9,9 +9,11 @@ from torch import nn
 
 from tests.tiny import backbone, chain
 from thaw.errors import UserError
-from thaw.finetuning.param_groups import build_optimizer, decayed_names, param_groups
+from thaw.finetuning.optimizers import build_optimizer
+from thaw.finetuning.param_groups import Rates, decayed_names, param_groups
 from thaw.models.backbone import Backbone
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.types import ImageSpec
 
 
@@ -21,8 +23,8 @@ def network_of(head: nn.Module, **stages: nn.Module) -> Network:
 
 
 def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> None:
-    network = Network(backbone(), new_head(16, 3, dropout=0.5))
-    groups = param_groups(network, lr=1.0, backbone_lr_scale=1.0, lr_decay=0.5, weight_decay=0.1)
+    network = Network(backbone(), linear(16, 3, dropout=0.5))
+    groups = param_groups(network, Rates(1.0, 1.0, 0.5), weight_decay=0.1)
     assert [group["name"] for group in groups] == [f"{s}/{k}" for s in network.stages for k in ("decay", "no_decay")]
     assert [group["lr"] for group in groups] == [0.125, 0.125, 0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
     members = [id(p) for group in groups for p in group["params"]]
@@ -34,9 +36,7 @@ def test_every_parameter_is_in_one_group_and_rates_fall_from_the_head_down() -> 
 def test_the_backbone_s_rates_are_scaled_and_fall_with_each_stage() -> None:
     groups = param_groups(
         network_of(a=nn.Linear(2, 2), b=nn.Linear(2, 2), head=nn.Linear(2, 2)),
-        lr=1.0,
-        backbone_lr_scale=0.1,
-        lr_decay=0.5,
+        Rates(1.0, backbone_lr_scale=0.1, lr_decay=0.5),
         weight_decay=0.0,
     )
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
@@ -46,8 +46,8 @@ def test_the_backbone_s_rates_are_scaled_and_fall_with_each_stage() -> None:
 def test_depth_is_the_place_among_the_stages_and_not_that_of_registration() -> None:
     made = backbone()
     stages = dict(reversed(made.stages.items()))
-    network = Network(Backbone(made.network, stages, 16, made.input_spec), new_head(16, 3, dropout=0.5))
-    rates = {group["name"].split("/")[0]: group["lr"] for group in param_groups(network, 1.0, 1.0, 0.5, 0.0)}
+    network = Network(Backbone(made.network, stages, 16, made.input_spec), linear(16, 3, dropout=0.5))
+    rates = {group["name"].split("/")[0]: group["lr"] for group in param_groups(network, Rates(1.0, 1.0, 0.5), 0.0)}
     assert list(rates.items()) == [("layer2", 0.125), ("layer1", 0.25), ("stem", 0.5), ("head", 1.0)]
 
 
@@ -55,7 +55,7 @@ def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> 
     network = network_of(body=nn.Linear(2, 2), head=nn.Linear(2, 2))
     network.backbone.requires_grad_(False)
     before = network.backbone.body.weight.clone()
-    optimizer = build_optimizer(network, partial(torch.optim.AdamW), 0.1, 1.0, 1.0, weight_decay=0.5)
+    optimizer = build_optimizer(network, partial(torch.optim.AdamW), Rates(0.1), weight_decay=0.5)
     network(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert torch.equal(network.backbone.body.weight, before)
@@ -63,7 +63,7 @@ def test_the_optimizer_skips_frozen_parameters_and_keeps_no_state_for_them() -> 
 
 
 def test_sgd_takes_the_same_groups() -> None:
-    optimizer = build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, 0.1, 1.0, 1.0, weight_decay=0.0)
+    optimizer = build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, Rates(0.1), weight_decay=0.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
@@ -106,7 +106,7 @@ def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_dep
     weight_decay: float,
 ) -> None:
     modules = {f"stage{n}": make() for n, make in enumerate(backbone)} | {"head": head()}
-    groups = param_groups(network_of(**modules), lr, scale, lr_decay, weight_decay)
+    groups = param_groups(network_of(**modules), Rates(lr, scale, lr_decay), weight_decay)
     owner = {parameter: stage for stage, module in modules.items() for parameter in module.parameters()}
     members = [parameter for group in groups for parameter in group["params"]]
     assert len(members) == len(set(members)) == len(owner)
@@ -131,14 +131,14 @@ def test_any_network_s_parameters_are_in_one_group_each_at_the_rate_of_their_dep
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_all_rates_follow_the_number_of_processes_by_the_rule(rule: str, factor: float) -> None:
     network = network_of(body=nn.Linear(2, 2), head=nn.Linear(2, 2))
-    choices = {"lr": 0.1, "backbone_lr_scale": 0.5, "lr_decay": 1.0, "weight_decay": 0.0, "lr_by_processes": rule}
-    groups = build_optimizer(network, torch.optim.SGD, world_size=4, **choices).param_groups  # type: ignore[arg-type]
+    optimizer = build_optimizer(network, torch.optim.SGD, Rates(0.1, 0.5), 0.0, lr_by_processes=rule, world_size=4)
+    groups = optimizer.param_groups
     assert [group["lr"] for group in groups] == pytest.approx([0.05 * factor] * 2 + [0.1 * factor] * 2)
 
 
 def test_another_rule_is_met_with_those_there_are() -> None:
     with pytest.raises(UserError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
-        build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, 0.1, 1.0, 1.0, 0.0, lr_by_processes="cubic")
+        build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, Rates(0.1), 0.0, lr_by_processes="cubic")
 
 
 def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dimension() -> None:
@@ -146,7 +146,7 @@ def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dim
     decayed = decayed_names(network)
     for parameter in network.parameters():  # as FSDP does
         parameter.data = parameter.data.flatten()[:2]
-    groups = param_groups(network, 0.1, 1.0, 1.0, 0.5, decayed)
+    groups = param_groups(network, Rates(0.1), 0.5, decayed)
     assert {group["name"]: group["params"] for group in groups} == {
         "head/decay": [network.head.weight],
         "head/no_decay": [network.head.bias],

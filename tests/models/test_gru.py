@@ -14,7 +14,8 @@ from thaw.errors import UserError
 from thaw.models.backbone import Backbone
 from thaw.models.gru import gru
 from thaw.models.gru_network import GRULayer, reversed_order
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.models.pooling import POOLINGS
 from thaw.models.vocabulary import token_ids
 from thaw.types import TokenSpec
@@ -85,7 +86,7 @@ def test_texts_are_reversed_within_their_length() -> None:
 
 def test_every_layer_is_a_stage_and_may_be_entered() -> None:
     backbone = tiny()
-    network = Network(backbone, new_head(backbone.num_features, 2, 0.0)).eval()
+    network = Network(backbone, linear(backbone.num_features, 2, 0.0)).eval()
     assert list(network.stages) == ["embeddings", "layer0", "layer1", "head"]
     inputs = batch_of(backbone, TEXTS)
     with torch.no_grad():

@@ -14,8 +14,9 @@ from thaw.caching.cut import cut
 from thaw.errors import UserError
 from thaw.finetuning.freezing import freeze_all_but
 from thaw.models.backbone import Backbone
+from thaw.models.heads import linear
 from thaw.models.huggingface import huggingface
-from thaw.models.network import Network, new_head
+from thaw.models.network import Network
 from thaw.types import TokenSpec
 
 transformers = pytest.importorskip("transformers")
@@ -32,7 +33,7 @@ def batch(seed: int = 0) -> dict[str, Tensor]:
 
 def network_of(backbone: Backbone) -> Network:
     torch.manual_seed(1)
-    return Network(backbone, new_head(backbone.num_features, 3, dropout=0.0))
+    return Network(backbone, linear(backbone.num_features, 3, dropout=0.0))
 
 
 def library_features(folder: Path, pooling: str, inputs: dict[str, Tensor]) -> Tensor:

@@ -18,7 +18,8 @@ from thaw.finetuning.freezing import freeze_all_but
 from thaw.finetuning.phase import Plan
 from thaw.finetuning.plans import gradual
 from thaw.models.backbone import Backbone
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.models.torchvision import torchvision
 from thaw.types import ImageSpec, TokenSpec
 
@@ -199,7 +200,7 @@ def all_cuts(network: Network, spec: ImageSpec | TokenSpec) -> list[Cut]:
 
 def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: str, cuts: bool) -> None:
     torch.manual_seed(0)
-    network = Network(backbone, new_head(backbone.num_features, 3, dropout=0.0)).eval()
+    network = Network(backbone, linear(backbone.num_features, 3, dropout=0.0)).eval()
     parameters = dict(network.named_parameters())
 
     # Every parameter is in exactly one stage, and there are more than two stages.

@@ -4,14 +4,15 @@ from torch import nn
 
 from tests.tiny import backbone, chain
 from thaw.models.backbone import Backbone
-from thaw.models.network import Network, new_head
+from thaw.models.heads import linear
+from thaw.models.network import Network
 from thaw.types import ImageSpec
 
 SPEC = ImageSpec(8, 1, (0.0,), (1.0,))
 
 
 def test_features_may_enter_the_head_and_activations_where_the_cache_says() -> None:
-    network = Network(backbone(), new_head(16, 3, dropout=0.5)).eval()
+    network = Network(backbone(), linear(16, 3, dropout=0.5)).eval()
     assert list(network.stages) == ["stem", "layer1", "layer2", "head"]
     x = torch.randn(2, 1, 8, 8)
     logits = network(x)
@@ -24,7 +25,7 @@ def test_features_may_enter_the_head_and_activations_where_the_cache_says() -> N
 
 
 def test_every_module_belongs_to_the_stages_of_its_parameters_or_to_the_one_before_it() -> None:
-    network = Network(backbone(), new_head(16, 3, dropout=0.5))
+    network = Network(backbone(), linear(16, 3, dropout=0.5))
     stages = {id(module): names for module, names in network.modules_with_stages()}
     assert stages[id(network.backbone)] == {"stem", "layer1", "layer2"}
     assert stages[id(network.backbone.layer2[1])] == {"layer2"}, "a pooling layer has no parameters"
@@ -63,6 +64,6 @@ def test_a_module_under_several_names_belongs_to_one_stage() -> None:
 def test_stages_have_the_order_they_are_given_in() -> None:
     made = backbone()
     stages = dict(reversed(made.stages.items()))
-    network = Network(Backbone(made.network, stages, 16, made.input_spec), new_head(16, 3, dropout=0.5))
+    network = Network(Backbone(made.network, stages, 16, made.input_spec), linear(16, 3, dropout=0.5))
     assert list(network.stages) == list(network.stage_parameters()) == ["layer2", "layer1", "stem", "head"]
     assert list(network.stage_tensors()) == list(network.stages)

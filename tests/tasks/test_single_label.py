@@ -1,7 +1,14 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from thaw.config import build
+from thaw.errors import UserError
 from thaw.tasks.single_label import SingleLabel
 
 
@@ -19,7 +26,8 @@ def test_a_sample_counts_the_same_in_every_batch() -> None:
 def test_without_weights_the_loss_is_torchs_own() -> None:
     logits, target = torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 0])
     expected = cross_entropy(logits, target, label_smoothing=0.1)
-    assert SingleLabel(2, label_smoothing=0.1).loss(logits, target).item() == pytest.approx(expected.item())
+    for loss in (partial(cross_entropy, label_smoothing=0.1), nn.CrossEntropyLoss(label_smoothing=0.1)):
+        assert SingleLabel(2, loss).loss(logits, target).item() == pytest.approx(expected.item())
 
 
 def test_mixed_targets_have_a_loss_and_a_class() -> None:
@@ -34,12 +42,33 @@ def test_mixed_targets_have_a_loss_and_a_class() -> None:
 def test_weights_that_do_not_fit_the_classes_are_refused(weights: object) -> None:
     with pytest.raises(ValueError, match=r"a list of 2 numbers, one for each class, but is .*data.balance=loss"):
         SingleLabel(2, class_weights=weights)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="label_smoothing"):
-        SingleLabel(2, label_smoothing=1.0)
 
 
-def test_metrics_agree_with_a_count_by_hand() -> None:
-    metrics = SingleLabel(3).metrics()
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda logits: logits.sum(), r"fails on logits \(2, 3\) and classes \(2,\): TypeError"),
+        (lambda logits, target: logits, r"gives \(2, 3\) for 2 samples: return the loss of each, or their mean"),
+        (partial(cross_entropy, label_smoothing=1.5), "label_smoothing must be between"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused_before_training(loss: Callable[..., Tensor], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SingleLabel(3, loss)
+
+
+def test_a_loss_that_cannot_weigh_classes_or_take_mixed_targets_is_refused() -> None:
+    def hinge(logits: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.multi_margin_loss(logits, target)
+
+    with pytest.raises(UserError, match=r"takes no `weight`.*data.balance=sampler"):
+        SingleLabel(3, hinge, class_weights=[1.0, 1.0, 1.0])
+    with pytest.raises(UserError, match=r"class probabilities \(2, 3\), as mixing gives"):
+        SingleLabel(3, hinge).require_loss(torch.full((2, 3), 1 / 3))
+
+
+def test_metrics_agree_with_a_count_by_hand(config: Callable[..., DictConfig]) -> None:
+    metrics = build.task(config(), 3).metrics()
     target = torch.tensor([0, 0, 0, 1, 1, 2])
     guess = torch.tensor([0, 0, 1, 1, 1, 0])
     for few, loss in ((slice(4), 0.5), (slice(4, 6), 2.0)):  # batches of unlike size

@@ -90,7 +90,8 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         _start_from(cfg.init_from, network, data)
     plan = build.plan(cfg, network)
     task = build.task(cfg, len(labels.class_names), labels.class_weights)
-    module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task)
+    rates = build.rates(cfg, backbone)
+    module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)
     if remembered is not None and remembered.checkpoint is not None:
         _require_same_past(remembered, plan, build.plan(read_config(remembered.path), network))
         require_network(network, remembered.checkpoint)
@@ -202,7 +203,7 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
         backbone = build.backbone(cfg, pretrained=False, **remembered.backbone_facts())
         return replace(backbone, input_spec=remembered.input_spec())
     facts = {}
-    if cfg.init_from is not None and cfg.backbone.get("_partial_"):  # it starts from the vocabulary of that run, too
+    if cfg.init_from is not None and build.takes_texts(cfg):  # it starts from the vocabulary of that run, too
         facts = RunFolder(cfg.init_from).backbone_facts()
     return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)
 

@@ -1,5 +1,6 @@
 """Builds objects from the configuration: one function for each part of a run."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,30 +9,38 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
-from lightning.pytorch.loggers import CSVLogger, Logger
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
+from omegaconf import DictConfig
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import make
+from thaw.config.instantiation import make, make_callable, make_partial, target_of
 from thaw.data.module import DataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import require_fitting
 from thaw.errors import UserError
 from thaw.finetuning.callback import FreezingCallback
+from thaw.finetuning.optimizers import build_optimizer
+from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Plan
+from thaw.finetuning.schedules import ClosedForm, Schedule
 from thaw.models.backbone import Backbone
-from thaw.models.network import Network, new_head
+from thaw.models.network import Network
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
+from thaw.signatures import keyword_names
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.module import FineTuningModule
 from thaw.training.sample_order import SampleOrder
 from thaw.types import ImageSpec, InputSpec
+
+log = logging.getLogger(__name__)
 
 SET_ELSEWHERE = {
     "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
@@ -43,6 +52,8 @@ SET_ELSEWHERE = {
     "use_distributed_sampler": "the sampler already divides each batch among the processes",
 }
 """Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
+GROUP_KEYS = ("lr", "backbone_lr_scale", "lr_decay", "rates", "weight_decay", "lr_by_processes", "fused")
+"""Keys of `optimizer` for the parameter groups; all others are arguments of the optimizer."""
 ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """Settings of a trainer for commands that measure or repeat something."""
 
@@ -60,24 +71,46 @@ def data(cfg: DictConfig) -> DataModule:
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
-    """The backbone.
+    """The backbone; see `BackboneFactory` for what it is called with.
 
     Args:
         cfg: the configuration.
         pretrained: False if weights are loaded from elsewhere later, or none are needed.
         texts: training texts, for a backbone that learns its vocabulary from them.
         **facts: settings of the backbone that a run folder recorded.
+
+    Raises:
+        UserError: a key is wrong, or the target gives something else.
     """
-    facts |= {} if pretrained else {"weights": None}
-    if cfg.backbone.get("_partial_"):
-        facts["texts"] = texts
-    # A partial in any case: Hydra would turn the recorded values into mappings.
-    return make(cfg.backbone, _partial_=True)(**facts)
+    factory = make_partial(cfg.backbone)
+    facts |= {"texts": texts} if pretrained else {"texts": texts, "weights": None}
+    accepted = keyword_names(factory.func)
+    backbone = factory(**{name: value for name, value in facts.items() if name in accepted})
+    if not isinstance(backbone, Backbone):
+        raise UserError(
+            f"backbone._target_={cfg.backbone._target_} gives a {type(backbone).__name__}: it should give a "
+            f"thaw.models.backbone.Backbone(network, stages, num_features, input_spec)"
+        )
+    return backbone
+
+
+def takes_texts(cfg: DictConfig) -> bool:
+    """Whether the backbone learns its vocabulary from the training texts."""
+    return "texts" in keyword_names(target_of(cfg.backbone))
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
-    """The backbone with a new head."""
-    network = Network(backbone, new_head(backbone.num_features, num_classes, cfg.head.dropout))
+    """The backbone with a new head. Raises UserError if the head does not fit."""
+    head = make(cfg.head, backbone.num_features, num_classes)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        outputs = head.eval()(torch.zeros(2, backbone.num_features))
+    head.train()
+    if outputs.shape != (2, num_classes):
+        raise UserError(
+            f"head._target_={cfg.head._target_} turns features (2, {backbone.num_features}) into "
+            f"{tuple(outputs.shape)}, and there are {num_classes} classes: expected (2, {num_classes})"
+        )
+    network = Network(backbone, head)
     return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
 
 
@@ -89,34 +122,91 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
     """The task: loss, probabilities and metrics. `class_weights`: weight of each class in the loss, from the data."""
-    if class_weights is None:
-        return make(cfg.task, num_classes=num_classes)
-    if cfg.task.class_weights is not None:
+    if class_weights is not None and cfg.task.class_weights is not None:
         raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
-    return make(cfg.task, num_classes=num_classes, class_weights=class_weights)
+    facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
+    metrics = {}
+    for name, node in cfg.task.metrics.items():
+        accepted = keyword_names(target_of(node))
+        metrics[name] = make(
+            node, **{key: value for key, value in facts.items() if key in accepted and key not in node}
+        )
+    task = make_partial(cfg.task, omit=("loss", "metrics"))
+    own = {} if class_weights is None else {"class_weights": class_weights}
+    return task(num_classes=num_classes, loss=make_callable(cfg.task.loss), metrics=metrics, **own)
 
 
 def module(
-    cfg: DictConfig, network: Network, plan: Plan, class_names: list[str], spec_type: type[InputSpec], task: SingleLabel
+    cfg: DictConfig,
+    network: Network,
+    plan: Plan,
+    class_names: list[str],
+    spec_type: type[InputSpec],
+    task: SingleLabel,
+    rates: Rates,
 ) -> FineTuningModule:
     """The LightningModule. `spec_type`: type of the network's input spec, which tells images from texts."""
-    schedule = make(cfg.schedule)
-    schedule = partial(schedule.func, **schedule.keywords)  # Hydra's own partial inspects its target in every step
-    mixing = _mixing(cfg, spec_type, len(class_names))
-    return FineTuningModule(network, task, class_names, plan, optimizer(cfg), schedule, mixing, cfg.seed)
+    return make_partial(cfg.module)(
+        network=network,
+        task=task,
+        class_names=class_names,
+        plan=plan,
+        optimizer=optimizer(cfg, rates),
+        schedule=schedule(cfg),
+        mixing=_mixing(cfg, spec_type, task),
+        seed=cfg.seed,
+    )
 
 
-def optimizer(cfg: DictConfig) -> Callable[..., Any]:
-    """The optimizer factory; fused as configured, except where Lightning cannot clip gradients (mixed precision)."""
+def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
+    """The learning rates; those that are null follow from what the backbone was pretrained on.
+
+    Raises:
+        UserError: they do not, because `optimizer.rates` lacks it.
+    """
+    kind = backbone.pretrained_on
+    if kind is None:
+        from_scratch = cfg.init_from is None and str(cfg.backbone.get("weights", "")) in ("None", "none")
+        kind = "nothing" if from_scratch else backbone.input_spec.things
+    named = cfg.optimizer.rates.get(kind, {})
+    chosen = {}
+    for key in ("lr", "backbone_lr_scale", "lr_decay"):
+        chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
+        if chosen[key] is None:
+            raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
+    return Rates(**chosen)
+
+
+def optimizer(cfg: DictConfig, rates: Rates) -> Callable[..., Any]:
+    """The optimizer factory; fused where it can be, except where Lightning cannot clip gradients (mixed precision)."""
+    choices = cfg.optimizer
+    factory = make_partial(choices, omit=GROUP_KEYS)
+    accepted = keyword_names(factory.func)
     mixed = str(cfg.trainer.precision) in ("16-mixed", "bf16-mixed", "16", "bf16")
-    if mixed and cfg.trainer.gradient_clip_val and OmegaConf.select(cfg, "optimizer.optimizer.fused"):
-        return make(cfg.optimizer, optimizer={"fused": None})
-    return make(cfg.optimizer)
+    if choices.fused and "fused" in accepted and not (mixed and cfg.trainer.gradient_clip_val):
+        factory = partial(factory, fused=True)
+    if choices.weight_decay and "weight_decay" not in accepted:
+        log.warning("optimizer.weight_decay is ignored: %s has none", choices._target_)
+    return partial(
+        build_optimizer,
+        optimizer=factory,
+        rates=rates,
+        weight_decay=choices.weight_decay,
+        lr_by_processes=choices.lr_by_processes,
+    )
+
+
+def schedule(cfg: DictConfig) -> Schedule:
+    """The schedule: a function of (step, steps), or a scheduler of torch. Raises UserError for one that is neither."""
+    target = target_of(cfg.schedule)
+    if inspect.isclass(target) and issubclass(target, (LRScheduler, ReduceLROnPlateau)):
+        return ClosedForm(target, **make_partial(cfg.schedule).keywords)
+    return make_callable(cfg.schedule)
 
 
 def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> LightningDataModule:
-    """The data module whose epochs begin behind the frozen stages; `data` itself with caching=off."""
-    if not cfg.caching:
+    """The data module whose epochs begin behind the frozen stages; `data` itself if nothing is to be cached."""
+    if not cfg.caching or not module.takes_activations:
         return data
     return CachedDataModule(
         data,
@@ -130,9 +220,12 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
     )
 
 
-def callbacks(cfg: DictConfig, plan: Plan, data: DataModule) -> list[Callback]:
+def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> list[Callback]:
     """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
     configured = [make(node) for node in cfg.callbacks.values() if node is not None]
+    for callback in configured:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(run.checkpoints)  # Lightning would take the folder of the first logger
     if any(isinstance(callback, StochasticWeightAveraging) for callback in configured):
         raise UserError(
             "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
@@ -144,14 +237,20 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule) -> list[Callback]:
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
-    """The loggers of a run: metrics.csv, and those that are configured."""
+    """The loggers of a run: those that are configured, the first of them `trainer.logger`, and metrics.csv.
+
+    A logger is made from its keys and from those of `folder`, `run_id` and `first_step` that it takes.
+    """
     if not ranks().is_first:
-        return [CSVLogger(run.path, name="", version="")]  # Lightning lets only the first process write
-    # Lightning puts the checkpoints beside the files of the first logger: into the run folder.
-    all_loggers: list[Logger] = [MetricsCSV(run.path, run.first_step)]
+        return [DummyLogger()]  # whose `experiment` takes every call and does nothing
+    metrics_csv = MetricsCSV(run.path, run.first_step)  # first: W&B reads the rows that it keeps
+    facts = {"folder": run.path, "run_id": cfg.run_id, "first_step": run.first_step}
+    configured = []
     for node in (cfg.logger or {}).values():
-        all_loggers.append(make(node)(folder=run.path, run_id=cfg.run_id, first_step=run.first_step))
-    return all_loggers
+        factory = make_partial(node)
+        accepted = keyword_names(factory.func)
+        configured.append(factory(**{name: value for name, value in facts.items() if name in accepted}))
+    return [*configured, metrics_csv]
 
 
 def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
@@ -163,7 +262,7 @@ def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Tr
     trainer = make(
         cfg.trainer,
         max_epochs=plan.total_epochs,
-        callbacks=callbacks(cfg, plan, data),
+        callbacks=callbacks(cfg, plan, data, run),
         logger=loggers(cfg, run),
         default_root_dir=str(run.path),
         plugins=AtomicCheckpointIO(),
@@ -193,10 +292,13 @@ def progress_bar(cfg: DictConfig) -> list[Callback]:
     return [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
 
 
-def _mixing(cfg: DictConfig, spec_type: type[InputSpec], num_classes: int) -> Callable[..., Any] | None:
-    if cfg.mixing and spec_type is not ImageSpec:
+def _mixing(cfg: DictConfig, spec_type: type[InputSpec], task: SingleLabel) -> Callable[..., Any] | None:
+    if not cfg.mixing:
+        return None
+    if spec_type is not ImageSpec:
         raise UserError(f"mixing mixes images, and the data are {spec_type.things}: type mixing=none")
-    return make(cfg.mixing, num_classes=num_classes) if cfg.mixing else None
+    task.require_loss(torch.full((2, task.num_classes), 1 / task.num_classes))
+    return make(cfg.mixing, num_classes=task.num_classes)
 
 
 def _do_nothing() -> None:

@@ -1,7 +1,9 @@
 """The only place where Hydra's `instantiate` is called."""
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -12,18 +14,63 @@ from thaw.errors import UserError
 from thaw.signatures import keyword_names
 
 
-def make(node: DictConfig, **facts: Any) -> Any:
-    """Build the object that `node._target_` names; its arguments are the node's keys and `facts`.
+def make(node: DictConfig, *arguments: Any, **facts: Any) -> Any:
+    """Build the object that `node._target_` names; its keywords are the node's keys and `facts`.
 
     An error raised inside the target comes out as it was raised. Raises UserError if the target does not take a key, or
     needs one that is not there.
     """
     try:
-        return instantiate(node, _convert_="all", **facts)
+        return instantiate(node, *arguments, _convert_="all", **facts)
     except InstantiationException as error:
         failure = error
     # After the handler, so that Python does not chain Hydra's exception to the original one.
     raise _original_error(failure, node, facts)
+
+
+def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
+    """The function or class that `node._target_` names, with the node's other keys filled in, to be called later.
+
+    Args:
+        node: the configuration.
+        omit: keys of `node` that are not for the target.
+
+    Raises:
+        UserError: the target does not take a key.
+    """
+    keys = {key: value for key, value in node.items() if key not in omit}
+    deferred = make(OmegaConf.create(keys, parent=node._get_parent()), _partial_=True)  # type: ignore[arg-type]
+    try:
+        inspect.signature(deferred.func).bind_partial(**deferred.keywords)
+    except TypeError as error:
+        names = ", ".join(keyword_names(deferred.func))
+        raise UserError(f"{node._get_full_key(None)}: {error}. {node._target_} takes {names}") from error
+    return partial(deferred.func, **deferred.keywords)  # Hydra's own object inspects its target in each call
+
+
+def call_expression(node: DictConfig, *arguments: Any) -> str:
+    """Python that calls `node._target_` with these arguments and the node's other keys."""
+    keywords = {key: value for key, value in plain(node).items() if not key.startswith("_")}
+    written = [*map(repr, arguments), *(f"{key}={value!r}" for key, value in keywords.items())]
+    return f"{node._target_}({', '.join(written)})"
+
+
+def target_of(node: DictConfig) -> Any:
+    """The function or class that `node._target_` names. Raises UserError if there is none."""
+    try:
+        return get_object(node._target_)
+    except Exception as error:  # the import of a module may raise anything
+        raise UserError(f"{node._get_full_key(None)}._target_={node._target_} cannot be imported: {error}") from error
+
+
+def make_callable(node: DictConfig) -> Callable[..., Any]:
+    """The function that `node._target_` names, with the node's keys filled in; of a class, an object."""
+    return make(node) if inspect.isclass(target_of(node)) else make_partial(node)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values."""
+    return dict(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def _original_error(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
+from thaw.config.instantiation import plain
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
@@ -48,11 +49,6 @@ def typed_overrides() -> list[str]:
 def overrides_to_record() -> list[str]:
     """The typed overrides without `run_folder=`, which a sweep adds when a trial runs in processes of its own."""
     return [override for override in typed_overrides() if not override.startswith("run_folder=")]
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values."""
-    return dict(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from thaw.errors import UserError
 from thaw.exporting import run_onnx
 from thaw.exporting.inference import InferenceModel
-from thaw.exporting.rebuild import library_tensors, require_recipe
+from thaw.exporting.rebuild import building_code, library_tensors
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ def loading_code(model: InferenceModel, form: str, file: Path) -> list[str]:
     module = read.partition("(")[0].rpartition(".")[0]
     if not FORMATS[form].parameters_only:
         return [f"import {module}", f"network = {read}"]
-    recipe = require_recipe(model)
-    build = [line.format(num_classes=len(model.class_names), folder=str(file.parent)) for line in recipe.build]
-    modules = dict.fromkeys([module, *recipe.imports])
+    imports, build = building_code(model, str(file.parent))
+    modules = dict.fromkeys([module, *imports])
     return [f"import {', '.join(modules)}", *build, f"network.eval().load_state_dict({read})"]
 
 
@@ -120,7 +119,7 @@ FORMATS = {
 
 def _parameters(model: InferenceModel, file: Path) -> dict[str, Tensor]:
     """Tensors by their library's names. Writes config.json beside `file` if the library builds networks from one."""
-    tensors = library_tensors(model.network, require_recipe(model))
+    tensors = library_tensors(model)
     if model.settings is not None:
         file.with_name("config.json").write_text(json.dumps(model.settings, indent=2), encoding="utf-8")
     return tensors

@@ -20,12 +20,16 @@ class InferenceModel(nn.Module):
     """Inference wrapper: user inputs in, class probabilities (B, C) out.
 
     Images enter as uint8 (B, C, H, W), texts as token ids and mask (B, T). The model is in evaluation mode.
+
+    `head_code` is a Python expression that makes the head; only a head with modules that are not torch's needs it.
     """
 
-    def __init__(self, network: Network, backbone: Backbone, task: SingleLabel, class_names: list[str]):
+    def __init__(
+        self, network: Network, backbone: Backbone, task: SingleLabel, class_names: list[str], head_code: str = ""
+    ):
         super().__init__()
         self.network = network.to(memory_format=torch.contiguous_format)
-        self.task, self.class_names = task, class_names
+        self.task, self.class_names, self.head_code = task, class_names, head_code
         self.recipe, self.settings = backbone.recipe, backbone.settings
         self.inputs: InputKind = INPUT_KINDS[type(backbone.input_spec)](backbone.input_spec)
         self.eval()

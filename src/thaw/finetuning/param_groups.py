@@ -1,53 +1,31 @@
-"""Optimizer groups: all of them exist from the first step, so unfreezing never adds one."""
+"""Parameter groups: all of them exist from the first step, so unfreezing never adds one."""
 
-from collections.abc import Callable, Collection
-from math import sqrt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from torch.optim import Optimizer
+from torch.nn import Parameter
 
-from thaw.errors import UserError
 from thaw.models.network import Network
 
-WORLD_FACTORS: dict[str, Callable[[int], float]] = {"none": lambda n: 1.0, "linear": float, "sqrt": sqrt}
+OTHERS = "others"
+"""Name in groups of trainable parameters that a LightningModule has besides its network."""
 
 
-def build_optimizer(
-    network: Network,
-    optimizer: Callable[..., Optimizer],
-    lr: float,
-    backbone_lr_scale: float,
-    lr_decay: float,
-    weight_decay: float,
-    lr_by_processes: str = "none",
-    world_size: int = 1,
-    decayed: Collection[str] | None = None,
-) -> Optimizer:
-    """An optimizer over the parameter groups of every stage of `network`.
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates by stage: discriminative fine-tuning (Howard & Ruder 2018)."""
 
-    Args:
-        network: the network to train.
-        optimizer: a torch optimizer class, or a partial of one.
-        lr: rate of the head.
-        backbone_lr_scale: factor on the rates of all stages below the head.
-        lr_decay: factor on the rate for each stage further down.
-        weight_decay: decay of matrices and kernels; norms and biases have none.
-        lr_by_processes: rule that scales all rates by the number of processes: none, linear or sqrt.
-        world_size: number of processes.
-        decayed: see `param_groups`.
+    lr: float
+    """Rate of the head."""
+    backbone_lr_scale: float = 1.0
+    """Factor on the rates of all stages below the head."""
+    lr_decay: float = 1.0
+    """Factor from the rate of each stage to that of the stage below it."""
 
-    Raises:
-        UserError: `lr_by_processes` is none of these.
-    """
-    lr = lr * world_factor(lr_by_processes, world_size)
-    return optimizer(param_groups(network, lr, backbone_lr_scale, lr_decay, weight_decay, decayed), lr=lr)
-
-
-def world_factor(rule: str, world_size: int) -> float:
-    """Factor on rates when several processes enlarge the batch: linear (Goyal et al. 2017), sqrt (Krizhevsky 2014)."""
-    if rule not in WORLD_FACTORS:
-        raise UserError(f"optimizer.lr_by_processes is {', '.join(WORLD_FACTORS)}, not '{rule}'")
-    return WORLD_FACTORS[rule](world_size)
+    def at(self, depth: int) -> float:
+        """Rate of the stage `depth` stages below the head."""
+        return self.lr if depth == 0 else self.lr * self.backbone_lr_scale * self.lr_decay**depth
 
 
 def decayed_names(network: Network) -> frozenset[str]:
@@ -55,18 +33,12 @@ def decayed_names(network: Network) -> frozenset[str]:
     return frozenset(name for name, parameter in network.named_parameters() if parameter.ndim >= 2)
 
 
-def stage_lr(depth: int, lr: float, backbone_lr_scale: float, lr_decay: float) -> float:
-    """Rate of the stage `depth` stages below the head: discriminative fine-tuning (Howard & Ruder 2018)."""
-    return lr if depth == 0 else lr * backbone_lr_scale * lr_decay**depth
-
-
 def param_groups(
     network: Network,
-    lr: float,
-    backbone_lr_scale: float,
-    lr_decay: float,
+    rates: Rates,
     weight_decay: float,
     decayed: Collection[str] | None = None,
+    others: Mapping[str, Parameter] | None = None,
 ) -> list[dict[str, Any]]:
     """One group per stage and decay kind, named `stage/decay` or `stage/no_decay`, input to output.
 
@@ -75,18 +47,21 @@ def param_groups(
 
     Args:
         network: the network to train.
-        lr: rate of the head; see `stage_lr` for the stages below it.
-        backbone_lr_scale: see `stage_lr`.
-        lr_decay: see `stage_lr`.
+        rates: the rate of each stage.
         weight_decay: decay of the `decay` groups.
         decayed: names of the parameters to decay, if their dimensions no longer show it; see `decayed_names`.
+        others: more parameters to train, at the rate of the head.
     """
     matrices = decayed_names(network) if decayed is None else decayed
     stages = [(stage, named) for stage, named in network.stage_parameters().items() if named]
+    depths = {stage: len(stages) - 1 - position for position, (stage, _) in enumerate(stages)}
+    if others:
+        matrices = {*matrices, *(name for name, parameter in others.items() if parameter.ndim >= 2)}
+        stages.append((OTHERS, dict(others)))
     groups = []
-    for position, (stage, named) in enumerate(stages):
-        rate = stage_lr(len(stages) - 1 - position, lr, backbone_lr_scale, lr_decay)
+    for stage, named in stages:
         for kind, decay, is_matrix in (("decay", weight_decay, True), ("no_decay", 0.0, False)):
             if params := [parameter for name, parameter in named.items() if (name in matrices) == is_matrix]:
+                rate = rates.at(depths.get(stage, 0))
                 groups.append({"name": f"{stage}/{kind}", "params": params, "lr": rate, "weight_decay": decay})
     return groups

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from math import cos, pi
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
+from thaw.signatures import keyword_names
+
+LENGTHS = ("T_max", "total_iters")
+"""Arguments of torch's schedulers that say when they end."""
 
 Schedule = Callable[[int, int], float]
 """Function from `step` and `steps` to the factor on the rates."""
@@ -69,6 +74,40 @@ def one_cycle(step: int, steps: int, warmup_fraction: float, start_factor: float
     if step <= top:
         return _anneal(start_factor, 1.0, step / top if top > 0 else 1.0)
     return _anneal(1.0, final_factor, (step - top) / max(steps - 1 - top, 1))
+
+
+class ClosedForm:
+    """A scheduler of torch as a schedule: StepLR, CosineAnnealingLR and others whose rate is a formula of the step.
+
+    It counts optimizer steps within the phase, and ends with the phase unless `choices` say when.
+
+    Args:
+        scheduler: class of the scheduler.
+        choices: its arguments, without the optimizer.
+
+    Raises:
+        UserError: the scheduler needs more than the step, such as a metric or its own past.
+    """
+
+    def __init__(self, scheduler: type[LRScheduler], **choices: Any):
+        if not hasattr(scheduler, "_get_closed_form_lr"):
+            raise UserError(
+                f"{scheduler.__name__} needs more than the step (a metric, its own past): a resumed run could not "
+                "repeat its rates: take schedule=warmup_cosine, one_cycle or constant, or torch's StepLR, MultiStepLR, "
+                "LinearLR, ExponentialLR, PolynomialLR or CosineAnnealingLR"
+            )
+        self.scheduler, self.choices = scheduler, choices
+        self.lengths = [name for name in LENGTHS if name in keyword_names(scheduler) and name not in choices]
+        self._by_steps: dict[int, Any] = {}
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Factor on the rates at a step of a phase."""
+        if steps not in self._by_steps:
+            optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+            self._by_steps[steps] = self.scheduler(optimizer, **self.choices, **dict.fromkeys(self.lengths, steps))
+        scheduler = self._by_steps[steps]
+        scheduler.last_epoch = step
+        return float(scheduler._get_closed_form_lr()[0])
 
 
 def _anneal(first: float, last: float, progress: float) -> float:

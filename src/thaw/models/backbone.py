@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -18,9 +18,11 @@ class RebuildRecipe:
     imports: Sequence[str]
     """Modules to import."""
     build: Sequence[str]
-    """Lines that make `network`; `{num_classes}` and `{folder}` (of the exported file) are filled in."""
+    """Lines that make `network`; `{num_classes}`, `{folder}` (of the exported file) and `{head}`, an expression that
+    makes the head, are filled in."""
     head: str | None
-    """Dotted name of the head's linear layer; None if `network` is a thaw.models.network.Network."""
+    """Dotted name of the linear layer that the lines make for the head; None if they use `{head}`, and `network` is a
+    thaw.models.network.Network."""
     logits: str = "network(inputs)"
     """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids` and `attention_mask`."""
 
@@ -42,4 +44,22 @@ class Backbone:
     recipe: RebuildRecipe | None = None
     """How to build the network without thaw; None if that is impossible, then only whole programs are exported."""
     settings: Mapping[str, Any] | None = None
-    """Plain values that its adapter needs to rebuild it, besides its keywords and the input spec; None if none."""
+    """Plain values that its factory needs to rebuild it, besides its keywords and the input spec; None if none."""
+    pretrained_on: str | None = None
+    """Key of `optimizer.rates` in the configuration; None: what the inputs are (images, texts), or nothing if the
+    configuration says `weights: none`."""
+
+
+class BackboneFactory(Protocol):
+    """What a configuration of a backbone names by `_target_`: any function or class that gives a `Backbone`.
+
+    It is called with the keys of its configuration, and with those of the following that it takes:
+
+    - `weights=None` where the weights come from a run folder afterwards: on resume, in `evaluate`, `predict`, `export`.
+      A factory without it loads its pretrained weights for nothing.
+    - `texts`: the training texts, for a backbone that learns its vocabulary from them; empty for images.
+    - `settings` and `input_spec`: what a run folder recorded of `Backbone.settings` and `Backbone.input_spec`.
+    """
+
+    def __call__(self, **keywords: Any) -> Backbone:
+        """The network without its head, its stages and its inputs. Raises UserError for keywords that do not fit."""

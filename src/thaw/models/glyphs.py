@@ -19,10 +19,7 @@ WIDTHS = (24, 24, 48, 96, 128)
 
 RECIPE = RebuildRecipe(
     imports=["thaw.models.glyphs", "thaw.models.network"],
-    build=[
-        f"head = thaw.models.network.new_head({WIDTHS[-1]}, {{num_classes}}, dropout=0.0)",
-        "network = thaw.models.network.Network(thaw.models.glyphs.glyphs(weights=None), head)",
-    ],
+    build=["network = thaw.models.network.Network(thaw.models.glyphs.glyphs(weights=None), {head})"],
     head=None,
 )
 

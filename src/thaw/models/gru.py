@@ -77,7 +77,14 @@ def gru(
     if vectors:
         _fill(network.embeddings, rows, vectors)
     return Backbone(
-        network, network.stages(), 2 * hidden_size, input_spec, Pool(pooling), _recipe(sizes, pooling), settings
+        network,
+        network.stages(),
+        2 * hidden_size,
+        input_spec,
+        Pool(pooling),
+        recipe=_recipe(sizes, pooling),
+        settings=settings,
+        pretrained_on="nothing",  # at most its first stage is
     )
 
 
@@ -148,8 +155,7 @@ def _recipe(sizes: Mapping[str, Any], pooling: str) -> RebuildRecipe:
             f"gru = thaw.models.gru_network.GRUNetwork({keywords}, dropout=0.0)",
             f"pool = thaw.models.pooling.Pool({pooling!r})",
             f"backbone = thaw.models.backbone.Backbone(gru, gru.stages(), {2 * sizes['hidden_size']}, None, pool)",
-            f"head = thaw.models.network.new_head({2 * sizes['hidden_size']}, {{num_classes}}, dropout=0.0)",
-            "network = thaw.models.network.Network(backbone, head)",
+            "network = thaw.models.network.Network(backbone, {head})",
         ],
         head=None,
     )

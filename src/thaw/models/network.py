@@ -66,8 +66,3 @@ class Network(nn.Module):
         for path, module in self.named_modules():
             path = path.replace(FSDP_WRAPPER, "").removesuffix("._fsdp_wrapped_module")
             yield module, self._stages_of_module.get(path, frozenset(self.stages))
-
-
-def new_head(num_features: int, num_outputs: int, dropout: float) -> nn.Module:
-    """The last stage: features (B, num_features) -> logits (B, num_outputs)."""
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_outputs))

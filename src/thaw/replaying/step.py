@@ -63,9 +63,9 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
     inference = torch.inference_mode(kit.split == "test" and trainer.test_loop.inference_mode)
     try:
         with torch.set_grad_enabled(trains), inference, torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
-            loss = step(batch, kit.batch_idx)
+            output = step(batch, kit.batch_idx)
             if trains:
-                strategy.backward(loss / trainer.accumulate_grad_batches, None)
+                strategy.backward(output["loss"] / trainer.accumulate_grad_batches, None)
     except Exception as failure:
         error = failure
     finally:

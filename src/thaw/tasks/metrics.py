@@ -10,37 +10,12 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from rich.table import Table
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from thaw.console import as_text
 from thaw.data.splits import SPLITS
-
-
-def single_label_metrics(num_classes: int) -> MetricCollection:
-    """Return the metrics of single-label classification. "Macro" is the unweighted mean over classes.
-
-    `update` takes `preds`, class probabilities (N, C); `target`, class indices (N,); `value`, mean losses of batches;
-    `weight`, the sizes of these batches.
-    """
-    return MetricCollection(
-        {
-            "loss": MeanMetric(),
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
-            "macro_precision": MulticlassPrecision(num_classes, average="macro", validate_args=False),
-            "macro_recall": MulticlassRecall(num_classes, average="macro", validate_args=False),
-            # Expected calibration error, 15 bins (Guo et al. 2017).
-            "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
-        }
-    )
+from thaw.errors import UserError
 
 
 def single_label_confusion(num_classes: int) -> MulticlassConfusionMatrix:
@@ -74,10 +49,17 @@ class EpochMetrics(nn.Module):
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics over all batches by name, and start again. Collective: call on every rank."""
+        """Return the metrics over all batches by name, and start again. Collective: call on every rank.
+
+        Raises UserError if a metric is not one number.
+        """
         self._count()
         values = self.metrics.compute()
         self.metrics.reset()
+        for name, value in values.items():
+            if value.numel() != 1 and not name.startswith("confusion"):
+                metric = f"task.metrics.{name.partition('/')[0]}"
+                raise UserError(f"{metric} gives {value.numel()} numbers, not one: type +{metric}.average=macro")
         return values
 
     def saved(self) -> dict[str, Any]:

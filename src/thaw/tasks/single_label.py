@@ -3,15 +3,20 @@
 B: batch size, C: classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from thaw.errors import UserError
-from thaw.tasks.metrics import single_label_confusion, single_label_metrics
+from thaw.signatures import keyword_names
+from thaw.tasks.metrics import single_label_confusion
+
+NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
 class SingleLabel(nn.Module):
@@ -19,39 +24,67 @@ class SingleLabel(nn.Module):
 
     Args:
         num_classes: C.
-        label_smoothing: Share of the target that is spread over all classes, from 0 to below 1.
+        loss: Function of logits (B, C) and classes (B,), or class probabilities (B, C) where images are mixed. Returns
+            the loss of each sample (B,) or their mean. With class weights it also gets `weight` (C,).
+        metrics: Metrics by name, each one number. `update` gets what it takes of `preds`, class probabilities (B, C);
+            `target`, classes (B,); `value`, mean losses of batches; `weight`, the sizes of these batches.
         class_weights: C factors on the loss, in the order of the class names; None weighs all classes alike.
 
     Raises:
-        UserError: If a number is out of range or `class_weights` does not have one for each class.
+        UserError: If the loss fails, or `class_weights` does not have one for each class.
     """
 
+    metric_arguments: ClassVar[Mapping[str, Any]] = {"task": "multiclass", "validate_args": False}
+    """Arguments of torchmetrics' classes that follow from the task; validation would wait for the device."""
     class_weights: Tensor | None
 
-    def __init__(self, num_classes: int, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None):
+    def __init__(
+        self,
+        num_classes: int,
+        loss: Callable[..., Tensor] = cross_entropy,
+        metrics: Mapping[str, Metric] = NO_METRICS,
+        class_weights: Sequence[float] | None = None,
+    ):
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"task.label_smoothing must be at least 0 and below 1, but is {label_smoothing}")
         if class_weights is not None and (isinstance(class_weights, str) or len(class_weights) != num_classes):
             raise UserError(
                 f"task.class_weights must be null or a list of {num_classes} numbers, one for each class, but is "
                 f"{class_weights}. data.balance=loss computes them from the data."
             )
         self.num_classes = num_classes
-        self.label_smoothing = label_smoothing
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         # Not persistent: they come from the configuration, not from a checkpoint.
         self.register_buffer("class_weights", weights, persistent=False)
+        accepted = keyword_names(getattr(loss, "func", loss))
+        if weights is not None and "weight" not in accepted:
+            raise UserError("task.loss takes no `weight`, so it cannot weigh classes: type data.balance=sampler")
+        self._loss, self._metrics = loss, dict(metrics)
+        # Torch's own mean divides by the sum of the weights in the batch: a sample would count differently in another.
+        self._loss_options = {"reduction": "none"} if "reduction" in accepted else {}
+        self.require_loss(torch.zeros(2, dtype=torch.long))
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean cross-entropy of logits (B, C) and a target: classes (B,) or probabilities (B, C); a scalar.
+        """Return the mean loss of logits (B, C) and a target: classes (B,) or probabilities (B, C); a scalar."""
+        return self._losses(logits, target).mean()
 
-        With class weights it is still the sum over the batch divided by B. Torch's own mean divides by the sum of the
-        weights in the batch, so that a sample would count differently in another batch.
-        """
-        weights = None if self.class_weights is None else self.class_weights.float()  # bfloat16 in bf16-true
-        losses = cross_entropy(logits.float(), target, weights, label_smoothing=self.label_smoothing, reduction="none")
-        return losses.mean()
+    def require_loss(self, target: Tensor) -> None:
+        """Raise UserError if the loss fails on a target of two samples: classes (2,) or probabilities (2, C)."""
+        try:
+            losses = self._losses(torch.zeros(2, self.num_classes), target)
+        except Exception as error:  # whatever the user's own code raises
+            kind = "classes (2,)" if target.ndim == 1 else f"class probabilities {tuple(target.shape)}, as mixing gives"
+            raise UserError(
+                f"task.loss fails on logits (2, {self.num_classes}) and {kind}: {type(error).__name__}: {error}"
+            ) from error
+        if losses.shape not in ((), (2,)):
+            raise UserError(
+                f"task.loss gives {tuple(losses.shape)} for 2 samples: return the loss of each, or their mean"
+            )
+
+    def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        # float(), because they are bfloat16 in bf16-true.
+        weight = {} if self.class_weights is None else {"weight": self.class_weights.float()}
+        return self._loss(logits.float(), target, **weight, **self._loss_options)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return class probabilities (B, C) of logits (B, C); each row sums to 1."""
@@ -62,8 +95,8 @@ class SingleLabel(nn.Module):
         return target if target.ndim == 1 else target.argmax(dim=1)
 
     def metrics(self) -> MetricCollection:
-        """Return new metrics for one split, one number each."""
-        return single_label_metrics(self.num_classes)
+        """Return new metrics for one split."""
+        return MetricCollection({"loss": MeanMetric(), **{name: m.clone() for name, m in self._metrics.items()}})
 
     def confusion(self) -> Metric:
         """Return a new confusion matrix, which counts (C, C), true class by predicted class."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -21,7 +21,7 @@ from thaw.seeds import seed_of, seed_torch
 from thaw.tasks.metrics import EpochMetrics
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.loss_check import CheckedStep, LossCheck
-from thaw.types import Batch
+from thaw.types import Batch, StepOutput
 
 
 class FineTuningModule(LightningModule):
@@ -29,6 +29,10 @@ class FineTuningModule(LightningModule):
 
     The FreezingCallback decides which stages train; learning rates follow `plan` and `schedule`. Nothing in a step
     waits for the device: losses are checked as `require_finite_losses` says, metrics are computed once an epoch.
+
+    A subclass may override `step`, and take arguments of its own before these: `module` names it in the configuration.
+    Modules that it registers besides the network are trained at the rate of the head, unless they do not require
+    gradients: then they stay in evaluation mode. All of them become part of checkpoints.
 
     Args:
         network: the network to train.
@@ -68,14 +72,26 @@ class FineTuningModule(LightningModule):
         self._loaded_metrics: dict[str, Any] | None = None
         """State of `train_metrics` in the checkpoint that was loaded."""
 
+    takes_activations: ClassVar[bool] = True
+    """Whether `step` works on batches of cached activations; if not, nothing is cached and inputs are always raw."""
+
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (B, C) of a batch."""
         return self.network(batch.inputs, start=batch.start)
 
+    def step(self, batch: Batch) -> StepOutput:
+        """Run one batch, of training (`self.training`) or of another split. Override it to train in another way."""
+        logits = self(batch)
+        return StepOutput(self.task.loss(logits, batch.target), logits, batch.target, batch.index)
+
     def train(self, mode: bool = True) -> "FineTuningModule":
-        """Set training mode, but keep frozen stages in evaluation mode."""
+        """Set training mode, but keep what is frozen in evaluation mode."""
         super().train(mode)
         keep_frozen_in_eval(self.network)
+        for child in self.children():
+            parameters = list(child.parameters())
+            if child is not self.network and parameters and not any(p.requires_grad for p in parameters):
+                child.eval()
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -86,33 +102,33 @@ class FineTuningModule(LightningModule):
         """Return the seed of everything random in a training step of the current epoch."""
         return seed_of(self.seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one training batch, weighted by this process's share of it."""
-        loss = self.step(batch, batch_idx, "train")
-        if batch.total is None or self.trainer.world_size == 1:
-            return loss
-        # DDP averages over processes as if each had as many samples: some have one less.
-        return loss * (self.trainer.world_size * len(batch.target) / batch.total)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Run one training batch; the returned loss is weighted by this process's share of the batch."""
+        result = self._step(batch, batch_idx, "train")
+        loss = result.loss
+        if batch.total is not None and self.trainer.world_size > 1:
+            # DDP averages over processes as if each had as many samples: some have one less.
+            loss = loss * (self.trainer.world_size * len(batch.target) / batch.total)
+        return result._replace(loss=loss, output=result.output.detach())._asdict()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Run one validation batch."""
-        self.step(batch, batch_idx, "val")
+        return self._step(batch, batch_idx, "val")._asdict()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Run one test batch."""
-        self.step(batch, batch_idx, "test")
+        return self._step(batch, batch_idx, "test")._asdict()
 
-    def step(self, batch: Batch, batch_idx: int, split: str) -> Tensor:
-        """Run one batch of a split, record its metrics and return its mean loss, a scalar."""
-        mixed = self._mix(batch) if split == "train" and self.mixing is not None else batch
-        logits = self(mixed)
-        loss = self.task.loss(logits, mixed.target)
-        self.loss_check.add(split, batch_idx, batch, loss)
+    def _step(self, batch: Batch, batch_idx: int, split: str) -> StepOutput:
+        """Run one batch of a split and record its metrics."""
+        result = self.step(self._mix(batch) if split == "train" and self.mixing is not None else batch)
+        self.loss_check.add(split, batch_idx, batch, result.loss)
         if self.trainer.world_size == 1:  # several processes have to communicate: too slow for every step
             self.require_finite_losses(wait=False)
-        probabilities, target = self.task.probabilities(logits.detach()), self.task.classes(mixed.target)
-        getattr(self, f"{split}_metrics").update(probabilities, target, loss.detach())
-        return loss
+        probabilities = self.task.probabilities(result.output.detach())
+        epoch_metrics: EpochMetrics = getattr(self, f"{split}_metrics")
+        epoch_metrics.update(probabilities, self.task.classes(result.target), result.loss.detach())
+        return result
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
@@ -155,9 +171,14 @@ class FineTuningModule(LightningModule):
             raise NonFiniteLossError(failure.message, step.batch, step.batch_idx)
         raise NonFiniteLossError(failure.message)
 
+    def new_optimizer(self, world_size: int) -> Optimizer:
+        """Return an optimizer with all its parameter groups, for so many processes."""
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("network.")}
+        return self.make_optimizer(self.network, world_size=world_size, decayed=self.decayed, others=own)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer with all its parameter groups, and the schedule that scales their rates."""
-        optimizer = self.make_optimizer(self.network, world_size=self.trainer.world_size, decayed=self.decayed)
+        optimizer = self.new_optimizer(self.trainer.world_size)
         # Read first because it makes Lightning set up the loaders: only then the number of batches is known.
         assert self.trainer.estimated_stepping_batches > 0
         steps_per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
