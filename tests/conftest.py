@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,12 @@ TINY = (
 """A run of about a second: the digits, few of them, and a tiny network."""
 NOISE = ("data._target_=tests.tiny.Noise", "data.labels_per_class=null")
 """After TINY, where it does not matter what is learnt: data that take no time."""
+CHOICES = {
+    row[0]: [name for name in row[1:] if re.fullmatch(r"[\w*]+", name)]
+    for line in (CONF.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("| `") and (row := re.findall(r"`([^`]+)`", "|".join(line.split("|")[:3])))
+}
+"""Names or patterns of thaw's own options by group, from README's table. Others in conf/ are a user's."""
 START_METHOD = "spawn" if torch.accelerator.is_available() else "fork"
 """How tests start processes: a spawned one takes seconds to import torch, a forked one cannot use an accelerator."""
 TWO_PROCESSES = (f"+trainer.strategy=ddp_{START_METHOD}", "trainer.devices=2")

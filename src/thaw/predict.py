@@ -22,18 +22,15 @@ def main(cfg: DictConfig) -> None:
 def predict(cfg: DictConfig) -> Path:
     """Write a row for each sample of `cfg.input`, list those that cannot be used, and return the CSV file."""
     # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import Labels, assemble, finished_run
-    from thaw.config.resume import read_config
+    from thaw.config.assemble import trained
     from thaw.predicting.predictions import predictions
     from thaw.predicting.tables import output_files, write_predictions
 
-    run = finished_run(cfg.run)
-    class_names = run.class_names()
-    parts = assemble(read_config(run.path), run, Labels(class_names))
+    parts = trained(cfg.run)
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
-    output = output_files(cfg.output, run.path, cfg.input)
-    skipped = write_predictions(results, dataset, class_names, cfg.top_k, output)
+    output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input)
+    skipped = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
     if skipped:
         print(f"{len(skipped)} of {len(dataset)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():

@@ -6,10 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR
 
+from thaw.errors import UserError
 from thaw.finetuning.phase import Phase, Plan
-from thaw.finetuning.schedules import PhaseSchedule, Schedule, constant, lr_factor, one_cycle, warmup_cosine
+from thaw.finetuning.schedules import ClosedForm, PhaseSchedule, Schedule, constant, lr_factor, one_cycle, warmup_cosine
 
 COSINE = partial(warmup_cosine, warmup_fraction=0.2, final_factor=0.0)
 ONE_CYCLE = partial(one_cycle, warmup_fraction=0.3, start_factor=0.04, final_factor=4e-6)
@@ -42,6 +44,36 @@ def test_one_cycle_has_the_rates_of_torch(steps: int) -> None:
         optimizer.step()
         if step + 1 < steps:
             torchs.step()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "choices"),
+    [
+        (lr_scheduler.StepLR, {"step_size": 4, "gamma": 0.5}),
+        (lr_scheduler.MultiStepLR, {"milestones": [2, 5]}),
+        (lr_scheduler.ConstantLR, {"factor": 0.5, "total_iters": 3}),
+        (lr_scheduler.LinearLR, {"start_factor": 0.1, "total_iters": 10}),
+        (lr_scheduler.ExponentialLR, {"gamma": 0.9}),
+        (lr_scheduler.PolynomialLR, {"power": 2.0, "total_iters": 10}),
+        (lr_scheduler.CosineAnnealingLR, {"T_max": 10, "eta_min": 0.1}),
+    ],
+)
+def test_a_closed_form_scheduler_of_torch_has_its_own_rates_and_ends_with_the_phase(scheduler, choices) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    torchs = scheduler(optimizer, **choices)
+    open_end = {key: value for key, value in choices.items() if value != 10}
+    schedule = ClosedForm(scheduler, **open_end)
+    for step in range(10):
+        assert schedule(step, 10) == pytest.approx(torchs.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        torchs.step()
+    assert schedule(0, 5) == ClosedForm(scheduler, **open_end)(0, 5)
+
+
+@pytest.mark.parametrize("name", ["ReduceLROnPlateau", "OneCycleLR", "LambdaLR", "SequentialLR"])
+def test_a_scheduler_that_needs_more_than_the_step_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} needs more than the step .*take schedule=warmup_cosine"):
+        ClosedForm(getattr(lr_scheduler, name))
 
 
 @pytest.mark.parametrize("schedule", [constant, COSINE, ONE_CYCLE])

@@ -127,6 +127,12 @@ def finished_run(path: str) -> RunFolder:
     return run
 
 
+def trained(path: str) -> Parts:
+    """The parts of a finished run, with its weights and without its data. Raises UserError, see `finished_run`."""
+    run = finished_run(path)
+    return assemble(read_config(run.path), run, Labels(run.class_names()))
+
+
 def split_data(
     cfg: DictConfig, remembered: RunFolder | None = None, class_names: list[str] | None = None
 ) -> DataModule:

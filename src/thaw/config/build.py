@@ -145,8 +145,17 @@ def module(
     task: SingleLabel,
     rates: Rates,
 ) -> FineTuningModule:
-    """The LightningModule. `spec_type`: type of the network's input spec, which tells images from texts."""
-    return make_partial(cfg.module)(
+    """The LightningModule. `spec_type`: type of the network's input spec, which tells images from texts.
+
+    Raises UserError if the configured class is not derived from FineTuningModule.
+    """
+    factory = make_partial(cfg.module)
+    if not (inspect.isclass(factory.func) and issubclass(factory.func, FineTuningModule)):
+        raise UserError(
+            f"module._target_={cfg.module._target_} is not a class derived from thaw.training.module.FineTuningModule, "
+            f"which commands and callbacks need"
+        )
+    return factory(
         network=network,
         task=task,
         class_names=class_names,

@@ -45,6 +45,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
+            if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
+                sys.path.insert(0, os.getcwd())
             with _logging_to_console():
                 try:
                     under_hydra()

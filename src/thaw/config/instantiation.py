@@ -39,6 +39,7 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
         UserError: the target does not take a key.
     """
     keys = {key: value for key, value in node.items() if key not in omit}
+    target_of(node)
     deferred = make(OmegaConf.create(keys, parent=node._get_parent()), _partial_=True)  # type: ignore[arg-type]
     try:
         inspect.signature(deferred.func).bind_partial(**deferred.keywords)

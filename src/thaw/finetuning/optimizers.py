@@ -51,7 +51,7 @@ def build_optimizer(
     rates = replace(rates, lr=rates.lr * world_factor(lr_by_processes, world_size))
     groups = param_groups(network, rates, weight_decay, decayed, others)
     try:
-        return optimizer(groups, lr=rates.lr)
+        return optimizer([dict(group) for group in groups], lr=rates.lr)  # copies: it writes its defaults into them
     except ValueError as error:
         taken, left = _divide(groups, optimizer)
         if not taken or not left:

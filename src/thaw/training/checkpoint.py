@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from thaw.distributed.agree import largest
 from thaw.errors import UserError
+from thaw.finetuning.fine_tunable import FineTunable
 from thaw.training.checkpoint_io import LAST, link_checkpoint
 from thaw.training.stop_signals import signals
 
@@ -72,7 +73,7 @@ class RunCheckpoint(ModelCheckpoint):
         if stop:
             signals.stop(trainer)
 
-    def _look(self, trainer: Trainer, pl_module: Any, batch_idx: int) -> tuple[bool, bool]:
+    def _look(self, trainer: Trainer, pl_module: FineTunable, batch_idx: int) -> tuple[bool, bool]:
         """Return whether a checkpoint is due and whether to stop, with the same result on all processes.
 
         Several processes have to communicate for that, so it also decides at which batch they do so again.

@@ -1,0 +1,119 @@
+"""From the configuration to objects: rates by kind of network, optimizers, heads, modules and loggers by `_target_`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig
+from torch import nn
+
+from tests.conftest import NOISE, TINY
+from tests.tiny import backbone
+from thaw.config import build
+from thaw.config.assemble import start
+from thaw.errors import UserError
+from thaw.finetuning.param_groups import Rates
+from thaw.models.backbone import Backbone
+from thaw.types import ImageSpec, TokenSpec
+
+Config = Callable[..., DictConfig]
+
+IMAGES, TEXTS = ImageSpec(8, 1, (0.0,), (1.0,)), TokenSpec("", 0, 8)
+OWN_NAME = "backbone._target_=mine.network"
+
+
+@pytest.mark.parametrize(
+    ("choices", "spec", "pretrained_on", "rates"),
+    [
+        (("backbone=torchvision",), IMAGES, None, Rates(3e-3, 1.0, 0.8)),
+        (("backbone=torchvision", "backbone.weights=none"), IMAGES, None, Rates(3e-3, 1.0, 1.0)),
+        (("backbone=torchvision", "backbone.weights=none", "init_from=run"), IMAGES, None, Rates(3e-3, 1.0, 0.8)),
+        ((OWN_NAME, "~backbone.weights"), TEXTS, None, Rates(1e-3, 0.1, 0.9)),
+        ((OWN_NAME,), TEXTS, "nothing", Rates(3e-3, 1.0, 1.0)),
+        ((OWN_NAME, "optimizer=sgd"), TEXTS, None, Rates(5e-2, 0.1, 0.9)),
+        ((OWN_NAME, "optimizer.lr=7", "optimizer.lr_decay=0.5"), TEXTS, None, Rates(7, 0.1, 0.5)),
+        (
+            (OWN_NAME, "+optimizer.rates.speech={lr: 1, backbone_lr_scale: 2, lr_decay: 3}"),
+            TEXTS,
+            "speech",
+            Rates(1, 2, 3),
+        ),
+    ],
+)
+def test_rates_follow_the_kind_of_network_whatever_its_configuration_is_called(
+    config: Config, choices: tuple[str, ...], spec: Any, pretrained_on: str | None, rates: Rates
+) -> None:
+    network = Backbone(nn.Linear(2, 2), {}, 2, spec, pretrained_on=pretrained_on)
+    assert build.rates(config(*choices), network) == rates
+
+
+def test_a_kind_of_network_without_rates_is_asked_for_them(config: Config) -> None:
+    network = Backbone(nn.Linear(2, 2), {}, 2, IMAGES, pretrained_on="sounds")
+    with pytest.raises(
+        UserError, match=r"optimizer.lr is null, and optimizer.rates.sounds has none: type optimizer.lr="
+    ):
+        build.rates(config(), network)
+
+
+def test_an_optimizer_gets_what_it_takes_and_no_more(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    def options(*choices: str) -> dict[str, Any]:
+        return build.optimizer(config(*choices), Rates(0.1)).keywords["optimizer"].keywords
+
+    assert options() == {"fused": True}
+    assert options("optimizer=sgd") == {"momentum": 0.9, "nesterov": True, "fused": True}
+    assert options("optimizer._target_=torch.optim.Adafactor", "+optimizer.d=2.0") == {"d": 2.0}
+    assert options("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0") == {}
+    assert not caplog.messages
+    options("optimizer._target_=torch.optim.Rprop")
+    assert "optimizer.weight_decay is ignored: torch.optim.Rprop has none" in caplog.text
+    with pytest.raises(UserError, match=r"optimizer: got an unexpected keyword argument 'beta'. .*AdamW takes .*betas"):
+        options("+optimizer.beta=0.9")
+    with pytest.raises(UserError, match=r"optimizer._target_=torch.optim.Adamw cannot be imported"):
+        options("optimizer._target_=torch.optim.Adamw")
+
+
+def test_a_scheduler_of_torch_is_a_schedule_and_one_that_cannot_be_is_refused(config: Config) -> None:
+    schedule = build.schedule(
+        config("schedule=constant", "schedule._target_=torch.optim.lr_scheduler.CosineAnnealingLR")
+    )
+    assert [schedule(step, 8) for step in (0, 4, 8)] == pytest.approx([1.0, 0.5, 0.0])
+    with pytest.raises(UserError, match="ReduceLROnPlateau needs more than the step"):
+        build.schedule(config("schedule=constant", "schedule._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"))
+
+
+def test_a_head_that_does_not_fit_is_refused(config: Config) -> None:
+    assert build.network(config("head._target_=torch.nn.Linear", "~head.dropout"), backbone(), 3).head.out_features == 3
+    with pytest.raises(UserError, match=r"turns features \(2, 16\) into \(2, 16\), and there are 3 classes"):
+        build.network(config("head._target_=torch.nn.LayerNorm", "~head.dropout"), backbone(), 3)
+
+
+def test_metrics_are_told_of_the_classes_and_may_be_added_and_taken_away(config: Config) -> None:
+    top2 = "+task.metrics.top2={_target_: torchmetrics.Accuracy, top_k: 2}"
+    metrics = build.task(config(top2, "~task.metrics.calibration_error"), 3).metrics()
+    assert set(metrics) == {"loss", "accuracy", "macro_f1", "macro_precision", "macro_recall", "top2"}
+    metrics["top2"].update(torch.tensor([[0.5, 0.4, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([1, 1]))
+    assert metrics["top2"].compute() == 0.5
+
+
+def test_what_gives_no_backbone_and_what_is_no_module_are_refused(config: Config) -> None:
+    with pytest.raises(UserError, match=r"backbone._target_=torch.nn.Identity gives a Identity: it should give"):
+        build.backbone(config("backbone._target_=torch.nn.Identity", "~backbone.weights"))
+    with pytest.raises(UserError, match=r"module._target_=lightning.LightningModule is not a class derived from"):
+        start(config(*TINY, *NOISE, "module._target_=lightning.LightningModule"))
+
+
+def test_a_factory_without_weights_is_called_without_them(config: Config) -> None:
+    cfg = config("backbone._target_=tests.tiny.made_up", "~backbone.weights", "+backbone.kinds=[conv pool]")
+    assert build.backbone(cfg, pretrained=False).num_features == 16
+
+
+def test_the_first_chosen_logger_is_the_trainers_and_any_of_lightning_s_can_be_chosen(config: Config, tmp_path) -> None:
+    csv = f"+logger.csv={{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: {tmp_path}}}"
+    run, _, trainer = start(config(*TINY, *NOISE, "logger=tensorboard", csv))
+    assert hasattr(trainer.logger.experiment, "add_figure")
+    assert type(trainer.loggers[1]) is CSVLogger
+    assert Path(trainer.loggers[2].log_dir) == run.path
+    assert trainer.checkpoint_callback.dirpath == str(run.checkpoints)
