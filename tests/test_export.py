@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from safetensors import safe_open
 
 from tests.conftest import TINY
 from tests.data.zoo import odd_images
+from tests.language import pretrained
+from tests.models.test_gru import TEXTS
+from tests.models.test_gru import tiny as tiny_gru
 from tests.photos import photos
+from tests.tiny import TwoScales
 from thaw.config.assemble import Parts, assemble, finished_run
 from thaw.config.resume import read_config
 from thaw.data.image_file import load_image
@@ -28,7 +33,10 @@ from thaw.exporting import verify
 from thaw.exporting.formats import FORMATS, loading_code, write
 from thaw.exporting.inference import InferenceModel
 from thaw.exporting.run_onnx import preprocess
-from thaw.models.heads import linear
+from thaw.models.backbone import Backbone
+from thaw.models.glyphs import glyphs
+from thaw.models.heads import linear, mlp
+from thaw.models.huggingface import huggingface
 from thaw.models.network import Network
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
@@ -189,6 +197,43 @@ def test_the_shipped_backbone_is_loaded_with_thaw(config: Config, tmp_path: Path
     quiet = [choice for choice in TINY if "backbone" not in choice]
     train(config(*quiet, "freezing=head_only", "freezing.epochs=1"))
     assert exported(config, tmp_path / "run", "safetensors").exists()
+
+
+def new_backbone(kind: str, folder: Path) -> Backbone:
+    if kind == "bert":
+        return huggingface(str(pretrained(folder / "bert")), weights=None)
+    if kind == "gru":
+        return tiny_gru()
+    if kind == "glyphs":
+        return glyphs(weights=None)
+    name = {"torchvision": "squeezenet1_1", "timm": "convnextv2_atto"}[kind]
+    return import_module(f"thaw.models.{kind}").__dict__[kind](name, None, image_size_px=64)
+
+
+HEADS = [
+    ("torchvision", "mlp", "safetensors"),
+    *(
+        pytest.param(kind, head, form, marks=pytest.mark.contract)
+        for kind in ("torchvision", "timm", "glyphs", "bert", "gru")
+        for head in ("mlp", "own")
+        for form in FORMATS
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "head", "form"), HEADS)
+def test_heads_of_two_layers_and_of_one_s_own_survive_every_format(
+    kind: str, head: str, form: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime" if form == "onnx" else "torch")
+    backbone = new_backbone(kind, tmp_path)
+    make_head = {"mlp": partial(mlp, hidden_size=7, dropout=0.2), "own": partial(TwoScales, scale=3.0)}[head]
+    network = Network(backbone, make_head(backbone.num_features, 3))
+    code = f"tests.tiny.TwoScales({backbone.num_features}, 3, scale=3.0)" if head == "own" else ""
+    model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"], code)
+    file = write(model, form, tmp_path)
+    samples = TEXTS if kind in ("bert", "gru") else [str(file) for file in odd_images(tmp_path / "zoo")]
+    assert verify.require_agreement(model, form, file, samples) <= 1e-5
 
 
 @pytest.mark.contract

@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_in_validation_only(
         ("train", 0, ("freezing=full",)),
         ("train", 6, ("freezing=full", "mixing=mixup", "head.dropout=0.3")),
         ("train", 6, ("freezing=full", "mixing=cutmix", "trainer.accumulate_grad_batches=3")),
-        ("train", 6, ("freezing=full", "data.balance=loss", "task.loss.label_smoothing=0.1")),
+        ("train", 6, ("freezing=full", "data.balance=loss", "loss.label_smoothing=0.1")),
         ("train", 6, ("freezing=full", "task.class_weights=[1,2,3,4,5,6,7,8,9,10]", "trainer.precision=bf16-mixed")),
         ("train", 6, ("mixing=mixup",)),
         ("train", 6, ("caching=off",)),

@@ -282,7 +282,7 @@ def test_debug_configurations_run(config: Config, tmp_path: Path, caplog: pytest
     "choices",
     [
         ("trainer.precision=bf16-mixed",),
-        ("task.loss.label_smoothing=0.1", "data.balance=loss"),
+        ("loss.label_smoothing=0.1", "data.balance=loss"),
         ("mixing=mixup", "data.balance=sampler"),
         ("callbacks=ema", "trainer.precision=bf16-true"),
         ("mixing=cutmix",),

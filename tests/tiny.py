@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from thaw.data.digits import ImagesInMemory
@@ -76,3 +76,15 @@ def smooth(weights: None = None) -> Backbone:
         "layer2": nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     }
     return chain(stages, 16, ImageSpec(8, 1, (0.3,), (0.35,)))
+
+
+class TwoScales(nn.Module):
+    """A head that is not made of torch's own modules: two layers, and a scale of its own."""
+
+    def __init__(self, num_features: int, num_outputs: int, scale: float):
+        super().__init__()
+        self.first, self.second = nn.Linear(num_features, 5), nn.Linear(5, num_outputs)
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * self.second(torch.relu(self.first(features)))

@@ -87,6 +87,11 @@ class CachedDataModule(LightningDataModule):
         """Batches of test samples, or of their activations."""
         return self._loader("test")
 
+    def image(self, index: int) -> Any:
+        """The image of a sample, RGB, if the samples are images."""
+        assert isinstance(self.data, ImageDataModule), "the samples are texts"
+        return self.data.image(index)
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the device as the wrapped data module does."""
         return self.data.transfer_batch_to_device(batch, device, dataloader_idx)

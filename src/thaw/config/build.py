@@ -131,9 +131,9 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
         metrics[name] = make(
             node, **{key: value for key, value in facts.items() if key in accepted and key not in node}
         )
-    task = make_partial(cfg.task, omit=("loss", "metrics"))
+    task = make_partial(cfg.task, omit=["metrics"])
     own = {} if class_weights is None else {"class_weights": class_weights}
-    return task(num_classes=num_classes, loss=make_callable(cfg.task.loss), metrics=metrics, **own)
+    return task(num_classes=num_classes, loss=make_callable(cfg.loss), metrics=metrics, **own)
 
 
 def module(

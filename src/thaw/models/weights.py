@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "module")
 """Keys under which training scripts store the tensors by name; the first one that exists is used."""
-WRAPPERS = ("module.", "_orig_mod.", "network.")
+NETWORK = "network."
+"""Prefix of the network's names in checkpoints of thaw."""
+WRAPPERS = ("module.", "_orig_mod.", NETWORK)
 """Prefixes of names that DataParallel, torch.compile and thaw's checkpoints add."""
 
 COUNTERS = "num_batches_tracked"
@@ -122,7 +124,9 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds {', '.join(content) or 'nothing'}, and no tensors by name: save model.state_dict()"
         )
-    return _unwrap(weights)
+    # A checkpoint of thaw may also hold modules that a user's own LightningModule has beside its network.
+    network = {name: tensor for name, tensor in weights.items() if name.startswith(NETWORK)}
+    return _unwrap(network if network and "class_names" in content else weights)
 
 
 def read_class_names(file: str | Path) -> list[str] | None:

@@ -57,7 +57,7 @@ class SingleLabel(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         accepted = keyword_names(getattr(loss, "func", loss))
         if weights is not None and "weight" not in accepted:
-            raise UserError("task.loss takes no `weight`, so it cannot weigh classes: type data.balance=sampler")
+            raise UserError("loss takes no `weight`, so it cannot weigh classes: type data.balance=sampler")
         self._loss, self._metrics = loss, dict(metrics)
         # Torch's own mean divides by the sum of the weights in the batch: a sample would count differently in another.
         self._loss_options = {"reduction": "none"} if "reduction" in accepted else {}
@@ -74,12 +74,10 @@ class SingleLabel(nn.Module):
         except Exception as error:  # whatever the user's own code raises
             kind = "classes (2,)" if target.ndim == 1 else f"class probabilities {tuple(target.shape)}, as mixing gives"
             raise UserError(
-                f"task.loss fails on logits (2, {self.num_classes}) and {kind}: {type(error).__name__}: {error}"
+                f"loss fails on logits (2, {self.num_classes}) and {kind}: {type(error).__name__}: {error}"
             ) from error
         if losses.shape not in ((), (2,)):
-            raise UserError(
-                f"task.loss gives {tuple(losses.shape)} for 2 samples: return the loss of each, or their mean"
-            )
+            raise UserError(f"loss gives {tuple(losses.shape)} for 2 samples: return the loss of each, or their mean")
 
     def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
         # float(), because they are bfloat16 in bf16-true.
