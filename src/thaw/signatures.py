@@ -1,17 +1,19 @@
 """What a function or a class can be called with."""
 
 import inspect
+from inspect import Parameter
 from typing import Any
 
 
-def keyword_names(target: Any) -> list[str]:
-    """Names of the keywords of a function or class, also those that a class passes on to its bases as `**keywords`."""
+def keywords(target: Any) -> dict[str, Parameter]:
+    """The keywords of a function or class, also those that a class passes on to its bases as `**keywords`."""
     functions = [vars(base)["__init__"] for base in getattr(target, "__mro__", ()) if "__init__" in vars(base)]
-    names: dict[str, None] = {}
+    found: dict[str, Parameter] = {}
     for function in functions or [target]:
         parameters = inspect.signature(function).parameters.values()
-        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        names.update(dict.fromkeys(p.name for p in parameters if p.kind not in variadic and p.name != "self"))
-        if not any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        for parameter in parameters:
+            if parameter.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL) and parameter.name != "self":
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind == Parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return list(names)
+    return found

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,16 @@ import torch
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import make
+from thaw.config.instantiation import WrongKeyError, make
+from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
+from thaw.data.source import Source, gives_texts
+from thaw.data.text_module import TextDataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import require_fitting
@@ -27,6 +30,7 @@ from thaw.models.backbone import Backbone
 from thaw.models.network import Network, new_head
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
+from thaw.signatures import keywords
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.module import FineTuningModule
@@ -48,15 +52,49 @@ ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 def data(cfg: DictConfig) -> DataModule:
-    """The data module, not yet split."""
-    if cfg.data.get("download"):
-        with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
-            data_module = make(cfg.data, download=is_first)
-    else:
-        data_module = make(cfg.data)
+    """The data module of the source that `cfg.data` names, not yet split.
+
+    Keys that a data module takes are its settings; the others are arguments of the source.
+
+    Raises:
+        UserError: nobody takes a key, or one is missing, or the source cannot be used.
+    """
+    settings = [name for name in {**keywords(ImageDataModule), **keywords(TextDataModule)} if name != "source"]
+    values = {name: cfg.data[name] for name in settings if name in cfg.data}
+    of_source = cfg.data.copy()
+    with open_dict(of_source):
+        for name in values:
+            del of_source[name]
+    try:
+        source = _source(of_source)
+    except WrongKeyError as error:
+        raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
+    kind = TextDataModule if gives_texts(source) else ImageDataModule
+    _require_settings(values, kind, cfg.data._target_)
+    data_module = kind(source, **values)
     if getattr(data_module, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
         raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
     return data_module
+
+
+def _source(node: DictConfig) -> Source:
+    """The source; if it downloads, one process of each machine does so first."""
+    if not node.get("download"):
+        return make(node)
+    with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
+        return make(node, download=is_first)
+
+
+def _require_settings(values: Mapping[str, Any], kind: type[DataModule], source: str) -> None:
+    """Raise UserError if the data module of this kind does not take one of `values`, or needs another."""
+    taken, things = keywords(kind), kind.takes.things
+    if foreign := [f"data.{name}" for name in values if name not in taken]:
+        raise UserError(f"{', '.join(foreign)}: {source} gives {things}, which have no such setting: leave it out")
+    needed = [name for name, parameter in taken.items() if parameter.default is parameter.empty and name != "source"]
+    if missing := [name for name in needed if name not in values]:
+        raise UserError(
+            f"data lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - shared/{things}@_here_"
+        )
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
