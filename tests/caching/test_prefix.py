@@ -198,3 +198,23 @@ def test_each_view_has_a_key_of_its_own(config: Config, tmp_path: Path, cache_fo
     before = forwards.count
     train(config(*same, f"run_folder={tmp_path}/again"))
     assert forwards.count == before
+
+
+class Named(tiny.Noise):
+    """Says what its samples are, so that none is read for the key of the cache."""
+
+    version = "1"
+
+
+class Inverted(Named):
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        pixels, label = super().__getitem__(index)
+        return 255 - pixels, label
+
+
+def test_activations_of_another_source_are_not_taken(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    for number, source in enumerate(("Named", "Inverted", "Named")):
+        data = (f"data._target_=tests.caching.test_prefix.{source}", "data.labels_per_class=null")
+        train(config(*TINY, *data, *PLANS["head_only"], f"run_folder={tmp_path}/{number}"))
+    assert len(entries(cache_folder)) == 2 * 3, "of train, val and test"
+    assert logged(tmp_path / "0") == logged(tmp_path / "2") != logged(tmp_path / "1")

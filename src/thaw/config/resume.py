@@ -225,7 +225,7 @@ def _settle(cfg: DictConfig) -> None:
         cfg.trainer.devices = count_devices(cfg.trainer)
     for key in PATHS:
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, str):
+        if isinstance(value, str) and "://" not in value:
             path = Path(value).expanduser().absolute()
             if key != "backbone.weights" or path.is_file():  # they may also be called `default`
                 OmegaConf.update(cfg, key, str(path))

@@ -94,15 +94,7 @@ class SourceFacts:
 
 def gives_texts(source: Source) -> bool:
     """Whether the samples are texts and not images. Raises UserError if the first one is neither."""
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
-    if not len(source):
-        raise UserError(f"{_name(source)} has no samples")
-    ((first, _),) = read_samples(source, [0])
-    if isinstance(first, str):
-        return True
-    _as_image(first, 0)
-    return False
+    return isinstance(_first_sample(source)[0], str)
 
 
 def read_facts(source: Source) -> SourceFacts:
@@ -111,18 +103,19 @@ def read_facts(source: Source) -> SourceFacts:
     Raises:
         UserError: something is missing, or not as `Source` says.
     """
-    class_names, targets, has_texts = _class_names(source), _per_sample(source, "targets"), gives_texts(source)
-    # One sample at least: its label shows whether `targets` are of these samples.
-    count = len(source) if has_texts or targets is None else 1
-    what = "reading texts" if has_texts else "reading labels"
-    texts, labels = [], []
-    for number, (value, label) in enumerate(progress(read_samples(source, range(count)), count, what)):
-        if has_texts:
-            texts.append(_as_text(value, number))
-        labels.append(label)
+    class_names, (first, first_label) = _class_names(source), _first_sample(source)
+    targets = _per_sample(source, "targets")
+    has_texts, texts, labels = isinstance(first, str), [], [first_label]
+    if has_texts or targets is None:
+        samples, what = read_samples(source, range(len(source))), "reading texts" if has_texts else "reading labels"
+        labels = []
+        for number, (value, label) in enumerate(progress(samples, len(source), what)):
+            labels.append(label)
+            if has_texts:
+                texts.append(_as_text(value, number))
     read = _class_indices(labels, class_names)
     known = read if targets is None else _class_indices(targets, class_names)
-    if len(differing := np.flatnonzero(known[:count] != read)):
+    if len(differing := np.flatnonzero(known[: len(read)] != read)):  # they may be of other samples, or transformed
         number = differing[0]
         raise UserError(
             f"{_name(source)}.targets has the label {known[number]} for sample {number}, and the sample itself has "
@@ -199,6 +192,17 @@ def _class_names(source: Source) -> list[str]:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{_name(source)}.class_names has {', '.join(repeated)} more than once")
     return [str(name) for name in names]
+
+
+def _first_sample(source: Source) -> tuple[Any, Any]:
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
+    if not len(source):
+        raise UserError(f"{_name(source)} has no samples")
+    ((value, label),) = read_samples(source, [0])
+    if not isinstance(value, str):
+        _as_image(value, 0)
+    return value, label
 
 
 def _per_sample(source: Source, attribute: str) -> list[Any] | None:
