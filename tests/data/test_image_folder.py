@@ -199,6 +199,12 @@ def test_odd_images_become_batches(source: Callable[..., ImageDataModule], tmp_p
     zoo = odd_images(root / "odd")
     data = source(root)
     assert len(data.source.files) == 24 + len(zoo)
+    for index, file in enumerate(data.source.files):
+        if file in zoo:
+            pixels, off = zoo[file]
+            shown = np.asarray(data.image(index))
+            assert shown.shape == pixels.shape, file
+            assert np.abs(shown.astype(int) - pixels).max() <= off, "turned upright once"
     for augment in ("none", "light", "strong"):
         data.augment = augment
         batch = data.dataset()[BatchRequest(list(range(len(data.source.files))), 3)]
