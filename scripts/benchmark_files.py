@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.image_files import check_files
-from thaw.data.image_module import default_workers
+from thaw.data.loader import default_workers
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.models.heads import linear
 from thaw.models.network import Network

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from thaw.config.assemble import split_data
-from thaw.data.text_table import TextTable
+from thaw.data.text_module import TextDataModule
 from thaw.train import train
 
 
@@ -167,10 +167,10 @@ def data_overrides(choices: argparse.Namespace, seed: int) -> list[str]:
     return [*data, f"data.labels_per_class={choices.labels_per_class or 'null'}", *choices.also, f"seed={seed}"]
 
 
-def texts(choices: argparse.Namespace, seed: int) -> TextTable:
+def texts(choices: argparse.Namespace, seed: int) -> TextDataModule:
     """Read and split the texts as thaw does."""
     data = split_data(configuration(*data_overrides(choices, seed)))
-    assert isinstance(data, TextTable)
+    assert isinstance(data, TextDataModule)
     return data
 
 

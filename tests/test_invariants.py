@@ -113,7 +113,8 @@ class Watch(Callback):
             assert_same(now, self.before)  # nothing changes between batches
         self.before, self.steps = now, trainer.global_step
         if batch.start:  # a phase may begin behind the same stages as an earlier one, that have changed since
-            x = trainer.datamodule.data.dataset()[BatchRequest(batch.index.tolist(), batch.view)].inputs
+            data = trainer.datamodule.data
+            x = data.on_after_batch_transfer(data.dataset()[BatchRequest(batch.index.tolist(), batch.view)], 0).inputs
             entered = list(pl_module.network.stages)[batch.start]
             with torch.no_grad():
                 for name, part in pl_module.network.backbone.named_children():

@@ -16,7 +16,7 @@ from tests.data.zoo import bad_files, odd_images
 from tests.photos import COLOURS, photos
 from thaw.config.assemble import finished_run, split_data
 from thaw.config.resume import read_config
-from thaw.data.image_module import default_workers
+from thaw.data.loader import default_workers
 from thaw.evaluate import evaluate
 from thaw.predict import predict
 from thaw.train import train
@@ -76,7 +76,7 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     cfg = read_config(run)
     cfg.data.root = str(root)
     data = split_data(cfg, finished_run(str(run)))
-    files = [str(data.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]
+    files = [str(data.source.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]
     right = [data_rows[file]["label"] == Path(file).parent.name for file in files]
     assert sum(right) / len(right) == pytest.approx(metrics["accuracy/test"])
     loss = -torch.tensor([float(data_rows[f][f"p({Path(f).parent.name})"]) for f in files]).log().mean()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.conftest import TINY
 from tests.language import pretrained, texts
 from thaw.config.assemble import split_data
-from thaw.data.digits import ImagesInMemory
+from thaw.data.image_module import ImageDataset
 from thaw.replay import replay
 from thaw.train import train
 from thaw.training.ema import EMA
@@ -254,14 +254,14 @@ def test_a_sample_that_cannot_be_loaded_is_named(
 ) -> None:
     cfg = config(*TINY, "data.batch_size=10", *choices)
     broken = split_data(cfg).train_indices[70]
-    load = ImagesInMemory.__getitem__
+    load = ImageDataset.__getitem__
 
-    def failing(self: ImagesInMemory, key: BatchRequest) -> Batch:
+    def failing(self: ImageDataset, key: BatchRequest) -> Batch:
         if broken in key.indices:
             raise LookupError("a broken sample")
         return load(self, key)
 
-    monkeypatch.setattr(ImagesInMemory, "__getitem__", failing)
+    monkeypatch.setattr(ImageDataset, "__getitem__", failing)
     with pytest.raises(LookupError, match="a broken sample"):
         train(cfg)
     printed = again()

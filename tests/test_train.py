@@ -18,7 +18,7 @@ from tests.killing import killed
 from tests.photos import photos
 from thaw.config import build
 from thaw.config.assemble import assemble
-from thaw.data.image_module import default_workers
+from thaw.data.loader import default_workers
 from thaw.evaluate import evaluate
 from thaw.models.weights import read_checkpoint
 from thaw.runs.confusion import read_confusion

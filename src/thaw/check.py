@@ -24,7 +24,7 @@ def check(cfg: DictConfig) -> str:
     if must_load:  # so that all else is reported, too
         cfg.data.on_bad = "leave_out"
     data = build.data(cfg)
-    bad = data.left_out if must_load else []
+    bad = data.facts.left_out if must_load else []
     faults = [f"{len(bad)} samples cannot be used: fix or remove them, or type data.on_bad=leave_out", *bad]
     try:
         data.split()

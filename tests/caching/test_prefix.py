@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
 from tests import tiny
 from tests.caching.whole_runs import NONE_STOPS, PLANS, Config, Forwards, choices, logged
@@ -18,14 +17,13 @@ from tests.photos import photos
 from thaw.caching.entry import CacheEntry
 from thaw.caching.prefix import FrozenPrefix
 from thaw.caching.store import entries, prune
-from thaw.data.digits import ImagesInMemory
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.models.backbone import Backbone
 from thaw.models.weights import read_weights
 from thaw.storage import CACHE_VARIABLE
 from thaw.train import train
-from thaw.types import Batch, BatchRequest
+from thaw.types import Batch
 
 
 @pytest.fixture
@@ -181,26 +179,16 @@ def test_a_network_with_something_that_has_no_digest_trains_with_a_warning_and_i
     assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
 
 
-class Shifted(tiny.Noise):
-    """A user's own augmenting data: each view of a sample is brighter by its number."""
-
-    augments = True
-
-    def dataset(self, split: str | None = None) -> Dataset[Batch]:
-        return ShiftedImages(self.images, torch.from_numpy(self.targets))
-
-
-class ShiftedImages(ImagesInMemory):
-    def __getitem__(self, key: BatchRequest) -> Batch:
-        batch = super().__getitem__(key)
-        return batch if key.view is None else batch._replace(inputs=batch.inputs + key.view)  # type: ignore[operator]
-
-
-def test_each_view_of_a_user_s_own_augmentation_has_a_key_of_its_own(
-    config: Config, tmp_path: Path, cache_folder: Path, forwards: Forwards
-) -> None:
-    data = ("data._target_=tests.caching.test_prefix.Shifted", "data.labels_per_class=null")
-    same = [*TINY, *data, "freezing=head_only", "freezing.epochs=4", *NONE_STOPS, "caching.views=2"]
+def test_each_view_has_a_key_of_its_own(config: Config, tmp_path: Path, cache_folder: Path, forwards: Forwards) -> None:
+    same = [
+        *TINY,
+        *NOISE,
+        "data.augment=light",
+        "freezing=head_only",
+        "freezing.epochs=4",
+        *NONE_STOPS,
+        "caching.views=2",
+    ]
     train(config(*same, f"run_folder={tmp_path}/first"))
     described = sorted(str(entry.about["samples"]) for entry in entries(cache_folder))
     assert described == ["42 train, view 0", "42 train, view 1", "9 test", "9 val"]
@@ -210,3 +198,23 @@ def test_each_view_of_a_user_s_own_augmentation_has_a_key_of_its_own(
     before = forwards.count
     train(config(*same, f"run_folder={tmp_path}/again"))
     assert forwards.count == before
+
+
+class Named(tiny.Noise):
+    """Says what its samples are, so that none is read for the key of the cache."""
+
+    version = "1"
+
+
+class Inverted(Named):
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        pixels, label = super().__getitem__(index)
+        return 255 - pixels, label
+
+
+def test_activations_of_another_source_are_not_taken(config: Config, tmp_path: Path, cache_folder: Path) -> None:
+    for number, source in enumerate(("Named", "Inverted", "Named")):
+        data = (f"data._target_=tests.caching.test_prefix.{source}", "data.labels_per_class=null")
+        train(config(*TINY, *data, *PLANS["head_only"], f"run_folder={tmp_path}/{number}"))
+    assert len(entries(cache_folder)) == 2 * 3, "of train, val and test"
+    assert logged(tmp_path / "0") == logged(tmp_path / "2") != logged(tmp_path / "1")

@@ -27,7 +27,9 @@ def test_facts_come_from_the_data(digits: DataModule) -> None:
 
 
 def test_batches_hold_normalised_images_of_the_size_asked_for(digits: DataModule) -> None:
-    batch = next(iter(digits.train_dataloader()))
+    raw = next(iter(digits.train_dataloader()))
+    assert raw.inputs.dtype == torch.uint8
+    batch = digits.on_after_batch_transfer(raw, 0)
     assert batch.inputs.shape == (len(batch.target), 1, 8, 8)
     assert batch.start == 0
     ink = batch.inputs * 0.35 + 0.3

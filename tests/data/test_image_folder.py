@@ -19,8 +19,8 @@ from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
 from thaw.check import check
 from thaw.config.assemble import split_data
-from thaw.data.image_files import ImageFileDataModule
-from thaw.data.image_module import default_workers
+from thaw.data.image_module import ImageDataModule
+from thaw.data.loader import default_workers
 from thaw.evaluate import evaluate
 from thaw.train import train
 from thaw.types import BatchRequest, ImageSpec
@@ -31,14 +31,14 @@ SPEC = ImageSpec(20, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.8)
 
 
 @pytest.fixture
-def source(config: Config, tmp_path: Path) -> Callable[..., ImageFileDataModule]:
+def source(config: Config, tmp_path: Path) -> Callable[..., ImageDataModule]:
     """The data of a folder, by default one with 8 photographs each of blue, green and red."""
 
-    def build_source(root: Path | None = None, *choices: str) -> ImageFileDataModule:
+    def build_source(root: Path | None = None, *choices: str) -> ImageDataModule:
         root = root or photos(tmp_path)
         data = split_data(config("data=image_folder", f"data.root={root}", "data.num_workers=0", *choices))
         data.use_input_spec(SPEC)
-        assert isinstance(data, ImageFileDataModule)
+        assert isinstance(data, ImageDataModule)
         return data
 
     return build_source
@@ -66,14 +66,14 @@ def classes_beside_a_split(root: Path) -> None:
         shutil.copytree(root / "test" / name, root / name)
 
 
-def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFileDataModule]) -> None:
+def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageDataModule]) -> None:
     data = source()
     assert data.class_names == ["blue", "green", "red"]
     assert [sum(data.counts(part)) for part in data.parts.values()] == [16, 4, 4]
     everything = np.concatenate(list(data.parts.values()))
     assert sorted(everything) == list(range(24))
     assert all(min(data.counts(part)) >= 1 for part in data.parts.values())
-    for index, file in enumerate(data.files):
+    for index, file in enumerate(data.source.files):
         assert data.class_names[data.targets[index]] == file.parent.name
 
 
@@ -85,16 +85,16 @@ def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageFile
     ],
 )
 def test_folders_of_splits_are_taken_as_they_are(
-    source: Callable[..., ImageFileDataModule], tmp_path: Path, train: str, val: str, test: str
+    source: Callable[..., ImageDataModule], tmp_path: Path, train: str, val: str, test: str
 ) -> None:
     data = source(split_folders(tmp_path / "root", **{train: ALL, val: ALL, test: ALL}))
     for name, part in data.parts.items():
         folder = {"train": train, "val": val, "test": test}[name]
-        assert {data.files[i].parent.parent.name for i in part} == {folder}
+        assert {data.source.files[i].parent.parent.name for i in part} == {folder}
         assert data.counts(part) == [4, 4, 4]
 
 
-def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = split_folders(tmp_path / "root", train=ALL, test=ALL)
     data = source(root, "data.val_fraction=0.25")
     assert [data.counts(part) for part in data.parts.values()] == [[3, 3, 3], [1, 1, 1], [4, 4, 4]]
@@ -104,19 +104,19 @@ def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageFileDataMo
 
 
 def test_a_split_that_lacks_a_class_does_not_shift_labels(
-    source: Callable[..., ImageFileDataModule], tmp_path: Path
+    source: Callable[..., ImageDataModule], tmp_path: Path
 ) -> None:
     data = source(split_folders(tmp_path / "root", train=ALL, val=("green", "red"), test=ALL))
     assert data.class_names == list(ALL)
     for index in data.splits.val:
-        assert data.class_names[data.targets[index]] == data.files[index].parent.name
+        assert data.class_names[data.targets[index]] == data.source.files[index].parent.name
     assert "warning: val has no sample of the class blue" in data.report()
     with pytest.raises(ValueError, match="no training sample of the class blue: it could never be learnt"):
         source(split_folders(tmp_path / "other", train=("green", "red"), val=ALL, test=ALL))
 
 
 def test_classes_called_like_splits_and_accents_written_apart(
-    source: Callable[..., ImageFileDataModule], tmp_path: Path
+    source: Callable[..., ImageDataModule], tmp_path: Path
 ) -> None:
     root = photos(tmp_path)
     (root / "blue").rename(root / "train")
@@ -124,7 +124,7 @@ def test_classes_called_like_splits_and_accents_written_apart(
     assert source(root).class_names == [unicodedata.normalize("NFC", "café"), "green", "train"]
 
 
-def test_a_class_is_no_split_for_a_word_in_its_name(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_a_class_is_no_split_for_a_word_in_its_name(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for name, other in (("red", "intestine"), ("blue", "trainers")):
         (root / other).mkdir()
@@ -141,7 +141,7 @@ def test_names_of_no_encoding_are_kept(config: Config, tmp_path: Path) -> None:
     assert evaluate(config(f"run={tmp_path / 'run'}", name="evaluate"))
 
 
-def test_what_is_not_used_is_said(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_what_is_not_used_is_said(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     (root / ".git").mkdir()
     (root / "__MACOSX").mkdir()
@@ -156,7 +156,7 @@ def test_what_is_not_used_is_said(source: Callable[..., ImageFileDataModule], tm
     data = source(root)
     report = data.report()
     assert data.class_names == list(ALL)
-    assert len(data.files) == 25, "the one below red/deeper is used once, the loop is not followed"
+    assert len(data.source.files) == 25, "the one below red/deeper is used once, the loop is not followed"
     for said in ("red/loop (a link to a folder above)", "red/same (a link to a folder that is read already)"):
         assert said in report
     for said in (".git (hidden)", "__MACOSX (hidden)", "empty (a folder without images)", "._0.png (hidden)"):
@@ -166,18 +166,18 @@ def test_what_is_not_used_is_said(source: Callable[..., ImageFileDataModule], tm
     assert "red/deeper/x.png" in report, "identical to another"
 
 
-def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = split_folders(tmp_path / "root", train=ALL, val=ALL, test=ALL)
     shutil.copy(root / "train/red/0.png", root / "test/red/again.png")
     shutil.copy(root / "train/red/1.png", root / "train/blue/also.png")
     report = source(root).report()
-    assert "1 groups of identical files lie in different splits" in report
-    assert f"{root}/test/red/again.png = {root}/train/red/0.png" in report
-    assert "1 groups of identical files have different labels" in report
+    assert "1 groups of identical images lie in different splits" in report
+    assert "test/red/again.png = train/red/0.png" in report
+    assert "1 groups of identical images have different labels" in report
 
 
 def test_every_bad_file_is_an_error_or_left_out_and_counted(
-    source: Callable[..., ImageFileDataModule], tmp_path: Path
+    source: Callable[..., ImageDataModule], tmp_path: Path
 ) -> None:
     root = photos(tmp_path)
     bad = bad_files(root / "red")
@@ -187,22 +187,28 @@ def test_every_bad_file_is_an_error_or_left_out_and_counted(
         assert any(str(file) in line and said in line for line in str(error.value).splitlines()), file
     assert "data.on_bad=leave_out" in str(error.value)
     data = source(root, "data.on_bad=leave_out")
-    assert len(data.files) == 24
+    assert len(data.source.files) == 24
     assert f"{len(bad)} left out: they cannot be used" in data.report()
     assert f"{len(bad)} samples were left out" in data.summary()
     for file in bad:
         assert str(file) in data.report()
 
 
-def test_odd_images_become_batches(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_odd_images_become_batches(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     zoo = odd_images(root / "odd")
     data = source(root)
-    assert len(data.files) == 24 + len(zoo)
+    assert len(data.source.files) == 24 + len(zoo)
+    for index, file in enumerate(data.source.files):
+        if file in zoo:
+            pixels, off = zoo[file]
+            shown = np.asarray(data.image(index))
+            assert shown.shape == pixels.shape, file
+            assert np.abs(shown.astype(int) - pixels).max() <= off, "turned upright once"
     for augment in ("none", "light", "strong"):
         data.augment = augment
-        batch = data.dataset()[BatchRequest(list(range(len(data.files))), 3)]
-        assert batch.inputs.shape == (len(data.files), 3, 20, 20)
+        batch = data.dataset()[BatchRequest(list(range(len(data.source.files))), 3)]
+        assert batch.inputs.shape == (len(data.source.files), 3, 20, 20)
         assert batch.inputs.dtype == torch.uint8
 
 
@@ -227,14 +233,14 @@ def test_odd_images_become_batches(source: Callable[..., ImageFileDataModule], t
     ],
 )
 def test_folders_that_cannot_be_used_are_refused(
-    source: Callable[..., ImageFileDataModule], tmp_path: Path, make: Callable[[Path], object], said: str
+    source: Callable[..., ImageDataModule], tmp_path: Path, make: Callable[[Path], object], said: str
 ) -> None:
     make(tmp_path / "root")
     with pytest.raises(ValueError, match=said):
         source(tmp_path / "root")
 
 
-def test_too_few_images_are_named_by_class(source: Callable[..., ImageFileDataModule], tmp_path: Path) -> None:
+def test_too_few_images_are_named_by_class(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for number in range(2, 8):
         (root / f"green/{number}.png").unlink()
@@ -242,7 +248,7 @@ def test_too_few_images_are_named_by_class(source: Callable[..., ImageFileDataMo
         source(root)
 
 
-def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageFileDataModule]) -> None:
+def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageDataModule]) -> None:
     data = source(None, "data.augment=strong")
     first, again = data.dataset(), data.dataset()
     whole = first[BatchRequest([0, 9, 17], 2)]
@@ -258,7 +264,7 @@ def test_a_batch_is_a_function_of_its_key(source: Callable[..., ImageFileDataMod
 
 
 def test_training_augments_with_workers_as_without_and_evaluation_does_not(
-    config: Config, source: Callable[..., ImageFileDataModule], tmp_path: Path
+    config: Config, source: Callable[..., ImageDataModule], tmp_path: Path
 ) -> None:
     data = source()
     other = split_data(
@@ -273,7 +279,7 @@ def test_training_augments_with_workers_as_without_and_evaluation_does_not(
             assert torch.equal(one.inputs, plain) == (loader == "val_dataloader")
 
 
-def test_images_are_normalised_last(source: Callable[..., ImageFileDataModule]) -> None:
+def test_images_are_normalised_last(source: Callable[..., ImageDataModule]) -> None:
     data = source()
     batch = next(iter(data.val_dataloader()))
     normalised = data.on_after_batch_transfer(batch, 0)
@@ -295,7 +301,7 @@ def test_photographs_train_in_every_precision(config: Config, tmp_path: Path, ch
     assert metrics["loss/train"] > 0
 
 
-def test_what_a_thread_ignores_is_not_ignored_later(source: Callable[..., ImageFileDataModule]) -> None:
+def test_what_a_thread_ignores_is_not_ignored_later(source: Callable[..., ImageDataModule]) -> None:
     before = list(warnings.filters)
     source()
     assert warnings.filters == before
@@ -310,7 +316,7 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
     shutil.copy(root / "blue/1.png", root / "red/leak.png")
     with pytest.raises(ValueError, match=r"^1 samples cannot be used.*data.on_bad=leave_out") as error:
         check(config("data=image_folder", f"data.root={root}", name="check"))
-    for said in ("3 classes", "red/broken.png: empty", "1 groups of identical files have different labels"):
+    for said in ("3 classes", "red/broken.png: empty", "1 groups of identical images have different labels"):
         assert said in str(error.value)
     for number in range(2, 8):
         (root / f"green/{number}.png").unlink()
@@ -318,7 +324,7 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
         check(config("data=image_folder", f"data.root={root}", name="check"))
 
 
-def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageFileDataModule]) -> None:
+def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., ImageDataModule]) -> None:
     data = source()
     data.trainer = lambda: None  # type: ignore[assignment]  # cannot be pickled, as where processes are spawned
     copy = pickle.loads(pickle.dumps(data.dataset()))

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 
 from tests.photos import photos
 from thaw.config.assemble import split_data
-from thaw.data.image_files import ImageFileDataModule
+from thaw.data.image_module import ImageDataModule
 from thaw.data.table import read_table
 
 Config = Callable[..., DictConfig]
-Table = Callable[..., ImageFileDataModule]
+Table = Callable[..., ImageDataModule]
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def table(config: Config, tmp_path: Path) -> Table:
     """The data of a table with this text, beside photographs of three colours."""
     root = photos(tmp_path)
 
-    def build_source(text: str | bytes, *choices: str, name: str = "mine.csv") -> ImageFileDataModule:
+    def build_source(text: str | bytes, *choices: str, name: str = "mine.csv") -> ImageDataModule:
         file = root / name
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         data = split_data(config("data=image_table", f"data.table={file}", *choices))
-        assert isinstance(data, ImageFileDataModule)
+        assert isinstance(data, ImageDataModule)
         return data
 
     return build_source
@@ -37,7 +37,7 @@ def rows(separator: str = ",") -> str:
 def test_a_table_is_read_whatever_its_form(table: Table) -> None:
     csv = table("path,label\n" + rows())
     assert csv.class_names == ["blue", "green", "red"]
-    assert len(csv.files) == 24
+    assert len(csv.source.files) == 24
     others = [
         table("path\tlabel\n" + rows("\t"), name="mine.tsv"),
         table(b"\xef\xbb\xbfpath,label\r\n" + rows().replace("\n", "\r\n").encode(), name="bom.csv"),
@@ -48,7 +48,7 @@ def test_a_table_is_read_whatever_its_form(table: Table) -> None:
         table("file,kind,x\n" + rows().replace("\n", ",1\n"), "data.path_column=file", "data.label_column=kind"),
     ]
     for other in others:
-        assert [file.name for file in other.files] == [file.name for file in csv.files]
+        assert [file.name for file in other.source.files] == [file.name for file in csv.source.files]
         assert other.targets.tolist() == csv.targets.tolist()
 
 

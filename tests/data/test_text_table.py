@@ -20,25 +20,25 @@ from thaw.check import check
 from thaw.config.assemble import split_data
 from thaw.data.sampler import EpochBatches, of_similar_length
 from thaw.data.table import read_table
-from thaw.data.text_table import TextTable
+from thaw.data.text_module import TextDataModule
 from thaw.data.tokens import tokenise
 from thaw.models.huggingface import huggingface
 from thaw.types import BatchRequest, ImageSpec, TokenSpec
 
 Config = Callable[..., DictConfig]
-Table = Callable[..., TextTable]
+Table = Callable[..., TextDataModule]
 
 
 @pytest.fixture
 def table(config: Config, tmp_path: Path) -> Table:
     """The data of a table with this content."""
 
-    def build_source(content: str | bytes, *choices: str, name: str = "mine.csv") -> TextTable:
+    def build_source(content: str | bytes, *choices: str, name: str = "mine.csv") -> TextDataModule:
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         data = split_data(config("data=text_table", f"data.table={file}", *choices))
-        assert isinstance(data, TextTable)
+        assert isinstance(data, TextDataModule)
         return data
 
     return build_source
@@ -107,7 +107,7 @@ def test_a_folder_has_a_table_for_each_split(table: Table, tmp_path: Path) -> No
     (tmp_path / "all/labels.json").write_text("[]")
     data = table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
     assert [data.counts(part) for part in data.parts.values()] == [[6, 6], [1, 1], [1, 1]]
-    assert data.notes == [f"{tmp_path}/all/labels.json (no table called train, val or test)"]
+    assert data.facts.notes == [f"{tmp_path}/all/labels.json (no table called train, val or test)"]
     with pytest.raises(ValueError, match=r"says it again: take one of them"):
         table(HEAD + rows(), f"data.table={tmp_path}/all", "data.split_column=split", name="all/train.csv")
     (tmp_path / "all/valid.csv.gz").write_bytes(gzip.compress(HEAD.encode()))

@@ -2,46 +2,37 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
+from thaw.data import image_module
 from thaw.data.digits import Digits
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.types import Batch, BatchRequest
 
 
 class Broken(Digits):
-    """On process `rank`, `how`: `raise` (a UserError), `crash` (a KeyError), `infinite` (a loss), `die` or `build`."""
+    """On process `rank`, in its third training batch, `how`: `raise` (a UserError), `infinite` (a loss) or `die`.
 
-    def __init__(self, rank: int, how: str, **choices: Any):
-        super().__init__(**choices)
-        self.how = how if rank == ranks().rank else ""
+    `build` goes wrong at once. The data must be augmented, or images are read only once.
+    """
+
+    def __init__(self, rank: int, how: str):
+        super().__init__()
+        self.how, self.count = how if rank == ranks().rank else "", 0
         if self.how == "build":
             raise UserError("it cannot be built here")
 
-    def dataset(self, split: str | None = None) -> Dataset[Batch]:
-        return Third(super().dataset(split), self.how)
-
-
-class Third(Dataset[Batch]):
-    """Goes wrong in the third training batch."""
-
-    def __init__(self, dataset: Dataset[Batch], how: str):
-        self.dataset, self.how, self.count = dataset, how, 0
-
-    def __getitem__(self, key: BatchRequest) -> Batch:
-        batch = self.dataset[key]
-        self.count += torch.is_grad_enabled()
-        if self.count != 3:
-            return batch
-        if self.how == "raise":
-            raise UserError("a sample cannot be read")
-        if self.how == "crash":
-            raise KeyError("a fault of the program")
-        if self.how == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        assert isinstance(batch.inputs, torch.Tensor)
-        return batch._replace(inputs=batch.inputs * torch.nan) if self.how == "infinite" else batch
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        in_training = torch.is_grad_enabled() and len(indices) > 1  # the first sample is read before training
+        self.count += in_training
+        if self.count == 3 and in_training:
+            if self.how == "raise":
+                raise UserError("a sample cannot be read")
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "infinite":
+                image_module.normalise = lambda images, spec: images * torch.nan
+        return [self[index] for index in indices]

@@ -24,6 +24,7 @@ BROKEN = (
     "caching=off",
     "trainer.num_sanity_val_steps=0",
     "data._target_=tests.distributed.broken.Broken",
+    "data.augment=light",
 )
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
 

@@ -1,21 +1,20 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from thaw.data.digits import Digits
+from thaw.data.image_module import ImageDataModule
 from thaw.data.splits import few_per_class
 from thaw.models.glyphs import WEIGHTS, glyphs
 from thaw.models.weights import read_weights
 from thaw.types import BatchRequest
 
-CHOICES = {
-    "batch_size": 64,
-    "num_workers": 0,
-    "shuffle": True,
-    "balance": "none",
-    "val_fraction": 0.15,
-    "test_fraction": 0.15,
+CHOICES: dict[str, Any] = {
+    **{"seed": 0, "batch_size": 64, "num_workers": 0, "shuffle": True, "balance": "none", "val_fraction": 0.15},
+    **{"test_fraction": 0.15, "labels_per_class": None, "fold": None, "folds": 5},
 }
 
 
@@ -39,12 +38,13 @@ def test_its_features_have_the_width_it_says() -> None:
 def test_it_has_learnt_what_helps_with_digits(labels: int, gain: float) -> None:
     def accuracy(weights: str | None) -> float:
         backbone = glyphs(weights)
-        data = Digits(seed=0, labels_per_class=None, fold=None, folds=5, **CHOICES)
+        data = ImageDataModule(Digits(), **CHOICES)
         data.split()
         data.use_input_spec(backbone.input_spec)
         network = backbone.network.eval()
         with torch.inference_mode():
-            features = network(data.dataset()[BatchRequest(list(range(len(data.targets))), None)].inputs).numpy()
+            batch = data.dataset()[BatchRequest(list(range(len(data.targets))), None)]
+            features = network(data.on_after_batch_transfer(batch, 0).inputs).numpy()
         scores = []
         for seed in range(3):
             few = few_per_class(data.splits.train, data.targets, labels, seed)

@@ -25,7 +25,9 @@ from thaw.caching.keys import UndigestibleError, code_digest, environment, value
 from thaw.caching.store import RunProcesses, Store
 from thaw.console import progress
 from thaw.data.image_file import load_image, quiet_pillow
-from thaw.data.image_module import ImageDataModule, default_workers
+from thaw.data.image_module import ImageDataModule
+from thaw.data.loader import default_workers
+from thaw.data.source import Source, read_images
 from thaw.data.transforms import ResizeTransform, evaluation_resize, training_resize
 from thaw.storage import digest
 from thaw.types import Indices
@@ -45,38 +47,38 @@ EXACT = "exact"
 IMAGES_AT_ONCE = 64
 """How many images are in memory while they are decoded."""
 
-Read = Callable[[int], Image.Image]
-"""Function from a sample index to the image, RGB."""
-
 
 @runtime_checkable
 class ReadsFiles(Protocol):
-    """A `Read` that works in threads and knows the size of an image without decoding it."""
+    """A source that works in threads and knows the size of an image without decoding it."""
 
     def in_thread(self, index: int) -> Image.Image:
-        """Read an image. The caller has entered `quiet_pillow`, which must not be entered in threads."""
+        """Read an image, RGB. The caller has entered `quiet_pillow`, which must not be entered in threads."""
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Width and height, or height and width, in pixels."""
 
 
 class DecodedImages:
-    """Returns images by sample index: from a cache entry if it has them, else from `read`.
+    """Yields images by sample index: from a cache entry if it has them, else from the source.
 
-    A pickled copy holds the path of the entry and no pixels. If the entry is deleted meanwhile, `read` is used.
+    A pickled copy holds the path of the entry and no pixels. If the entry is deleted meanwhile, the source is read.
     """
 
-    def __init__(self, read: Read, resize: ResizeTransform, samples: Indices, path: Path):
-        self.read, self.mode, self.path = read, "L" if resize.channels == 1 else "RGB", path
+    def __init__(self, source: Source, resize: ResizeTransform, samples: Indices, path: Path):
+        self.source, self.mode, self.path = source, "L" if resize.channels == 1 else "RGB", path
         self.row_of = np.full(samples.max(initial=-1) + 1, -1)
         self.row_of[samples] = np.arange(len(samples))
         self._open()
 
-    def __call__(self, index: int, evaluation: bool) -> Image.Image:
-        """The image with this sample index; with `evaluation`, never one that was shrunk for random crops."""
+    def __call__(self, indices: Sequence[int], evaluation: bool) -> Iterator[Image.Image]:
+        """Yield these images; with `evaluation`, never one that was shrunk for random crops."""
+        return (self._image(index, evaluation) for index in indices)
+
+    def _image(self, index: int, evaluation: bool) -> Image.Image:
         row = self.row_of[index] if index < len(self.row_of) else -1
         if not self.arrays or row < 0 or (evaluation and not self.arrays[EXACT][row]):
-            return self.read(index)
+            return next(read_images(self.source, [index]))
         begin, end = self.arrays[STARTS][row : row + 2]
         width, height = self.arrays[SIZES][row].tolist()
         return Image.frombytes(self.mode, (width, height), self.arrays[PIXELS][begin:end].data)
@@ -113,7 +115,7 @@ def decode_split(data: ImageDataModule, split: str, store: Store) -> None:
     samples = np.sort(data.parts[split])
     what, run = f"{len(samples):,} {split} images", str(data.trainer.default_root_dir if data.trainer else "")
     contents = data.contents(samples)
-    decoder = ImageDecoder(data.read, resize(data.input_spec), samples, contents, what, run, default_workers())
+    decoder = ImageDecoder(data.source, resize(data.input_spec), samples, contents, what, run, default_workers())
     taken_bytes = sum(images.num_bytes for images in data.decoded.values() if isinstance(images, DecodedImages))
     data.decoded[split] = decoder.decode(store, RunProcesses.of(data.trainer), taken_bytes)
 
@@ -122,7 +124,7 @@ def decode_split(data: ImageDataModule, split: str, store: Store) -> None:
 class ImageDecoder:
     """Decodes and resizes images, and caches the result."""
 
-    read: Read
+    source: Source
     resize: ResizeTransform
     samples: Indices
     """Sample indices (N,), ascending."""
@@ -138,10 +140,10 @@ class ImageDecoder:
         """The images, decoded and stored if they are not there yet. Collective: call on every rank.
 
         Returns None with a warning if they do not fit into the budget beside `taken_bytes` of other splits, if the disk
-        cannot be written, or if the code of `read` has no digest.
+        cannot be written, or if the code of the source has no digest.
         """
         try:
-            code = code_digest(ResizeTransform, load_image, type(self.read))
+            code = code_digest(ResizeTransform, load_image, read_images, type(self.source))
         except UndigestibleError as error:
             log.warning("decoded images are not kept, because %s", error)
             return None
@@ -149,7 +151,7 @@ class ImageDecoder:
         is_stored = store.open(key) is not None
         if not group.all(is_stored) and not self._store(key, store, group, taken_bytes):
             return None
-        return DecodedImages(self.read, self.resize, self.samples, store.path(key))
+        return DecodedImages(self.source, self.resize, self.samples, store.path(key))
 
     def _store(self, key: str, store: Store, group: RunProcesses, taken_bytes: int) -> bool:
         with quiet_pillow(), ThreadPoolExecutor(self.num_threads) as threads:
@@ -175,10 +177,10 @@ class ImageDecoder:
 
     def _starts(self, threads: ThreadPoolExecutor) -> NDArray[np.int64]:
         """Where the pixels of each image will begin (N + 1,). Rotation by EXIF does not change their number."""
-        if isinstance(self.read, ReadsFiles):
-            stored_sizes = _map_in_order(threads, self.read.stored_size, self.samples)
+        if isinstance(self.source, ReadsFiles):
+            stored_sizes = _map_in_order(threads, self.source.stored_size, self.samples)
         else:
-            stored_sizes = (self.read(index).size for index in self.samples.tolist())
+            stored_sizes = (image.size for image in read_images(self.source, self.samples.tolist()))
         sizes = [self.resize.size(*size) for size in progress(stored_sizes, len(self.samples), f"sizes of {self.what}")]
         return np.cumsum([0, *(width * height * self.resize.channels for width, height in sizes)])
 
@@ -203,10 +205,10 @@ class ImageDecoder:
             smaller = self.resize(image)
             return smaller, not self.resize.only_shrinks or smaller.size == image.size
 
-        if isinstance(self.read, ReadsFiles):
-            read = self.read.in_thread
+        if isinstance(self.source, ReadsFiles):
+            read = self.source.in_thread
             return _map_in_order(threads, lambda index: resized(read(index)), samples)
-        return (resized(self.read(index)) for index in samples.tolist())
+        return map(resized, read_images(self.source, samples.tolist()))
 
 
 def _map_in_order(threads: ThreadPoolExecutor, function: Callable[[int], T], samples: Indices) -> Iterator[T]:

@@ -60,7 +60,7 @@ class FrozenPrefix:
         environment()
         with suppress(UndigestibleError):  # then `activations` warns
             # Read the files now: the key must describe the code that runs, even if a file is edited later.
-            code_digest(type(data), type(network.backbone), FrozenPrefix)
+            code_digest(type(data), type(data.source), type(network.backbone), FrozenPrefix)
 
     @property
     def last(self) -> int:
@@ -170,7 +170,8 @@ class FrozenPrefix:
         if samples.split not in self._contents:  # the same for all views and stages
             self._contents[samples.split] = self.data.contents(samples.indices)
         settings = [trainer.strategy.root_device.type, str(trainer.precision), str(self.dtype), self.batch_size]
-        parts = [environment(), code_digest(type(self.data), FrozenPrefix), *self._contents[samples.split]]
+        code = code_digest(type(self.data), type(self.data.source), FrozenPrefix)
+        parts = [environment(), code, *self._contents[samples.split]]
         if samples.view is not None:  # what a view shows depends on the index of the sample
             parts += map(str, samples.indices.tolist())
         parts += [values_digest([self.data.recipe(samples.view), settings]), network_digest(self.network.backbone)]

@@ -25,7 +25,7 @@ from thaw.types import TokenSpec
 
 log = logging.getLogger(__name__)
 
-PLACE_KEYS = {"root", "table", "name", "options"}
+PLACE_KEYS = {*resume.PATH_KEYS, "name", "options"}
 """Keys of `data` that say where the data come from."""
 SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
 """Keys of `data` that decide the split; a run's split is fixed when it begins."""

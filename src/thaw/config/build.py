@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,17 @@ from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import make, make_callable, make_partial, target_of
+from thaw.config.instantiation import WrongKeyError, make, make_callable, make_partial, target_of
+from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
+from thaw.data.source import Source, gives_texts
+from thaw.data.text_module import TextDataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import require_fitting
@@ -33,7 +36,7 @@ from thaw.models.backbone import Backbone
 from thaw.models.network import Network
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
-from thaw.signatures import keyword_names
+from thaw.signatures import keywords
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.module import FineTuningModule
@@ -59,15 +62,49 @@ ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 def data(cfg: DictConfig) -> DataModule:
-    """The data module, not yet split."""
-    if cfg.data.get("download"):
-        with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
-            data_module = make(cfg.data, download=is_first)
-    else:
-        data_module = make(cfg.data)
+    """The data module of the source that `cfg.data` names, not yet split.
+
+    Keys that a data module takes are its settings; the others are arguments of the source.
+
+    Raises:
+        UserError: nobody takes a key, or one is missing, or the source cannot be used.
+    """
+    settings = [name for name in {**keywords(ImageDataModule), **keywords(TextDataModule)} if name != "source"]
+    values = {name: cfg.data[name] for name in settings if name in cfg.data}
+    of_source = cfg.data.copy()
+    with open_dict(of_source):
+        for name in values:
+            del of_source[name]
+    try:
+        source = _source(of_source)
+    except WrongKeyError as error:
+        raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
+    kind = TextDataModule if gives_texts(source) else ImageDataModule
+    _require_settings(values, kind, cfg.data._target_)
+    data_module = kind(source, **values)
     if getattr(data_module, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
         raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
     return data_module
+
+
+def _source(node: DictConfig) -> Source:
+    """The source; if it downloads, one process of each machine does so first."""
+    if not node.get("download"):
+        return make(node)
+    with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
+        return make(node, download=is_first)
+
+
+def _require_settings(values: Mapping[str, Any], kind: type[DataModule], source: str) -> None:
+    """Raise UserError if the data module of this kind does not take one of `values`, or needs another."""
+    taken, things = keywords(kind), kind.takes.things
+    if foreign := [f"data.{name}" for name in values if name not in taken]:
+        raise UserError(f"{', '.join(foreign)}: {source} gives {things}, which have no such setting: leave it out")
+    needed = [name for name, parameter in taken.items() if parameter.default is parameter.empty and name != "source"]
+    if missing := [name for name in needed if name not in values]:
+        raise UserError(
+            f"data lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - shared/{things}@_here_"
+        )
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
@@ -84,7 +121,7 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
     """
     factory = make_partial(cfg.backbone)
     facts |= {"texts": texts} if pretrained else {"texts": texts, "weights": None}
-    accepted = keyword_names(factory.func)
+    accepted = keywords(factory.func)
     backbone = factory(**{name: value for name, value in facts.items() if name in accepted})
     if not isinstance(backbone, Backbone):
         raise UserError(
@@ -96,7 +133,7 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
 
 def takes_texts(cfg: DictConfig) -> bool:
     """Whether the backbone learns its vocabulary from the training texts."""
-    return "texts" in keyword_names(target_of(cfg.backbone))
+    return "texts" in keywords(target_of(cfg.backbone))
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
@@ -127,7 +164,7 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
     facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
     metrics = {}
     for name, node in cfg.task.metrics.items():
-        accepted = keyword_names(target_of(node))
+        accepted = keywords(target_of(node))
         metrics[name] = make(
             node, **{key: value for key, value in facts.items() if key in accepted and key not in node}
         )
@@ -190,7 +227,7 @@ def optimizer(cfg: DictConfig, rates: Rates) -> Callable[..., Any]:
     """The optimizer factory; fused where it can be, except where Lightning cannot clip gradients (mixed precision)."""
     choices = cfg.optimizer
     factory = make_partial(choices, omit=GROUP_KEYS)
-    accepted = keyword_names(factory.func)
+    accepted = keywords(factory.func)
     mixed = str(cfg.trainer.precision) in ("16-mixed", "bf16-mixed", "16", "bf16")
     if choices.fused and "fused" in accepted and not (mixed and cfg.trainer.gradient_clip_val):
         factory = partial(factory, fused=True)
@@ -257,7 +294,7 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     configured = []
     for node in (cfg.logger or {}).values():
         factory = make_partial(node)
-        accepted = keyword_names(factory.func)
+        accepted = keywords(factory.func)
         configured.append(factory(**{name: value for name, value in facts.items() if name in accepted}))
     return [*configured, metrics_csv]
 

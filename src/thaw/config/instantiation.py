@@ -11,14 +11,18 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
-from thaw.signatures import keyword_names
+from thaw.signatures import keywords
+
+
+class WrongKeyError(UserError):
+    """A target does not take a key, or lacks one."""
 
 
 def make(node: DictConfig, *arguments: Any, **facts: Any) -> Any:
     """Build the object that `node._target_` names; its keywords are the node's keys and `facts`.
 
-    An error raised inside the target comes out as it was raised. Raises UserError if the target does not take a key, or
-    needs one that is not there.
+    An error raised inside the target comes out as it was raised. Raises WrongKeyError if the target does not take a
+    key, or needs one that is not there.
     """
     try:
         return instantiate(node, *arguments, _convert_="all", **facts)
@@ -44,7 +48,7 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
     try:
         inspect.signature(deferred.func).bind_partial(**deferred.keywords)
     except TypeError as error:
-        names = ", ".join(keyword_names(deferred.func))
+        names = ", ".join(keywords(deferred.func))
         raise UserError(f"{node._get_full_key(None)}: {error}. {node._target_} takes {names}") from error
     return partial(deferred.func, **deferred.keywords)  # Hydra's own object inspects its target in each call
 
@@ -75,7 +79,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _original_error(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:
-    """Return the error that the target raised, or a UserError if it was called with wrong keys."""
+    """Return the error that the target raised, or a WrongKeyError if it was called with wrong keys."""
     call = re.match(r"Error in call to target '(.+?)':.*?(?:\nfull_key: (.+))?$", str(failure), re.DOTALL)
     cause = failure.__cause__
     if call is None or cause is None:
@@ -83,10 +87,10 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
     target, key = call.groups()
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
-    accepted = keyword_names(get_object(target))
+    accepted = keywords(get_object(target))
     passed_keys = {*facts, *(OmegaConf.select(node._get_root(), key) if key else node)}
     unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
     # Raised by the call itself, or by a base class to which the target passes its keywords on.
     if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in passed_keys.difference(accepted)):
-        return UserError(f"{key or target}: {cause}. {target} takes {', '.join(accepted)}")
+        return WrongKeyError(f"{key or target}: {cause}. {target} takes {', '.join(accepted) or 'no keys'}")
     return cause

@@ -22,12 +22,14 @@ from thaw.training.checkpoint_io import is_intact, newest_intact
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+PATH_KEYS = ("root", "table", "file", "folder", "path")
+"""Keys of `data` that say where the data lie: those of our sources, and names that a user's own source may take."""
 # None of these changes which samples a step sees; batch size, devices and accumulation would, so they are not here.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
-    *("data.root", "data.table", "data.num_workers"),  # the same samples, wherever they lie now
+    *("data.num_workers", *(f"data.{key}" for key in PATH_KEYS)),  # the same samples, wherever they lie now
 )
-PATHS = ("data.root", "data.table", "backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
+PATHS = (*(f"data.{key}" for key in PATH_KEYS), "backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 """Keys that may hold a path. They are absolute in a run folder, so that later commands run from anywhere."""
 
 
@@ -219,7 +221,7 @@ def _settle(cfg: DictConfig) -> None:
         cfg.trainer.devices = count_devices(cfg.trainer)
     for key in PATHS:
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, str):
+        if isinstance(value, str) and "://" not in value:
             path = Path(value).expanduser().absolute()
             if key != "backbone.weights" or path.is_file():  # they may also be called `default`
                 OmegaConf.update(cfg, key, str(path))

@@ -53,7 +53,9 @@ def load_image(file: str | Path) -> Image.Image:
 
 def load_in_thread(file: str | Path) -> Image.Image:
     """Load an image file like `load_image`, inside the caller's `quiet_pillow`. Safe in threads."""
-    return _decode(file, Path(file), as_rgb)
+    image = _decode(file, Path(file), as_rgb)
+    image.info = {}  # what they say of orientation and transparency is done
+    return image
 
 
 def stored_size(file: Path) -> tuple[int, int]:

@@ -1,23 +1,22 @@
-"""Labelled image files: what the data modules of image files share. Every file is checked before training."""
+"""Labelled image files: what the sources of image files share. Every file is checked before training."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
 from thaw.data.image_file import find_fault, load_in_thread, quiet_pillow, stored_size
-from thaw.data.image_module import ImageDataModule, default_workers
-from thaw.data.report import find_oddities, format_list, require_on_bad
-from thaw.data.samples import Sample
+from thaw.data.loader import default_workers
+from thaw.data.report import format_list, require_on_bad
+from thaw.data.source import number_labels
 from thaw.errors import UserError
 from thaw.storage import digest
-from thaw.types import Indices
 
 T = TypeVar("T")
 
@@ -44,64 +43,46 @@ class CheckedFile:
     """Digest of its content."""
 
 
-class ImageFileDataModule(ImageDataModule):
-    """Data module of image files below a folder.
+class ImageFiles:
+    """Source of image files below a folder. `ImageFolder` and `ImageTable` find the files.
 
     Args:
         root: Folder that the names of samples are relative to.
         files: The files; all of them are checked.
         notes: A line for the report for each entry of the folder that is not used.
         on_bad: What to do if files cannot be loaded: "error" or "leave_out".
-        choices: Arguments of `ImageDataModule` and `DataModule`.
 
     Raises:
         UserError: naming every file that cannot be loaded, unless `on_bad` is "leave_out".
     """
 
-    def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], *, on_bad: str, **choices: Any):
+    def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], on_bad: str):
         require_on_bad(on_bad)
         checked = list(zip(files, check_files([sample.file for sample in files], root), strict=True))
-        bad = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]
-        if bad and on_bad == "error":
+        self.left_out = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]
+        if self.left_out and on_bad == "error":
+            what = f"of {len(files)} images cannot be loaded"
             raise UserError(
-                f"{format_list(f'of {len(files)} images cannot be loaded', bad, most=len(bad))}\n"
+                f"{format_list(what, self.left_out, most=len(self.left_out))}\n"
                 "Fix or remove them, or type data.on_bad=leave_out to go on without them."
             )
         usable = [(sample, check.digest) for sample, check in checked if not check.fault]
         if not usable:
-            raise UserError("no image is left to learn from:\n" + format_list("images cannot be loaded", bad))
-        self.root = root
+            raise UserError("no image is left to learn from:\n" + format_list("images cannot be loaded", self.left_out))
         self.files = [sample.file for sample, _ in usable]
+        self.names = [file.relative_to(root).as_posix() for file in self.files]
+        self.class_names, self.targets = number_labels([sample.label for sample, _ in usable])
+        self.splits = [sample.split for sample, _ in usable]
         self.digests = [digest for _, digest in usable]
-        labels, splits = [sample.label for sample, _ in usable], [sample.split for sample, _ in usable]
-        super().__init__(FileReader(self.files), labels, splits, **choices)
-        self.left_out, self.notes = bad, list(notes)
+        self.notes = notes
 
-    def identity(self, index: int) -> Sample:
-        """Return the path of a file below the root, and the digest of its content."""
-        return Sample(self.files[index].relative_to(self.root).as_posix(), self.digests[index])
+    def __len__(self) -> int:
+        return len(self.files)
 
-    def contents(self, samples: Indices) -> list[str]:
-        """Return the digests of these files."""
-        return [self.digests[index] for index in samples.tolist()]
-
-    def warnings(self) -> list[str]:
-        """Return warnings about missing classes and identical files."""
-        return find_oddities(
-            self.parts, self.targets, self.class_names, self.digests, lambda i: str(self.files[i]), "files"
-        )
-
-
-class FileReader:
-    """Loads image files by sample index."""
-
-    def __init__(self, files: Sequence[Path]):
-        self.files = files
-
-    def __call__(self, index: int) -> Image.Image:
-        """Load an image as RGB. Raises UserError if its file changed and cannot be loaded any more."""
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """An image as RGB, and its label. Raises UserError if its file changed and cannot be loaded any more."""
         with quiet_pillow():
-            return self.in_thread(index)
+            return self.in_thread(index), self.targets[index]
 
     def in_thread(self, index: int) -> Image.Image:
         """Load an image inside the caller's `quiet_pillow`. Safe in threads."""

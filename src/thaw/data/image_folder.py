@@ -5,10 +5,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from thaw.data.image_file import SUFFIXES
-from thaw.data.image_files import ImageFileDataModule, LabelledFile
+from thaw.data.image_files import ImageFiles, LabelledFile
 from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import UserError
 
@@ -16,21 +15,21 @@ NOT_SHOWN = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Files and folders that operating systems add; they are skipped like those whose name begins with a dot."""
 
 
-class ImageFolder(ImageFileDataModule):
-    """Data module of images in a folder for each class.
+class ImageFolder(ImageFiles):
+    """Source of images in a folder for each class.
 
     Args:
         root: Folder of the class folders, or of folders train, val and test that hold them. A split that is missing is
             cut from train.
-        choices: Arguments of `ImageFileDataModule`, `ImageDataModule` and `DataModule`.
+        on_bad: What to do if images cannot be loaded: "error" or "leave_out".
 
     Raises:
-        UserError: if the folders are not laid out like this.
+        UserError: if the folders are not laid out like this, or see `ImageFiles`.
     """
 
-    def __init__(self, root: str, **choices: Any):
+    def __init__(self, root: str, on_bad: str):
         folder = Path(root).expanduser()
-        super().__init__(folder, *labelled_files(folder), **choices)
+        super().__init__(folder, *labelled_files(folder), on_bad)
 
 
 def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:

@@ -1,7 +1,6 @@
-"""Images read one at a time, and the dataset that makes batches of them."""
+"""The data module of images, and the dataset that makes batches of them."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,29 +10,28 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from thaw.data.loader import default_workers
 from thaw.data.module import DataModule
+from thaw.data.source import Source, read_images
 from thaw.data.transforms import AUGMENTATIONS, Transform, evaluation_transform, normalise, training_transform
 from thaw.errors import UserError
 from thaw.seeds import seed_of
-from thaw.storage import digest
-from thaw.types import Batch, BatchRequest, Indices
+from thaw.types import Batch, BatchRequest, InputSpec
 
 DECODED = {"off": False, "false": False, "on": True, "true": True}
 """Meaning of the values of data.decoded, in lower case."""
 
-ReadImage = Callable[[int], Image.Image]
-"""Function from a sample index to the image, RGB."""
-ReadDecoded = Callable[[int, bool], Image.Image]
-"""Function from a sample index, and whether it is for evaluation, to the image or a smaller copy that will do."""
+KEPT_BYTES = 256 * 2**20
+"""Images as in evaluation stay in memory after their first use if all of them take no more, and no processes load."""
+ReadDecoded = Callable[[Sequence[int], bool], Iterator[Image.Image]]
+"""Function from sample indices, and whether they are for evaluation, to the images or smaller copies that will do."""
 
 
 class ImageDataModule(DataModule):
-    """Images with one label each. The transforms follow from the network's input spec.
+    """The images of a source. Their transforms follow from the network's input spec.
 
     Args:
-        read: reads an image by its sample index; it is sent to loader processes.
-        labels: class name of each image.
-        splits: train, val or test for each image, None for those that are split here.
+        source: the images; it is sent to loader processes.
         augment: none, light or strong.
         flip_probability: probability of a horizontal flip, where images are augmented.
         decoded: "on" if images are decoded once and cached; see thaw.caching.decoded.
@@ -46,13 +44,11 @@ class ImageDataModule(DataModule):
 
     def __init__(
         self,
-        read: ReadImage,
-        labels: Sequence[str],
-        splits: Sequence[str | None],
+        source: Source,
         *,
-        augment: str,
-        flip_probability: float,
-        decoded: str | bool,
+        augment: str = "none",
+        flip_probability: float = 0.5,
+        decoded: str | bool = "off",
         num_workers: int | None,
         **choices: Any,
     ):
@@ -62,17 +58,22 @@ class ImageDataModule(DataModule):
             raise UserError(f"data.flip_probability is from 0 to 1, not {flip_probability}")
         if (keeps_decoded := DECODED.get(str(decoded).lower())) is None:
             raise UserError(f"data.decoded is off or on, not '{decoded}'")
-        class_names, targets = number_labels(labels)
-        workers = default_workers() if num_workers is None else num_workers
-        super().__init__(targets, class_names, splits, num_workers=workers, **choices)
-        self.read, self.augment, self.flip_probability = read, augment, flip_probability
-        self.keeps_decoded = keeps_decoded
+        super().__init__(source, num_workers=default_workers() if num_workers is None else num_workers, **choices)
+        self.augment, self.flip_probability, self.keeps_decoded = augment, flip_probability, keeps_decoded
         self.decoded: dict[str, ReadDecoded | None] = {}
         """By split, readers of decoded copies; None if they are not kept."""
+        self._evaluation_views: dict[int, Tensor] | None = None
+        """By sample index, images transformed as in evaluation; None if they are not kept."""
 
     def image(self, index: int) -> Image.Image:
         """The image of a sample, RGB."""
-        return self.read(index)
+        return next(read_images(self.source, [index]))
+
+    def use_input_spec(self, spec: InputSpec) -> None:
+        """Set what the network expects of its inputs. Raises UserError if it takes no images."""
+        super().use_input_spec(spec)
+        num_bytes = len(self.targets) * self.input_spec.channels * self.input_spec.size_px**2
+        self._evaluation_views = {} if self.num_workers == 0 and num_bytes <= KEPT_BYTES else None
 
     @property
     def augments(self) -> bool:
@@ -86,11 +87,6 @@ class ImageDataModule(DataModule):
         augmentation = {"augment": self.augment, "flip_probability": self.flip_probability}
         return {**super().recipe(view), **augmentation, "decoded": self.keeps_decoded}
 
-    def contents(self, samples: Indices) -> list[str]:
-        """Digest of each image as a whole: augmented views show parts that evaluation does not."""
-        images = map(self.read, samples.tolist())
-        return [digest(str(image.size), image.tobytes()) for image in images]
-
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
         """All images as uint8; see `ImageDataset`."""
         assert self.input_spec is not None, "use_input_spec comes before the loaders"
@@ -98,7 +94,8 @@ class ImageDataModule(DataModule):
         # The same views whether decoded copies could be kept or not.
         training = training_transform(self.input_spec, self.augment, self.flip_probability, shrink=self.keeps_decoded)
         decoded = self.decoded.get(split or "")
-        return ImageDataset(self.read, decoded, self.targets, evaluation, training, self.seed)
+        transforms = (evaluation, training)
+        return ImageDataset(self.source, decoded, self.targets, *transforms, self.seed, self._evaluation_views)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise on the device; until here images are uint8."""
@@ -110,18 +107,29 @@ class ImageDataModule(DataModule):
 
 
 class ImageDataset(Dataset[Batch]):
-    """Batches of uint8 images (B, C, H, W), a pure function of the request."""
+    """Batches of uint8 images (B, C, H, W), a pure function of the request.
+
+    Args:
+        source: the images.
+        decoded: reads decoded copies in place of the source's images; None if there are none.
+        targets: class index of every sample, (N,).
+        evaluation: transform of images without a view.
+        training: random transform of images with a view.
+        seed: seed of the views.
+        kept: results of `evaluation` by sample index, to which new ones are added; None to keep none.
+    """
 
     def __init__(
         self,
-        read: ReadImage,
+        source: Source,
         decoded: ReadDecoded | None,
         targets: NDArray[np.int64],
         evaluation: Transform,
         training: Transform,
         seed: int,
+        kept: dict[int, Tensor] | None = None,
     ):
-        self.read, self.decoded = read, decoded
+        self.source, self.decoded, self.kept = source, decoded, kept
         self.targets, self.seed = torch.from_numpy(targets), seed
         self.evaluation, self.training = evaluation, training
 
@@ -130,24 +138,27 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         index = torch.tensor(request.indices)
-        images = [self._load_transformed(i, request.view) for i in request.indices]
-        return Batch(torch.stack(images), self.targets[index], index, view=request.view, total=request.total)
+        views = (
+            self._evaluated(request.indices) if request.view is None else self._augmented(request.indices, request.view)
+        )
+        return Batch(torch.stack(views), self.targets[index], index, view=request.view, total=request.total)
 
-    def _load_transformed(self, index: int, view: int | None) -> Tensor:
-        image = self.decoded(index, view is None) if self.decoded is not None else self.read(index)
-        if view is None:
-            return self.evaluation(image)
-        with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from torch's global generator
-            torch.default_generator.manual_seed(seed_of(self.seed, view, index))
-            return self.training(image)
+    def _evaluated(self, indices: Sequence[int]) -> list[Tensor]:
+        views = {} if self.kept is None else self.kept
+        new = [index for index in indices if index not in views]
+        views.update(zip(new, map(self.evaluation, self._images(new, True)), strict=True))
+        return [views[index] for index in indices]
 
+    def _augmented(self, indices: Sequence[int], view: int) -> list[Tensor]:
+        views = []
+        for index, image in zip(indices, self._images(indices, False), strict=True):
+            with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from torch's global generator
+                torch.default_generator.manual_seed(seed_of(self.seed, view, index))
+                views.append(self.training(image))
+        return views
 
-def number_labels(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Class names in alphabetical order, and the class index of each label, (N,)."""
-    class_names, targets = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    return class_names.tolist(), targets.astype(np.int64)
-
-
-def default_workers() -> int:
-    """Number of loader processes: one for each core that this process may use, at most 8."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    def _images(self, indices: Sequence[int], evaluation: bool) -> Iterator[Image.Image]:
+        """Yield these images, RGB; for evaluation none that was shrunk for random crops."""
+        if self.decoded is not None:
+            return self.decoded(indices, evaluation)
+        return read_images(self.source, indices)

@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-from thaw.data.image_files import ImageFileDataModule, LabelledFile
+from thaw.data.image_files import ImageFiles, LabelledFile
 from thaw.data.table import label_in, read_table, split_in, wrong_rows
 from thaw.errors import UserError
 
 
-class ImageTable(ImageFileDataModule):
-    """Data module of the image files that a table names.
+class ImageTable(ImageFiles):
+    """Source of the image files that a table names.
 
     Args:
         table: A csv, tsv, jsonl or parquet file.
@@ -20,10 +19,10 @@ class ImageTable(ImageFileDataModule):
         split_column: Column that says train, val or test; None to split by fractions.
         encoding: Encoding of the table, such as utf-8-sig.
         quotes: Whether values of csv and tsv may stand in double quotes.
-        choices: Arguments of `ImageFileDataModule`, `ImageDataModule` and `DataModule`.
+        on_bad: What to do if images cannot be loaded: "error" or "leave_out".
 
     Raises:
-        UserError: naming every row that cannot be used.
+        UserError: naming every row that cannot be used, or see `ImageFiles`.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class ImageTable(ImageFileDataModule):
         split_column: str | None,
         encoding: str,
         quotes: bool,
-        **choices: Any,
+        on_bad: str,
     ):
         table_file = Path(table).expanduser()
         # Absolute and without "..", so that a path that leaves the folder can be told by its beginning.
@@ -60,7 +59,7 @@ class ImageTable(ImageFileDataModule):
                 faults.append(f"{row.place}{fault}")
         if faults:
             raise UserError(wrong_rows(table, faults, len(rows)))
-        super().__init__(folder, samples, [], **choices)
+        super().__init__(folder, samples, [], on_bad)
 
 
 def _file(path: str, root: Path, column: str) -> Path:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 
-from thaw.data.report import counts_table, format_list
+from thaw.data.report import counts_table, format_list, identical_samples, missing_classes
 from thaw.data.samples import UNUSED, Sample, SampleRecord
+from thaw.data.source import Source, read_facts
 from thaw.data.splits import few_per_class
-from thaw.data.splitting import GivenSplits, make_splits, splits_as_recorded, splits_of_new_data
+from thaw.data.splitting import make_splits, splits_as_recorded, splits_of_new_data
 from thaw.errors import UserError
 from thaw.types import Indices
 
@@ -21,22 +21,21 @@ class LabelledData(LightningDataModule):
     Call `split`, `split_as` or `test_all` before anything that needs the splits.
 
     Args:
-        targets: class index of every sample, (N,).
-        class_names: in the order of the class indices.
-        given_splits: train, val or test for each sample, None for those that are split here.
+        source: the samples.
         seed: seed of the splits.
         val_fraction: share of all samples that goes to val.
         test_fraction: share of all samples that goes to test.
         labels_per_class: training samples of each class; None for all.
         fold: number of the fold that is the test split; None for no cross-validation.
         folds: number of folds.
+
+    Raises:
+        UserError: the source is not as `Source` says.
     """
 
     def __init__(
         self,
-        targets: NDArray[np.int64],
-        class_names: list[str],
-        given_splits: GivenSplits,
+        source: Source,
         *,
         seed: int,
         val_fraction: float,
@@ -46,8 +45,10 @@ class LabelledData(LightningDataModule):
         folds: int,
     ):
         super().__init__()
-        self.targets, self.class_names, self.seed, self.labels_per_class = targets, class_names, seed, labels_per_class
-        self.given_splits = given_splits if given_splits is not None and any(given_splits) else None
+        self.source, self.facts = source, read_facts(source)
+        self.targets, self.class_names = self.facts.targets, self.facts.class_names
+        self.given_splits = self.facts.splits if any(self.facts.splits or ()) else None
+        self.seed, self.labels_per_class = seed, labels_per_class
         self.split_settings: dict[str, Any] = {
             "val_fraction": val_fraction,
             "test_fraction": test_fraction,
@@ -55,18 +56,18 @@ class LabelledData(LightningDataModule):
             "folds": folds,
             "seed": seed,
         }
-        self.left_out: list[str] = []
-        """Samples that cannot be used, for the report."""
-        self.notes: list[str] = []
-        """Files and folders that were found and are not used, for the report."""
 
     def identity(self, index: int) -> Sample:
         """Identity by which later runs recognise a sample."""
-        return Sample(str(index))
+        digests = self.facts.digests
+        return Sample(self.facts.name(index), "" if digests is None else digests[index])
 
     def warnings(self) -> list[str]:
         """Warnings about the data; the first line of each is a summary."""
-        return []
+        warnings = missing_classes(self.parts, self.targets, self.class_names)
+        if self.facts.digests is None:
+            return warnings
+        return warnings + identical_samples(self.parts, self.targets, self.facts)
 
     # Splits.
 
@@ -132,17 +133,17 @@ class LabelledData(LightningDataModule):
         """The report in a line or two, for the start of a run."""
         sizes = ", ".join(f"{len(indices):,} {name}" for name, indices in self.parts.items())
         lines = [f"data: {sizes} samples of {self.num_classes} classes"]
-        if self.left_out:
-            lines.append(f"{len(self.left_out)} samples were left out, as data.on_bad says: data.txt names them")
+        if left_out := self.facts.left_out:
+            lines.append(f"{len(left_out)} samples were left out: data.txt names them")
         return "\n".join([*lines, *(f"warning: {warning.splitlines()[0]}" for warning in self.warnings())])
 
     def report(self) -> str:
         """Samples of each class and split, what was left out, and what is odd."""
         counts = {name: self.counts(part) for name, part in self.parts.items()}
         lines = [counts_table(self.class_names, counts).rstrip()]
-        if self.left_out:
-            lines.append(format_list("left out: they cannot be used", self.left_out, most=len(self.left_out)))
+        if left_out := self.facts.left_out:
+            lines.append(format_list("left out: they cannot be used", left_out, most=len(left_out)))
         lines += [f"warning: {warning}" for warning in self.warnings()]
-        if self.notes:
-            lines.append(format_list("not used", self.notes))
+        if self.facts.notes:
+            lines.append(format_list("not used", self.facts.notes))
         return "\n".join(lines)

@@ -75,9 +75,14 @@ class MappedDataset(Dataset[Batch]):
         return self.then(self.dataset[request])
 
 
-def identity(batch: Any) -> Any:
+def already_batched(batch: Any) -> Any:
     """Collate function for datasets that give whole batches."""
     return batch
+
+
+def default_workers() -> int:
+    """Number of loader processes: one for each core that this process may use, at most 8."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
 
 def init_worker(worker: int) -> None:

@@ -1,4 +1,4 @@
-"""The data module: labelled samples as batches."""
+"""The data module: the samples of a source as batches."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -12,25 +12,22 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.labelled import LabelledData
-from thaw.data.loader import EpochLoader, MappedDataset, identity, init_worker
+from thaw.data.loader import EpochLoader, MappedDataset, already_batched, init_worker
 from thaw.data.sampler import EpochBatches, process_batch_size, require_shares
-from thaw.data.splitting import GivenSplits
+from thaw.data.source import Source, content_digests
 from thaw.errors import UserError
-from thaw.storage import digest_of_tensors
 from thaw.types import Batch, BatchRequest, ImageSpec, Indices, InputSpec
 
 BALANCES = ("none", "loss", "sampler")
 
 
 class DataModule(LabelledData):
-    """Labelled samples as batches. Each kind of data is a subclass that overrides `dataset`.
+    """The samples of a source as batches. Abstract: `ImageDataModule` and `TextDataModule` say how.
 
     Call `split` (or `split_as`, `test_all`) and then `use_input_spec` before asking for loaders.
 
     Args:
-        targets: class index of every sample, (N,).
-        class_names: in the order of the class indices.
-        given_splits: train, val or test for each sample, None for those that are split here.
+        source: the samples.
         seed: seed of the splits, of the order in each epoch and of augmentation.
         batch_size: samples per step and process.
         num_workers: loader processes; 0 loads in the main process.
@@ -40,7 +37,7 @@ class DataModule(LabelledData):
         **splitting: see `LabelledData`.
 
     Raises:
-        UserError: a setting is out of range.
+        UserError: a setting is out of range, or the source is not as `Source` says.
     """
 
     takes: type[InputSpec] = ImageSpec
@@ -48,9 +45,7 @@ class DataModule(LabelledData):
 
     def __init__(
         self,
-        targets: NDArray[np.int64],
-        class_names: list[str],
-        given_splits: GivenSplits = None,
+        source: Source,
         *,
         seed: int,
         batch_size: int,
@@ -60,7 +55,7 @@ class DataModule(LabelledData):
         global_batch_size: int | None = None,
         **splitting: Any,
     ):
-        super().__init__(targets, class_names, given_splits, seed=seed, **splitting)
+        super().__init__(source, seed=seed, **splitting)
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size}, but a batch has at least 1 sample")
         if not (global_batch_size is None or (isinstance(global_batch_size, int) and global_batch_size > 0)):
@@ -80,11 +75,6 @@ class DataModule(LabelledData):
         Args:
             split: the split whose batches will be requested, where that makes loading faster; None for any.
         """
-
-    def contents(self, samples: Indices) -> list[str]:
-        """Digest of each sample's content; by default, of the network's input in evaluation."""
-        dataset = self.dataset()
-        return [digest_of_tensors(dataset[BatchRequest([index], None)].inputs) for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
         """Plain values that decide what the network sees of a sample in this view; None for evaluation."""
@@ -110,6 +100,10 @@ class DataModule(LabelledData):
         return None
 
     # Batches.
+
+    def contents(self, samples: Indices) -> list[str]:
+        """Digest of each sample's content, for keys of the cache."""
+        return content_digests(self.source, self.facts, samples)
 
     @property
     def class_weights(self) -> list[float] | None:
@@ -193,7 +187,7 @@ class DataModule(LabelledData):
             dataset if then is None else MappedDataset(dataset, then),
             sampler=requests,
             batch_size=None,  # a request goes to the dataset as it is, which makes a whole batch
-            collate_fn=identity,
+            collate_fn=already_batched,
             num_workers=self.num_workers,
             worker_init_fn=init_worker,
             persistent_workers=persistent and self.num_workers > 0,

@@ -1,7 +1,7 @@
 """Messages about data for people: class counts, suspicious samples, samples that cannot be used."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from thaw.console import as_text
+from thaw.data.source import SourceFacts
 from thaw.errors import UserError
 from thaw.types import Indices
 
@@ -22,48 +23,42 @@ def require_on_bad(on_bad: str) -> None:
         raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
 
 
-def find_oddities(
-    parts: Mapping[str, Indices],
-    targets: NDArray[Any],
-    class_names: Sequence[str],
-    contents: Sequence[Hashable],
-    name: Callable[[int], str],
-    things: str,
-) -> list[str]:
-    """Return warnings about classes that a split lacks, and about samples of equal content.
+def missing_classes(parts: Mapping[str, Indices], targets: NDArray[Any], class_names: Sequence[str]) -> list[str]:
+    """Return a warning for each split that lacks classes.
 
     Args:
         parts: Sample indices of each split.
         targets: Class index of every sample, (N,).
         class_names: Names of the classes.
-        contents: Digest of every sample; equal digests mean equal samples.
-        name: Gives the name of a sample by its index.
-        things: What the samples are, in the plural: "files".
     """
     warnings = []
     for part, indices in parts.items():
         present = set(targets[indices].tolist())
         if missing := [label for number, label in enumerate(class_names) if number not in present]:
             warnings.append(f"{part} has no sample of the class {', '.join(missing)}")
+    return warnings
+
+
+def identical_samples(parts: Mapping[str, Indices], targets: NDArray[Any], facts: SourceFacts) -> list[str]:
+    """Return warnings about samples of equal digests that lie in different splits or have different labels."""
     part_of = {index: part for part, indices in parts.items() for index in indices.tolist()}
     groups = defaultdict(list)
-    for index, content in enumerate(contents):
-        groups[content].append(index)
+    for index, digest in enumerate(facts.digests or ()):
+        groups[digest].append(index)
     leaks, contradictions = [], []
     for group in groups.values():
         if len(group) == 1:
             continue
-        names = " = ".join(name(index) for index in group)
+        names = " = ".join(facts.name(index) for index in group)
         if len({part_of[index] for index in group if index in part_of}) > 1:
             leaks.append(names)
         if len(set(targets[group].tolist())) > 1:
             contradictions.append(names)
+    warnings, identical = [], f"groups of identical {facts.things}"
     if leaks:
-        warnings.append(
-            format_list(f"groups of identical {things} lie in different splits, so scores will flatter", leaks)
-        )
+        warnings.append(format_list(f"{identical} lie in different splits, so scores will flatter", leaks))
     if contradictions:
-        warnings.append(format_list(f"groups of identical {things} have different labels", contradictions))
+        warnings.append(format_list(f"{identical} have different labels", contradictions))
     return warnings
 
 

@@ -1,8 +1,6 @@
-"""Labelled texts, and the dataset that makes batches of their tokens."""
+"""The data module of texts, and the dataset that makes batches of their tokens."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -10,13 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from thaw.data.image_module import number_labels
 from thaw.data.module import DataModule
-from thaw.data.report import find_oddities
-from thaw.data.samples import Sample
+from thaw.data.source import Source
 from thaw.data.tokens import Tokens, min_length, tokenise
 from thaw.errors import UserError
-from thaw.types import Batch, BatchRequest, Indices, InputSpec, TokenSpec
+from thaw.types import Batch, BatchRequest, InputSpec, TokenSpec
 
 MOST_TOKENS = 512
 """Default length at which texts are truncated."""
@@ -25,12 +21,10 @@ MANY_UNKNOWN = 0.1
 
 
 class TextDataModule(DataModule):
-    """Texts with one label each.
+    """The texts of a source, which are read once.
 
     Args:
-        texts: the texts.
-        labels: class name of each text.
-        splits: train, val or test for each text, None for those that are split here.
+        source: the texts.
         max_length_tokens: longer texts are truncated; None for the network's own limit, at most MOST_TOKENS.
         pad_multiple_tokens: batches are padded to a multiple of this length.
         **choices: see `DataModule`.
@@ -43,9 +37,7 @@ class TextDataModule(DataModule):
 
     def __init__(
         self,
-        texts: Sequence[str],
-        labels: Sequence[str],
-        splits: Sequence[str | None],
+        source: Source,
         *,
         max_length_tokens: int | None,
         pad_multiple_tokens: int,
@@ -55,20 +47,12 @@ class TextDataModule(DataModule):
             raise UserError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
         if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
             raise UserError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
-        class_names, targets = number_labels(labels)
-        super().__init__(targets, class_names, splits, **choices)
-        self.texts, self.max_length_tokens = list(texts), max_length_tokens
+        super().__init__(source, **choices)
+        if self.facts.texts is None:
+            raise UserError(f"{type(source).__name__} gives images: they belong into an ImageDataModule")
+        self.texts, self.max_length_tokens = self.facts.texts, max_length_tokens
         self.pad_multiple_tokens = pad_multiple_tokens
-        self.digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         self.tokens: Tokens | None = None
-
-    def identity(self, index: int) -> Sample:
-        """The beginning of a text and the digest of the whole."""
-        return Sample(short(self.texts[index]), self.digests[index].hex())
-
-    def contents(self, samples: Indices) -> list[str]:
-        """Digest of each text."""
-        return [self.digests[index].hex() for index in samples.tolist()]
 
     def recipe(self, view: int | None) -> dict[str, Any]:
         """Plain values that decide what the network sees of a text."""
@@ -109,10 +93,8 @@ class TextDataModule(DataModule):
         self.tokens = tokenise(self.texts, self.input_spec, self.pad_multiple_tokens)
 
     def warnings(self) -> list[str]:
-        """Duplicates across splits or labels, and texts that are truncated, empty or mostly unknown."""
-        notes = find_oddities(
-            self.parts, self.targets, self.class_names, self.digests, lambda i: short(self.texts[i]), "texts"
-        )
+        """Missing classes, duplicates, and texts that are truncated, empty or mostly unknown."""
+        notes = super().warnings()
         if self.tokens is not None:
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():
@@ -148,9 +130,3 @@ class TextDataset(Dataset[Batch]):
         return Batch(
             self.tokens.batch(request.indices), self.targets[index], index, view=request.view, total=request.total
         )
-
-
-def short(text: str, most: int = 60) -> str:
-    """The beginning of a text, on one line."""
-    words = " ".join(text.split())
-    return words if len(words) <= most else f"{words[: most - 3]}..."

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from thaw.data.report import format_list, require_on_bad
+from thaw.data.source import number_labels
 from thaw.data.splits import SPLIT_NAMES
 from thaw.data.table import SUFFIXES_SHOWN, label_in, read_table, split_in, table_suffix, wrong_rows
-from thaw.data.text_module import TextDataModule
 from thaw.errors import UserError
 
 
-class TextTable(TextDataModule):
-    """Data module of labelled texts from one table, or from one table for each split.
+class TextTable:
+    """Source of labelled texts from one table, or from one table for each split.
 
     Args:
         table: A table, or a folder with a table called train and, optionally, val and test (csv, tsv, jsonl, parquet).
@@ -22,7 +21,6 @@ class TextTable(TextDataModule):
         encoding: Encoding of the tables, such as utf-8-sig.
         quotes: Whether values of csv and tsv may stand in double quotes.
         on_bad: What to do if rows have no text or no label: "error" or "leave_out".
-        choices: Arguments of `TextDataModule` and `DataModule`.
 
     Raises:
         UserError: naming every row that cannot be used, unless `on_bad` is "leave_out".
@@ -37,15 +35,14 @@ class TextTable(TextDataModule):
         encoding: str,
         quotes: bool,
         on_bad: str,
-        **choices: Any,
     ):
         require_on_bad(on_bad)
         if text == label:
             raise UserError(f"data.text and data.label both name the column {text}")
         columns = {"data.text": text, "data.label": label, "data.split_column": split_column}
-        tables, notes = _tables(Path(table).expanduser(), split_column)
+        tables, self.notes = _tables(Path(table).expanduser(), split_column)
         samples: list[tuple[str, str, str | None]] = []
-        faults: list[str] = []
+        self.left_out: list[str] = []
         for file, split in tables.items():
             for row in read_table(file, columns, encoding, quotes):
                 try:
@@ -53,16 +50,22 @@ class TextTable(TextDataModule):
                         raise UserError(f"no text in column {text}")
                     samples.append((row[text], label_in(row, label), split or split_in(row, split_column)))
                 except UserError as fault:
-                    faults.append(f"{row.place}{fault}")
-        if faults and on_bad == "error":
+                    self.left_out.append(f"{row.place}{fault}")
+        if self.left_out and on_bad == "error":
             raise UserError(
-                f"{wrong_rows(table, faults, len(samples) + len(faults))}\n"
+                f"{wrong_rows(table, self.left_out, len(samples) + len(self.left_out))}\n"
                 "Fix them, or type data.on_bad=leave_out to go on without them."
             )
         if not samples:
-            raise UserError("no text is left to learn from:\n" + format_list("rows are wrong", faults))
-        super().__init__(*zip(*samples, strict=True), **choices)
-        self.left_out, self.notes = faults, notes
+            raise UserError("no text is left to learn from:\n" + format_list("rows are wrong", self.left_out))
+        self.texts, labels, self.splits = zip(*samples, strict=True)
+        self.class_names, self.targets = number_labels(labels)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        return self.texts[index], self.targets[index]
 
 
 def _tables(table: Path, split_column: str | None) -> tuple[Mapping[Path, str | None], list[str]]:

@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset
 from torchvision import datasets
 
 from thaw.console import progress
-from thaw.data.image_file import as_rgb
-from thaw.data.image_module import ImageDataModule
-from thaw.data.samples import Sample
+from thaw.data.source import number_labels
 from thaw.errors import UserError
-from thaw.signatures import keyword_names
+from thaw.signatures import keywords
 from thaw.storage import digest
-from thaw.types import Indices
 
 SPLIT_OPTIONS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """Values of the `split` argument of torchvision's classes that stand for each of our splits, best first."""
@@ -31,54 +27,38 @@ LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
 """Attributes in which torchvision's classes keep the labels of all samples."""
 
 
-class TorchvisionDataset(ImageDataModule):
-    """Data module of `torchvision.datasets.<name>` and the splits that it has; a missing split is cut from train.
+class TorchvisionDataset:
+    """Source of `torchvision.datasets.<name>` and the splits that it has; a missing split is cut from train.
 
     Args:
         name: Name of a class in `torchvision.datasets`.
         root: Folder of its files.
         download: Whether to download the files into `root`.
         options: More arguments of the class.
-        choices: Arguments of `ImageDataModule` and `DataModule`.
 
     Raises:
         UserError: if the data set is unknown or not there, or does not hold images with one label each.
     """
 
-    def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None, **choices: Any):
+    def __init__(self, name: str, root: str, download: bool, options: Mapping[str, Any] | None):
         parts = _splits(name, root, download, dict(options or {}))
         labels = {split: _labels(name, part) for split, part in parts.items()}
         self.settings, self.root = [name, options], Path(root).expanduser()
-        self.samples = [Sample(f"{name} {split} {i}") for split, part in labels.items() for i in range(len(part))]
-        super().__init__(
-            DatasetReader(ConcatDataset(list(parts.values()))),
-            [label for names in labels.values() for label in names],
-            [split or None for split, names in labels.items() for _ in names],
-            **choices,
-        )
+        self.samples: ConcatDataset[Any] = ConcatDataset(list(parts.values()))
+        self.class_names, self.targets = number_labels([label for names in labels.values() for label in names])
+        self.splits = [split or None for split, names in labels.items() for _ in names]
+        self.names = [f"{name} {split} {number}" for split, part in labels.items() for number in range(len(part))]
 
-    def identity(self, index: int) -> Sample:
-        """Return the name of a sample: data set, split and position."""
-        return self.samples[index]
+    def __len__(self) -> int:
+        return len(self.samples)
 
-    def contents(self, samples: Indices) -> list[str]:
-        """Return digests of the name of each sample and of size and time of every file; no image is read."""
-        return [digest(self._digest, self.samples[index].name) for index in samples.tolist()]
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.samples[index][0], self.targets[index]
 
     @cached_property
-    def _digest(self) -> str:
+    def version(self) -> str:
+        """Digest of the settings and of size and time of every file; no image is read."""
         return digest(json.dumps(self.settings, sort_keys=True, default=str), *_fingerprints(self.root))
-
-
-class DatasetReader:
-    """Loads the images of a data set by sample index, without their labels."""
-
-    def __init__(self, dataset: Dataset[Any]):
-        self.dataset = dataset
-
-    def __call__(self, index: int) -> Image.Image:
-        """Load an image as RGB."""
-        return as_rgb(self.dataset[index][0])
 
 
 def _fingerprints(folder: Path) -> Iterator[str]:
@@ -102,7 +82,7 @@ def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> di
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
         raise UserError(f"torchvision has no data set '{name}'. Similar names: {', '.join(close)}")
     cls = getattr(datasets, name)
-    arguments = keyword_names(cls)
+    arguments = keywords(cls)
     if "root" in arguments:
         options["root"] = root
     if "download" in arguments:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
-from thaw.signatures import keyword_names
+from thaw.signatures import keywords
 
 LENGTHS = ("T_max", "total_iters")
 """Arguments of torch's schedulers that say when they end."""
@@ -97,7 +97,7 @@ class ClosedForm:
                 "LinearLR, ExponentialLR, PolynomialLR or CosineAnnealingLR"
             )
         self.scheduler, self.choices = scheduler, choices
-        self.lengths = [name for name in LENGTHS if name in keyword_names(scheduler) and name not in choices]
+        self.lengths = [name for name in LENGTHS if name in keywords(scheduler) and name not in choices]
         self._by_steps: dict[int, Any] = {}
 
     def __call__(self, step: int, steps: int) -> float:

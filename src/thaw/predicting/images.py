@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
-from thaw.data.image_module import default_workers
+from thaw.data.loader import default_workers
 from thaw.data.table import read_table, table_suffix, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.errors import UserError

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from thaw.errors import UserError
-from thaw.signatures import keyword_names
+from thaw.signatures import keywords
 from thaw.tasks.metrics import single_label_confusion
 
 NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
@@ -55,7 +55,7 @@ class SingleLabel(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         # Not persistent: they come from the configuration, not from a checkpoint.
         self.register_buffer("class_weights", weights, persistent=False)
-        accepted = keyword_names(getattr(loss, "func", loss))
+        accepted = keywords(getattr(loss, "func", loss))
         if weights is not None and "weight" not in accepted:
             raise UserError("loss takes no `weight`, so it cannot weigh classes: type data.balance=sampler")
         self._loss, self._metrics = loss, dict(metrics)

@@ -1,0 +1,275 @@
+"""What a user's data source is, and how thaw reads one. Nothing else looks into a source."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Protocol, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from thaw.console import progress
+from thaw.data.image_file import as_rgb
+from thaw.data.splits import SPLITS
+from thaw.errors import UserError
+from thaw.storage import digest
+from thaw.types import Indices
+
+READ_AT_ONCE = 64
+"""Most samples asked of `__getitems__` in one call, so that few images are in memory."""
+EXPECTED = "expected a PIL image, a uint8 array (H, W) or (H, W, 3), a uint8 tensor (C, H, W), or a text (str)"
+
+
+class Source(Protocol):
+    """Labelled images or texts, like any map-style Dataset of torch: `source[index]` is a pair (input, label).
+
+    Whoever brings data writes a class like this and a YAML whose `_target_` names it; see `thaw.data.digits`. The keys
+    of the YAML are the arguments of the constructor, except for those in conf/data/shared: batches, order, splits,
+    augmentation and normalisation are the data module's. Loader processes get a copy of the source, so that it must be
+    picklable where processes are spawned.
+
+    The input is the same each time it is asked for, and one of these; the first sample says which kind the source has:
+
+    - a PIL image of any mode; it is turned as its EXIF orientation says, and what is transparent becomes white;
+    - a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W) with one or three channels;
+    - a text (str).
+
+    The label is an index into `class_names`: an int, or anything else that `operator.index` takes.
+
+    A source may also have any of these attributes:
+
+    - `targets`: the label of each sample; without it every sample is read once at the start.
+    - `splits`: "train", "val", "test" or None for each sample; those with None, or all, are split by the data module.
+    - `names`: a name for each sample by which later runs and messages know it; by default the beginning of a text, or
+      the number of an image, so that images without names must keep their order.
+    - `digests`: a digest of each sample's input. They reveal duplicates and samples that changed since an earlier run,
+      and samples need not be read to know whether outputs of frozen stages are in the cache. Texts need none.
+    - `version`: a text that changes whenever any input does. In place of digests it keys the cache, with the names.
+    - `left_out`, `notes`: lines for the report: samples that cannot be used, and what else was found and is not used.
+    - `__getitems__(indices)`: a list of samples, as torch knows it, where whole batches are faster than single samples.
+    """
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Name of each class, in the order of the labels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image | NDArray[Any] | Tensor | str, SupportsIndex]: ...
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What is known of all samples of a source; every sequence has one entry for each sample."""
+
+    class_names: list[str]
+    targets: NDArray[np.int64]
+    """Class indices, (N,)."""
+    splits: list[str | None] | None
+    """train, val, test, or None for a sample that the source does not assign."""
+    names: list[str] | None
+    digests: list[str] | None
+    texts: list[str] | None
+    """None if the samples are images."""
+    left_out: list[str]
+    """Samples that cannot be used, for the report."""
+    notes: list[str]
+    """What was found and is not used, for the report."""
+
+    @property
+    def things(self) -> str:
+        """What the samples are, in the plural."""
+        return "images" if self.texts is None else "texts"
+
+    def name(self, index: int) -> str:
+        """Name of a sample for people and for later runs."""
+        if self.names is not None:
+            return self.names[index]
+        return str(index) if self.texts is None else short(self.texts[index])
+
+
+def gives_texts(source: Source) -> bool:
+    """Whether the samples are texts and not images. Raises UserError if the first one is neither."""
+    return isinstance(_first_sample(source)[0], str)
+
+
+def read_facts(source: Source) -> SourceFacts:
+    """Ask a source for all that it knows; images are read only if it has no `targets`, texts in any case.
+
+    Raises:
+        UserError: something is missing, or not as `Source` says.
+    """
+    class_names, (first, first_label) = _class_names(source), _first_sample(source)
+    targets = _per_sample(source, "targets")
+    has_texts, texts, labels = isinstance(first, str), [], [first_label]
+    if has_texts or targets is None:
+        samples, what = read_samples(source, range(len(source))), "reading texts" if has_texts else "reading labels"
+        labels = []
+        for number, (value, label) in enumerate(progress(samples, len(source), what)):
+            labels.append(label)
+            if has_texts:
+                texts.append(_as_text(value, number))
+    read = _class_indices(labels, class_names)
+    known = read if targets is None else _class_indices(targets, class_names)
+    if len(differing := np.flatnonzero(known[: len(read)] != read)):  # they may be of other samples, or transformed
+        number = differing[0]
+        raise UserError(
+            f"{_name(source)}.targets has the label {known[number]} for sample {number}, and the sample itself has "
+            f"{read[number]}: they must agree"
+        )
+    splits, names, digests = (_per_sample(source, name) for name in ("splits", "names", "digests"))
+    if unknown := {*(splits or ())} - {*SPLITS, None}:
+        raise UserError(f"{_name(source)}.splits has {unknown.pop()!r}: expected {', '.join(SPLITS)} or None")
+    if has_texts and digests is None:
+        digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+    return SourceFacts(
+        class_names,
+        known,
+        splits,
+        None if names is None else [str(name) for name in names],
+        None if digests is None else [str(digest) for digest in digests],
+        texts if has_texts else None,
+        list(getattr(source, "left_out", [])),
+        list(getattr(source, "notes", [])),
+    )
+
+
+def content_digests(source: Source, facts: SourceFacts, samples: Indices) -> list[str]:
+    """Digest of each sample's input; images are read only if the source has neither `digests` nor `version`."""
+    indices = samples.tolist()
+    if facts.digests is not None:
+        return [facts.digests[index] for index in indices]
+    if (version := getattr(source, "version", None)) is not None:
+        return [digest(str(version), facts.name(index)) for index in indices]
+    # Whole images: augmented views show parts that evaluation does not.
+    return [digest(str(image.size), image.tobytes()) for image in read_images(source, indices)]
+
+
+def read_samples(source: Source, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+    """Yield (input, label) of these samples, one after the other or `READ_AT_ONCE` by `__getitems__`."""
+    read_batch = getattr(source, "__getitems__", None)
+    for first in range(0, len(indices), READ_AT_ONCE):
+        chunk = list(indices[first : first + READ_AT_ONCE])
+        samples: Any = map(source.__getitem__, chunk) if read_batch is None else read_batch(chunk)
+        if read_batch is not None and len(samples) != len(chunk):
+            raise UserError(f"{_name(source)}.__getitems__ gave {len(samples)} samples for {len(chunk)} indices")
+        for number, sample in zip(chunk, samples, strict=True):
+            if not (isinstance(sample, (tuple, list)) and len(sample) == 2):
+                raise UserError(f"sample {number} is {_described(sample)}: expected a pair (input, label)")
+            yield sample[0], sample[1]
+
+
+def read_images(source: Source, indices: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield these images as RGB, like `read_samples`. Raises UserError for a sample that is no image."""
+    for number, (value, _) in zip(indices, read_samples(source, indices), strict=True):
+        yield _as_image(value, number)
+
+
+def number_labels(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Class names in alphabetical order, and the class index of each label, (N,)."""
+    class_names, targets = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    return class_names.tolist(), targets.astype(np.int64)
+
+
+def short(text: str, most: int = 60) -> str:
+    """The beginning of a text, on one line."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
+def _class_names(source: Source) -> list[str]:
+    names = getattr(source, "class_names", None)
+    if names is None or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        found = "has no class_names" if names is None else f"has class_names={short(repr(names))}"
+        raise UserError(
+            f"{_name(source)} {found}: expected the names of the classes as texts, in the order of the labels, such as "
+            f"self.class_names = ['cat', 'dog']"
+        )
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{_name(source)}.class_names has {', '.join(repeated)} more than once")
+    return [str(name) for name in names]
+
+
+def _first_sample(source: Source) -> tuple[Any, Any]:
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
+    if not len(source):
+        raise UserError(f"{_name(source)} has no samples")
+    ((value, label),) = read_samples(source, [0])
+    if not isinstance(value, str):
+        _as_image(value, 0)
+    return value, label
+
+
+def _per_sample(source: Source, attribute: str) -> list[Any] | None:
+    """The values of an attribute with one for each sample; None if the source does not have it."""
+    values = getattr(source, attribute, None)
+    if values is not None and len(values) != len(source):
+        raise UserError(
+            f"{_name(source)}.{attribute} has {len(values):,} entries for {len(source):,} samples: expected one for "
+            f"each, in the order of the samples"
+        )
+    return values if values is None else list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def _class_indices(labels: Iterable[Any], class_names: Sequence[str]) -> NDArray[np.int64]:
+    indices = []
+    for number, label in enumerate(labels):
+        try:
+            indices.append(operator.index(label))
+        except TypeError:
+            raise UserError(
+                f"the label of sample {number} is {_described(label)}: expected its number in class_names, an integer "
+                f"from 0 to {len(class_names) - 1}, such as class_names.index('{class_names[0]}')"
+            ) from None
+        if not 0 <= indices[-1] < len(class_names):
+            raise UserError(
+                f"the label of sample {number} is {label}, but there are {len(class_names)} class_names: expected 0 to "
+                f"{len(class_names) - 1}"
+            )
+    return np.array(indices, dtype=np.int64)
+
+
+def _as_text(value: Any, number: int) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"sample {number} is {_described(value)}: expected a text (str), as sample 0 is one")
+    return value
+
+
+def _as_image(value: Any, number: int) -> Image.Image:
+    """The input of sample `number` as an image, RGB."""
+    if isinstance(value, Image.Image):
+        try:
+            return as_rgb(value)
+        except (OSError, ValueError) as error:
+            raise UserError(f"sample {number} cannot be decoded: {error}") from error
+    pixels = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor) and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    is_array = isinstance(pixels, np.ndarray)
+    if is_array and pixels.dtype.kind == "f":
+        code = "(255 * x).round().to(torch.uint8)" if pixels is not value else "np.rint(255 * x).astype(np.uint8)"
+        raise UserError(
+            f"sample {number} is {_described(value)}: expected uint8, so where your pixels go from 0 to 1, multiply "
+            f"them by 255 and convert them: {code}"
+        )
+    if not is_array or pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
+        raise UserError(f"sample {number} is {_described(value)}: {EXPECTED}")
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _described(value: Any) -> str:
+    """A value for messages: type and shape of arrays and tensors, else the value itself."""
+    kind = type(value).__name__
+    if isinstance(value, (np.ndarray, Tensor)) and value.ndim:
+        return f"{kind} of {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{short(repr(value))} ({kind})"
+
+
+def _name(source: Source) -> str:
+    return type(source).__name__
