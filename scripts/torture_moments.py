@@ -58,9 +58,9 @@ class InBatch:
         """Add a callback to those of the run."""
         from lightning import Callback, Trainer
 
-        from thaw.config import build
+        from thaw.config import trainers
 
-        moment, callbacks = self, build.callbacks
+        moment, callbacks = self, trainers.callbacks
 
         def hook(callback: Any, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
             at = trainer.current_epoch, None if moment.batch is None else trainer.fit_loop.batch_idx
@@ -68,7 +68,7 @@ class InBatch:
                 kill()
 
         killer = type("Killer", (Callback,), {self.hook: hook})
-        build.callbacks = lambda *arguments: [*callbacks(*arguments), killer()]
+        trainers.callbacks = lambda *arguments: [*callbacks(*arguments), killer()]
 
 
 @dataclass(frozen=True)

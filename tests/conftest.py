@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from lightning import Callback
 from omegaconf import DictConfig
 
-from thaw.config import build
+from thaw.config import trainers
 from thaw.config.command import CONF
 from thaw.storage import CACHE_VARIABLE
 
@@ -76,7 +76,7 @@ def config(tmp_path: Path) -> Callable[..., DictConfig]:
 @contextmanager
 def watched(*watchers: Callback) -> Iterator[None]:
     """What trains meanwhile has these callbacks, too, after thaw's own."""
-    make = build.callbacks
+    make = trainers.callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "callbacks", lambda *parts: [*make(*parts), *watchers])
+        patch.setattr(trainers, "callbacks", lambda *parts: [*make(*parts), *watchers])
         yield

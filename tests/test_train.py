@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.conftest import TINY
 from tests.killing import killed
 from tests.photos import photos
-from thaw.config import build
+from thaw.config import trainers
 from thaw.config.assemble import assemble
 from thaw.data.loader import default_workers
 from thaw.evaluate import evaluate
@@ -117,7 +117,7 @@ def test_the_confusion_matrix_is_of_the_test_that_gave_the_metrics(
 
 def test_each_test_counts_anew(config: Config) -> None:
     parts = assemble(config(*TINY, "data.test_fraction=0.02"))
-    trainer = build.trainer_without_logs(parts.cfg)
+    trainer = trainers.trainer_without_logs(parts.cfg)
     for _ in range(2):
         trainer.test(parts.module, parts.loaders(), verbose=False)
         assert parts.module.confusion is not None

@@ -70,8 +70,8 @@ def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
             pixels = np.repeat(np.uint8(digits.images * 15)[:300, :, :, None], 3, axis=3)
             np.savez("faces.npz", images=pixels, labels=digits.target[:300], names=np.array(list("0123456789")))
         with initialize_config_dir(str(conf), version_base="1.3"):
-            choices = CHOICES[section]
-            return compose(name, [*quiet, *SHORT, *choices, *overrides, f"run_folder={folder}", place])
+            choices = [*(SHORT if section != "Plan" else ()), *CHOICES[section]]
+            return compose(name, [*quiet, *choices, *overrides, f"run_folder={folder}", place])
 
     return compose_own
 

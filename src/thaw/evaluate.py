@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name. Raises UserError if the split or the trainer does not fit."""
     # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config import build
+    from thaw.config import trainers
     from thaw.config.assemble import assemble, finished_run
     from thaw.config.resume import read_config
     from thaw.storage import write_atomically
@@ -25,7 +25,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     if cfg.split not in ("val", "test"):
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
-    if several := set(build.ONE_PROCESS).intersection(cfg.trainer):
+    if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
     run = finished_run(cfg.run)
     run_cfg = read_config(run.path)
@@ -35,7 +35,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if not len(parts.samples.parts[cfg.split]):
         other = "val" if cfg.split == "test" else "test"
         raise UserError(f"there is no {cfg.split} split in the data: type split={other}")
-    trainer = build.trainer_without_logs(run_cfg, build.progress_bar(run_cfg))
+    trainer = trainers.trainer_without_logs(run_cfg, trainers.progress_bar(run_cfg))
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")

@@ -54,12 +54,12 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
     # Here, and not at the top: `--help` must not wait for torch.
     from hydra.errors import HydraException
 
-    from thaw.config import build
+    from thaw.config import trainers
     from thaw.config.assemble import Labels, assemble, split_data
     from thaw.replaying.kit import current_versions, version_changes
     from thaw.replaying.step import replay_loading, replay_step
 
-    trainer = build.trainer_without_logs(config, enable_progress_bar=False, enable_model_summary=False)
+    trainer = trainers.trainer_without_logs(config, enable_progress_bar=False, enable_model_summary=False)
     if kit.batch is None:
         data = split_data(config, folder, kit.class_names)
         data.use_input_spec(folder.input_spec())

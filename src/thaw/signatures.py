@@ -1,6 +1,7 @@
 """What a function or a class can be called with."""
 
 import inspect
+from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
 
@@ -21,3 +22,8 @@ def keywords(target: Any) -> dict[str, Parameter]:
         if not any(parameter.kind == Parameter.VAR_KEYWORD for parameter in parameters):
             break
     return found
+
+
+def only_accepted(target: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` whose names are keywords of a function or class."""
+    return {name: value for name, value in values.items() if name in keywords(target)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.config import build, resume
+from thaw.config import build, resume, trainers
 from thaw.config.resume import read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
@@ -108,14 +108,14 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     Collective: call on every rank.
 
     Raises:
-        UserError: see `open_run`, `assemble` and `build.trainer`.
+        UserError: see `open_run`, `assemble` and `trainers.trainer`.
     """
     cfg, run = resume.open_together(cfg)
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, resume.overrides_to_record(), parts.samples, parts.backbone.settings)
-    return run, parts, build.trainer(cfg, parts.plan, parts.samples, run)
+    return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
 
 
 def finished_run(path: str) -> RunFolder:

@@ -2,63 +2,40 @@
 
 import inspect
 import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from lightning import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyLogger
-from omegaconf import DictConfig, open_dict
+from lightning import LightningDataModule
+from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import WrongKeyError, make, make_callable, make_partial, target_of
+from thaw.config.instantiation import WrongKeyError, make, make_callable, make_partial, target_of, without
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
 from thaw.data.text_module import TextDataModule
-from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
-from thaw.distributed.sharded import require_fitting
 from thaw.errors import UserError
-from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.optimizers import build_optimizer
 from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Plan
 from thaw.finetuning.schedules import ClosedForm, Schedule
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
-from thaw.runs.folder import RunFolder
-from thaw.runs.loggers import MetricsCSV
-from thaw.signatures import keywords
+from thaw.signatures import keywords, only_accepted
 from thaw.tasks.single_label import SingleLabel
-from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.module import FineTuningModule
-from thaw.training.sample_order import SampleOrder
 from thaw.types import ImageSpec, InputSpec
 
 log = logging.getLogger(__name__)
 
-SET_ELSEWHERE = {
-    "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
-    "overfit_batches": "type debug=overfit",
-    "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
-    "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
-    "logger": "type logger=...",
-    "default_root_dir": "type run_folder=...",
-    "use_distributed_sampler": "the sampler already divides each batch among the processes",
-}
-"""Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
 GROUP_KEYS = ("lr", "backbone_lr_scale", "lr_decay", "rates", "weight_decay", "lr_by_processes", "fused")
 """Keys of `optimizer` for the parameter groups; all others are arguments of the optimizer."""
-ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-"""Settings of a trainer for commands that measure or repeat something."""
 
 
 def data(cfg: DictConfig) -> DataModule:
@@ -71,12 +48,8 @@ def data(cfg: DictConfig) -> DataModule:
     """
     settings = [name for name in {**keywords(ImageDataModule), **keywords(TextDataModule)} if name != "source"]
     values = {name: cfg.data[name] for name in settings if name in cfg.data}
-    of_source = cfg.data.copy()
-    with open_dict(of_source):
-        for name in values:
-            del of_source[name]
     try:
-        source = _source(of_source)
+        source = _source(without(cfg.data, settings))
     except WrongKeyError as error:
         raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
     kind = TextDataModule if gives_texts(source) else ImageDataModule
@@ -121,8 +94,7 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
     """
     factory = make_partial(cfg.backbone)
     facts |= {"texts": texts} if pretrained else {"texts": texts, "weights": None}
-    accepted = keywords(factory.func)
-    backbone = factory(**{name: value for name, value in facts.items() if name in accepted})
+    backbone = factory(**only_accepted(factory.func, facts))
     if not isinstance(backbone, Backbone):
         raise UserError(
             f"backbone._target_={cfg.backbone._target_} gives a {type(backbone).__name__}: it should give a "
@@ -164,10 +136,8 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
     facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
     metrics = {}
     for name, node in cfg.task.metrics.items():
-        accepted = keywords(target_of(node))
-        metrics[name] = make(
-            node, **{key: value for key, value in facts.items() if key in accepted and key not in node}
-        )
+        facts_left_open = {key: value for key, value in facts.items() if key not in node}
+        metrics[name] = make(node, **only_accepted(target_of(node), facts_left_open))
     task = make_partial(cfg.task, omit=["metrics"])
     own = {} if class_weights is None else {"class_weights": class_weights}
     return task(num_classes=num_classes, loss=make_callable(cfg.loss), metrics=metrics, **own)
@@ -266,78 +236,6 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
     )
 
 
-def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> list[Callback]:
-    """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
-    configured = [make(node) for node in cfg.callbacks.values() if node is not None]
-    for callback in configured:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-            callback.dirpath = str(run.checkpoints)  # Lightning would take the folder of the first logger
-    if any(isinstance(callback, StochasticWeightAveraging) for callback in configured):
-        raise UserError(
-            "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
-            "take callbacks=ema"
-        )
-    # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
-    # they see the same on all processes.
-    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *configured]
-
-
-def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
-    """The loggers of a run: those that are configured, the first of them `trainer.logger`, and metrics.csv.
-
-    A logger is made from its keys and from those of `folder`, `run_id` and `first_step` that it takes.
-    """
-    if not ranks().is_first:
-        return [DummyLogger()]  # whose `experiment` takes every call and does nothing
-    metrics_csv = MetricsCSV(run.path, run.first_step)  # first: W&B reads the rows that it keeps
-    facts = {"folder": run.path, "run_id": cfg.run_id, "first_step": run.first_step}
-    configured = []
-    for node in (cfg.logger or {}).values():
-        factory = make_partial(node)
-        accepted = keywords(factory.func)
-        configured.append(factory(**{name: value for name, value in facts.items() if name in accepted}))
-    return [*configured, metrics_csv]
-
-
-def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
-    """The trainer of a run. Raises UserError for keys that are set elsewhere, or if it cannot follow the plan."""
-    for key, instead in SET_ELSEWHERE.items():
-        if key in cfg.trainer:
-            raise UserError(f"trainer.{key} would be ignored: {instead}")
-    quieten_lightning()
-    trainer = make(
-        cfg.trainer,
-        max_epochs=plan.total_epochs,
-        callbacks=callbacks(cfg, plan, data, run),
-        logger=loggers(cfg, run),
-        default_root_dir=str(run.path),
-        plugins=AtomicCheckpointIO(),
-        use_distributed_sampler=False,  # our sampler knows the rank
-    )
-    # training/stop_signals.py handles signals instead: Lightning's handlers exit with code 0 and without saving, or
-    # save a checkpoint beside the run that its next test would load.
-    trainer._signal_connector.register_signal_handlers = _do_nothing
-    require_fitting(trainer, plan)
-    return trainer
-
-
-def trainer_without_logs(cfg: DictConfig, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
-    """A trainer of the run's precision, in one process, that writes nothing."""
-    quieten_lightning()
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "default_root_dir": cfg.run_folder,
-        "sync_batchnorm": False,
-    }
-    return make(cfg.trainer, callbacks=list(callbacks), **ONE_PROCESS, **quiet, **settings)
-
-
-def progress_bar(cfg: DictConfig) -> list[Callback]:
-    """The configured progress bar, if there is one."""
-    return [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
-
-
 def _mixing(cfg: DictConfig, spec_type: type[InputSpec], task: SingleLabel) -> Callable[..., Any] | None:
     if not cfg.mixing:
         return None
@@ -345,26 +243,3 @@ def _mixing(cfg: DictConfig, spec_type: type[InputSpec], task: SingleLabel) -> C
         raise UserError(f"mixing mixes images, and the data are {spec_type.things}: type mixing=none")
     task.require_loss(torch.full((2, task.num_classes), 1 / task.num_classes))
     return make(cfg.mixing, num_classes=task.num_classes)
-
-
-def _do_nothing() -> None:
-    pass
-
-
-def quieten_lightning() -> None:
-    """Silence Lightning's messages about settings that are intended."""
-    # Tips and the list of devices (train.py prints where it runs); profilers report through another logger.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    for name in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
-    for message in (
-        r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
-        r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
-        r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
-        r"It is recommended to use `self.log\('(plan|order)/",  # equal on all ranks
-        r"The `srun` command is available",  # a machine of a cluster, and a run of one process
-        r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
-        r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -42,9 +42,8 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
     Raises:
         UserError: the target does not take a key.
     """
-    keys = {key: value for key, value in node.items() if key not in omit}
     target_of(node)
-    deferred = make(OmegaConf.create(keys, parent=node._get_parent()), _partial_=True)  # type: ignore[arg-type]
+    deferred = make(without(node, omit), _partial_=True)
     try:
         inspect.signature(deferred.func).bind_partial(**deferred.keywords)
     except TypeError as error:
@@ -55,9 +54,15 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
 
 def call_expression(node: DictConfig, *arguments: Any) -> str:
     """Python that calls `node._target_` with these arguments and the node's other keys."""
-    keywords = {key: value for key, value in plain(node).items() if not key.startswith("_")}
-    written = [*map(repr, arguments), *(f"{key}={value!r}" for key, value in keywords.items())]
+    named = [f"{key}={value!r}" for key, value in plain(node).items() if not key.startswith("_")]
+    written = [*map(repr, arguments), *named]
     return f"{node._target_}({', '.join(written)})"
+
+
+def without(node: DictConfig, omit: Collection[str]) -> DictConfig:
+    """A copy of `node` without some keys; its interpolations still work."""
+    keys = {key: node._get_node(key) for key in node if key not in omit}
+    return OmegaConf.create(keys, parent=node._get_parent())  # type: ignore[arg-type]
 
 
 def target_of(node: DictConfig) -> Any:

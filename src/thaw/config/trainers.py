@@ -1,0 +1,130 @@
+"""Builds Lightning's trainer with its callbacks and loggers."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
+from omegaconf import DictConfig
+
+from thaw.config.instantiation import make, make_partial
+from thaw.data.module import DataModule
+from thaw.distributed.agree import SyncBuffers
+from thaw.distributed.ranks import ranks
+from thaw.distributed.sharded import require_fitting
+from thaw.errors import UserError
+from thaw.finetuning.callback import FreezingCallback
+from thaw.finetuning.phase import Plan
+from thaw.runs.folder import RunFolder
+from thaw.runs.loggers import MetricsCSV
+from thaw.signatures import only_accepted
+from thaw.training.checkpoint_io import AtomicCheckpointIO
+from thaw.training.sample_order import SampleOrder
+
+SET_ELSEWHERE = {
+    "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
+    "overfit_batches": "type debug=overfit",
+    "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
+    "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
+    "logger": "type logger=...",
+    "default_root_dir": "type run_folder=...",
+    "use_distributed_sampler": "the sampler already divides each batch among the processes",
+}
+"""Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
+ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+"""Settings of a trainer for commands that measure or repeat something."""
+
+
+def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> list[Callback]:
+    """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
+    configured = [make(node) for node in cfg.callbacks.values() if node is not None]
+    for callback in configured:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(run.checkpoints)  # Lightning would take the folder of the first logger
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in configured):
+        raise UserError(
+            "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
+            "take callbacks=ema"
+        )
+    # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
+    # they see the same on all processes.
+    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *configured]
+
+
+def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
+    """The loggers of a run: those that are configured, the first of them `trainer.logger`, and metrics.csv.
+
+    A logger is made from its keys and from those of `folder`, `run_id` and `first_step` that it takes.
+    """
+    if not ranks().is_first:
+        return [DummyLogger()]  # whose `experiment` takes every call and does nothing
+    metrics_csv = MetricsCSV(run.path, run.first_step)  # first: W&B reads the rows that it keeps
+    facts = {"folder": run.path, "run_id": cfg.run_id, "first_step": run.first_step}
+    factories = [make_partial(node) for node in (cfg.logger or {}).values()]
+    return [*(factory(**only_accepted(factory.func, facts)) for factory in factories), metrics_csv]
+
+
+def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
+    """The trainer of a run. Raises UserError for keys that are set elsewhere, or if it cannot follow the plan."""
+    for key, instead in SET_ELSEWHERE.items():
+        if key in cfg.trainer:
+            raise UserError(f"trainer.{key} would be ignored: {instead}")
+    quieten_lightning()
+    trainer = make(
+        cfg.trainer,
+        max_epochs=plan.total_epochs,
+        callbacks=callbacks(cfg, plan, data, run),
+        logger=loggers(cfg, run),
+        default_root_dir=str(run.path),
+        plugins=AtomicCheckpointIO(),
+        use_distributed_sampler=False,  # our sampler knows the rank
+    )
+    # training/stop_signals.py handles signals instead: Lightning's handlers exit with code 0 and without saving, or
+    # save a checkpoint beside the run that its next test would load.
+    trainer._signal_connector.register_signal_handlers = _do_nothing
+    require_fitting(trainer, plan)
+    return trainer
+
+
+def trainer_without_logs(cfg: DictConfig, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
+    """A trainer of the run's precision, in one process, that writes nothing."""
+    quieten_lightning()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "default_root_dir": cfg.run_folder,
+        "sync_batchnorm": False,
+    }
+    return make(cfg.trainer, callbacks=list(callbacks), **ONE_PROCESS, **quiet, **settings)
+
+
+def progress_bar(cfg: DictConfig) -> list[Callback]:
+    """The configured progress bar, if there is one."""
+    return [make(node) for name, node in cfg.callbacks.items() if name == "progress_bar" and node is not None]
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def quieten_lightning() -> None:
+    """Silence Lightning's messages about settings that are intended."""
+    # Tips and the list of devices (train.py prints where it runs); profilers report through another logger.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("fabric.utilities.distributed", "pytorch.trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    for message in (
+        r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen by the plan
+        r"The number of training batches .* is smaller than the logging interval",  # epochs are logged all the same
+        r"The '\w+_dataloader' does not have many workers",  # a choice, made in conf/data
+        r"It is recommended to use `self.log\('(plan|order)/",  # equal on all ranks
+        r"The `srun` command is available",  # a machine of a cluster, and a run of one process
+        r"Precision .* is not supported by the model summary",  # only its estimate of megabytes
+        r"Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
+    ):
+        warnings.filterwarnings("ignore", message=message)
