@@ -25,8 +25,8 @@ from thaw.types import TokenSpec
 
 log = logging.getLogger(__name__)
 
-PLACE_KEYS = {*resume.PATH_KEYS, "name", "options"}
-"""Keys of `data` that say where the data come from."""
+PLACE_KEYS = {"name", "options"}
+"""Keys of `data` that say where the data come from, besides paths."""
 SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
 """Keys of `data` that decide the split; a run's split is fixed when it begins."""
 
@@ -157,7 +157,8 @@ def split_data(
     if remembered.checkpoint is not None:
         _split_as_before(data, remembered)
     else:
-        _split_for_measuring(data, remembered, moved=not PLACE_KEYS.isdisjoint(changes))
+        moved = any(key in PLACE_KEYS or resume.is_path_key(key) for key in changes)
+        _split_for_measuring(data, remembered, moved)
     return data
 
 

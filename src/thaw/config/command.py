@@ -23,6 +23,8 @@ from thaw.sweeping.trials import record_failure
 
 CONF = Path(str(files("thaw"))).joinpath("conf").resolve()
 """The configurations: part of an installed package, and in a clone the folder `conf/`, to which a link leads."""
+if CONF.is_file():  # a clone on Windows has the link as a text file
+    CONF = (CONF.parent / CONF.read_text().strip()).resolve()
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

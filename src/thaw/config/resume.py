@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,16 @@ from thaw.training.checkpoint_io import is_intact, newest_intact
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-PATH_KEYS = ("root", "table", "file", "folder", "path")
-"""Keys of `data` that say where the data lie: those of our sources, and names that a user's own source may take."""
+PATH_WORDS = ("root", "table", "file", "folder", "path")
+"""Last words of keys that hold a path, such as `data.root` and `module.teacher_folder`."""
+PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
+"""More keys that may hold one. All are absolute in a run folder, so that later commands run from anywhere."""
 # None of these changes which samples a step sees; batch size, devices and accumulation would, so they are not here.
+# The paths of data may change, too: the same samples, wherever they lie now.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
-    *("data.num_workers", *(f"data.{key}" for key in PATH_KEYS)),  # the same samples, wherever they lie now
+    *("data.num_workers", "data.root", "data.table"),
 )
-PATHS = (*(f"data.{key}" for key in PATH_KEYS), "backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
-"""Keys that may hold a path. They are absolute in a run folder, so that later commands run from anywhere."""
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -115,7 +117,9 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
     refused = [
         override
         for override, key in zip(overrides, keys, strict=True)
-        if key not in ("resume", *RESUME_MAY_CHANGE) and not _is_of_plan(key)
+        if key not in ("resume", *RESUME_MAY_CHANGE)
+        and not (key.startswith("data.") and is_path_key(key))
+        and not _is_of_plan(key)
     ]
     if refused:
         raise UserError(
@@ -219,12 +223,18 @@ def _settle(cfg: DictConfig) -> None:
     """Resolve settings that depend on where the command was typed: relative paths, and the number of devices."""
     if str(cfg.trainer.devices) in ("auto", "-1"):
         cfg.trainer.devices = count_devices(cfg.trainer)
-    for key in PATHS:
+    nodes = [(group, node) for group, node in cfg.items() if isinstance(node, DictConfig)]
+    for key in (*PATHS, *(f"{group!s}.{key!s}" for group, node in nodes for key in node if is_path_key(str(key)))):
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and "://" not in value:
             path = Path(value).expanduser().absolute()
             if key != "backbone.weights" or path.is_file():  # they may also be called `default`
                 OmegaConf.update(cfg, key, str(path))
+
+
+def is_path_key(key: str) -> bool:
+    """Whether a key holds a path, by its last word."""
+    return re.split(r"[._]", key)[-1] in PATH_WORDS
 
 
 def _is_of_plan(key: str) -> bool:
