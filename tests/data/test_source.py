@@ -95,6 +95,7 @@ GOOD = [(GREY, 0), (GREY, 1)]
         (SimpleNamespace(class_names=["a"]), "SimpleNamespace is no data source: it lacks __len__ or __getitem__"),
         (Listed(GOOD, class_names=None), r"Listed has no class_names: expected .* self.class_names = \['cat', 'dog'\]"),
         (Listed(GOOD, class_names="ab"), "Listed has class_names='ab': expected the names of the classes as texts"),
+        (Listed(GOOD, class_names=[]), r"Listed has class_names=\[\]: expected"),
         (Listed(GOOD, class_names=[0, 1]), r"Listed has class_names=\[0, 1\]: expected the names"),
         (Listed(GOOD, class_names=["a", "b", "a"]), "Listed.class_names has a more than once"),
         (Listed([]), "Listed has no samples"),
@@ -276,6 +277,7 @@ def test_keys_that_nobody_takes_or_only_the_other_kind_of_data(config: Config) -
     refused(r"data.augment: .*PlainTexts gives texts, which have no such setting", *texts("+data.augment=none"))
     cfg = config()
     cfg.data = {"_target_": "thaw.data.digits.Digits", "seed": 0}
+    refused(r"data names no source: type data=digits .* or \+data._target_=", "data=shared/images")
     with pytest.raises(UserError, match=r"data lacks num_workers, batch_size, (?s:.*)\n  - shared/images@_here_"):
         build.data(cfg)
 

@@ -62,6 +62,10 @@ def data(cfg: DictConfig) -> DataModule:
 
 def _source(node: DictConfig) -> Source:
     """The source; if it downloads, one process of each machine does so first."""
+    if "_target_" not in node:
+        raise UserError(
+            "data names no source: type data=digits (or another of conf/data), or +data._target_=<your class>"
+        )
     if not node.get("download"):
         return make(node)
     with ranks().first_per_node() as is_first:  # so that processes do not download into the same place

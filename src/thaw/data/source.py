@@ -43,11 +43,13 @@ class Source(Protocol):
     A source may also have any of these attributes:
 
     - `targets`: the label of each sample; without it every sample is read once at the start.
-    - `splits`: "train", "val", "test" or None for each sample; those with None, or all, are split by the data module.
+    - `splits`: "train", "val", "test" or None for each sample; None counts as train if another sample has a split, and a
+      split that no sample has is cut from train. Without it the data module splits all samples.
     - `names`: a name for each sample by which later runs and messages know it; by default the beginning of a text, or
       the number of an image, so that images without names must keep their order.
-    - `digests`: a digest of each sample's input. They reveal duplicates and samples that changed since an earlier run,
-      and samples need not be read to know whether outputs of frozen stages are in the cache. Texts need none.
+    - `digests`: a digest of all that the input of each sample depends on. They reveal duplicates, and samples that
+      changed since an earlier run; and samples need not be read to know whether the cache has outputs of frozen stages
+      for them. Texts need none.
     - `version`: a text that changes whenever any input does. In place of digests it keys the cache, with the names.
     - `left_out`, `notes`: lines for the report: samples that cannot be used, and what else was found and is not used.
     - `__getitems__(indices)`: a list of samples, as torch knows it, where whole batches are faster than single samples.
@@ -94,7 +96,14 @@ class SourceFacts:
 
 def gives_texts(source: Source) -> bool:
     """Whether the samples are texts and not images. Raises UserError if the first one is neither."""
-    return isinstance(_first_sample(source)[0], str)
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
+    if not len(source):
+        raise UserError(f"{_name(source)} has no samples")
+    ((first, _),) = read_samples(source, [0])
+    if not isinstance(first, str):
+        _as_image(first, 0)
+    return isinstance(first, str)
 
 
 def read_facts(source: Source) -> SourceFacts:
@@ -103,19 +112,19 @@ def read_facts(source: Source) -> SourceFacts:
     Raises:
         UserError: something is missing, or not as `Source` says.
     """
-    class_names, (first, first_label) = _class_names(source), _first_sample(source)
+    class_names, has_texts = _class_names(source), gives_texts(source)
     targets = _per_sample(source, "targets")
-    has_texts, texts, labels = isinstance(first, str), [], [first_label]
-    if has_texts or targets is None:
-        samples, what = read_samples(source, range(len(source))), "reading texts" if has_texts else "reading labels"
-        labels = []
-        for number, (value, label) in enumerate(progress(samples, len(source), what)):
-            labels.append(label)
-            if has_texts:
-                texts.append(_as_text(value, number))
+    # One sample in any case: it shows whether `targets` are of these samples.
+    count = len(source) if has_texts or targets is None else 1
+    samples = progress(read_samples(source, range(count)), count, "reading texts" if has_texts else "reading labels")
+    texts, labels = [], []
+    for number, (value, label) in enumerate(samples):
+        labels.append(label)
+        if has_texts:
+            texts.append(_as_text(value, number))
     read = _class_indices(labels, class_names)
     known = read if targets is None else _class_indices(targets, class_names)
-    if len(differing := np.flatnonzero(known[: len(read)] != read)):  # they may be of other samples, or transformed
+    if len(differing := np.flatnonzero(known[:count] != read)):
         number = differing[0]
         raise UserError(
             f"{_name(source)}.targets has the label {known[number]} for sample {number}, and the sample itself has "
@@ -182,8 +191,9 @@ def short(text: str, most: int = 60) -> str:
 
 
 def _class_names(source: Source) -> list[str]:
-    names = getattr(source, "class_names", None)
-    if names is None or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    names: Any = getattr(source, "class_names", None)
+    is_named = names is not None and len(names) and all(isinstance(name, str) for name in names)
+    if not is_named or isinstance(names, str):
         found = "has no class_names" if names is None else f"has class_names={short(repr(names))}"
         raise UserError(
             f"{_name(source)} {found}: expected the names of the classes as texts, in the order of the labels, such as "
@@ -192,17 +202,6 @@ def _class_names(source: Source) -> list[str]:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{_name(source)}.class_names has {', '.join(repeated)} more than once")
     return [str(name) for name in names]
-
-
-def _first_sample(source: Source) -> tuple[Any, Any]:
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
-    if not len(source):
-        raise UserError(f"{_name(source)} has no samples")
-    ((value, label),) = read_samples(source, [0])
-    if not isinstance(value, str):
-        _as_image(value, 0)
-    return value, label
 
 
 def _per_sample(source: Source, attribute: str) -> list[Any] | None:
