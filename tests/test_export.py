@@ -71,7 +71,8 @@ def train_shufflenet(config: Config, run: Path, folder: Path) -> None:
             "backbone.image_size_px=32",
             "backbone.mean=[0.45,0.45,0.45]",
             "backbone.std=[0.225,0.225,0.225]",
-            "freezing=full",
+            "freezing=surgical",
+            'freezing.train=[head,"*norm*","!conv5"]',
             "freezing.epochs=1",
         )
     )
@@ -111,6 +112,7 @@ def test_each_format_agrees_and_says_what_it_is(
     card = (file.parent / "model_card.md").read_text()
     for part in ("## Intended use", "## Data", "## Plan", "## Metrics", "blue, green, red", "accuracy"):
         assert part in card
+    assert "| 1 | 1 | stem (48 parameters)" in card
     code = card.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) <= 5
     use = {

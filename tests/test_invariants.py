@@ -40,8 +40,15 @@ class Phase:
     """Without patterns."""
 
     epochs: int
-    train: frozenset[str]
+    stages: frozenset[str]
+    last: str
+    """End of the names of the parameters that train in these stages."""
     lr_scale: float
+
+    @property
+    def train(self) -> list[str]:
+        """As patterns."""
+        return [f"{stage}.*{self.last}" if self.last else stage for stage in sorted(self.stages)]
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,10 @@ class Case:
     stray: bool
     """Whether something calls `.train()`, which would wake frozen BatchNorm and dropout."""
 
-    def trained(self, epoch: int) -> frozenset[str]:
-        return [phase.train for phase in self.phases for _ in range(phase.epochs)][epoch]
+    def trains(self, epoch: int, stage: str, name: str = "") -> bool:
+        """Whether a stage trains, or in it the parameter of that name."""
+        phase = [phase for phase in self.phases for _ in range(phase.epochs)][epoch]
+        return stage in phase.stages and (not name or name.endswith(phase.last))
 
 
 @st.composite
@@ -67,9 +76,8 @@ def cases(draw: st.DrawFn) -> Case:
     kinds = draw(st.sampled_from([[*kinds, "pool"], [*kinds[:-1], f"{kinds[-1]} pool"]]))
     stages = [f"stage{number}" for number, kind in enumerate(kinds) if {"conv", "norm"} & {*kind.split()}]
     trained = st.frozensets(st.sampled_from([*stages, "head"]), min_size=1)
-    phases = draw(
-        st.lists(st.builds(Phase, st.integers(1, 2), trained, st.sampled_from([1.0, 0.5])), min_size=1, max_size=2)
-    )
+    lasts, scales = st.sampled_from(["", ".weight", ".bias"]), st.sampled_from([1.0, 0.5])
+    phases = draw(st.lists(st.builds(Phase, st.integers(1, 2), trained, lasts, scales), min_size=1, max_size=2))
     phases += draw(st.sampled_from([[], phases[:1]]))  # once more
     batch_size = draw(st.sampled_from([9, 16, 42]))
     points = st.builds(
@@ -130,7 +138,7 @@ class Watch(Callback):
         self.moving = set()
         rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         for stage, name, parameter in parameters(pl_module):
-            if stage in self.case.trained(trainer.current_epoch):
+            if self.case.trains(trainer.current_epoch, stage, name):
                 assert parameter.requires_grad, name
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all(), name
@@ -142,19 +150,23 @@ class Watch(Callback):
                 assert parameter.grad is None, name
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        now, (optimizer,) = state(pl_module), trainer.optimizers
-        trained = self.case.trained(trainer.current_epoch)
+        now, (optimizer,), epoch = state(pl_module), trainer.optimizers, trainer.current_epoch
+        frozen = {name for stage, name, _ in parameters(pl_module) if not self.case.trains(epoch, stage, name)}
         for name, value in now.items():
-            assert name.split("/")[0] in trained or torch.equal(value, self.before[name]), f"{name} is frozen"
+            stands_still = name in frozen or not self.case.trains(epoch, name.split("/")[0])
+            assert not stands_still or torch.equal(value, self.before[name]), f"{name} is frozen"
         network = pl_module.network
         for name, stage in network.stages.items():
             modules = [part for path in stage.modules for part in network.get_submodule(path).modules()]
-            assert all(part.training == (name in trained) for part in modules), name
+            assert all(part.training == self.case.trains(epoch, name) for part in modules), name
         if trainer.global_step > self.steps:
             for name in self.moving:
                 assert not torch.equal(now[name], self.before[name]), f"{name} is trained"
-            so_far = frozenset().union(*(self.case.trained(epoch) for epoch in range(trainer.current_epoch + 1)))
-            assert {*optimizer.state} == {p for stage, _, p in parameters(pl_module) if stage in so_far}
+            assert {*optimizer.state} == {
+                parameter
+                for stage, name, parameter in parameters(pl_module)
+                if any(self.case.trains(past, stage, name) for past in range(epoch + 1))
+            }
         self.before = now
 
 
@@ -200,7 +212,7 @@ def test_any_run_leaves_what_is_frozen_trains_the_rest_and_ends_the_same_after_i
             f"run_folder={run}",
         )
         cfg.freezing.phases = [
-            {"epochs": phase.epochs, "train": sorted(phase.train), "lr_scale": phase.lr_scale} for phase in case.phases
+            {"epochs": phase.epochs, "train": phase.train, "lr_scale": phase.lr_scale} for phase in case.phases
         ]
         return cfg
 

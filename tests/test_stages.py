@@ -16,6 +16,7 @@ def test_the_tree_has_names_counts_and_shapes(config: Config) -> None:
     assert "layer2  525,568 -> 128 x 28 x 28" in tree
     assert "layer4.1  BasicBlock  4,720,640" in tree
     assert "layer4  8,393,728 -> 512" in tree
+    assert lines[-1] == "in plans a parameter is named by its stage and its path: stem.bn1.norm.bias"
 
 
 def test_of_the_shipped_backbone_by_blocks_and_by_default(config: Config) -> None:

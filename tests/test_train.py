@@ -30,7 +30,7 @@ Config = Callable[..., DictConfig]
 
 THREE_PHASES = (
     "freezing=phases",
-    "freezing.phases=[{epochs: 2, train: [head]}, {epochs: 2, train: [layer*, head], lr_scale: 0.5}, "
+    "freezing.phases=[{epochs: 2, train: [head]}, {epochs: 2, train: ['layer*.bias', head], lr_scale: 0.5}, "
     "{epochs: 2, train: ['*'], lr_scale: 0.2}]",
 )
 

@@ -46,6 +46,22 @@ def test_averaged_weights_are_validated_by_themselves(plan: str, config: Config,
     assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
 
 
+def test_batches_enter_no_later_than_the_first_stage_that_trains_in_part(config: Config) -> None:
+    parts = ("head", "head, layer2.layer2.0.1.norm.weight", "layer1.*.bias", "'*.bias'")
+    phases = ", ".join(f"{{epochs: 1, train: [{part}]}}" for part in parts)
+    _, run, trainer = start(config(*TINY, "freezing=phases", f"freezing.phases=[{phases}]"))
+    entered: dict[int, int] = {}
+    step = run.module.training_step
+
+    def noted(batch: Batch, batch_idx: int) -> torch.Tensor:
+        entered[run.module.current_epoch] = batch.start
+        return step(batch, batch_idx)
+
+    run.module.training_step = noted  # type: ignore[method-assign]
+    trainer.fit(run.module, run.loaders())
+    assert entered == {0: 3, 1: 2, 2: 1, 3: 0}
+
+
 def test_views_come_round_and_differ(config: Config, tmp_path: Path, cache_folder: Path) -> None:
     cfg = config(*choices("photographs", tmp_path), *PLANS["head_only"], "caching.views=2", "freezing.epochs=4")
     shown: dict[int, torch.Tensor] = {}

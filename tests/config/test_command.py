@@ -51,9 +51,9 @@ def test_an_unknown_key_is_named(refused: Refused) -> None:
     assert "optimizer.rate" in refused("optimizer.rate=3")
 
 
-def test_a_pattern_that_matches_no_stage_is_met_with_the_stages(refused: Refused) -> None:
+def test_a_pattern_that_matches_nothing_is_met_with_the_stages(refused: Refused) -> None:
     message = refused(*TINY, "freezing=surgical", "freezing.train=[layer9,head]")
-    assert "no stage matches 'layer9'" in message
+    assert "nothing matches 'layer9'" in message
     assert "the stages are: stem, layer1, layer2, head" in message
 
 

@@ -1,5 +1,7 @@
 """Every file under conf/: it composes, what it names can be built, and what it says at its top is true of it."""
 
+import re
+import shlex
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -76,6 +78,13 @@ def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> Non
     assert parts.loaders() is not None
     assert trainer.max_epochs == parts.plan.total_epochs or cfg.trainer.get("fast_dev_run")
     assert OmegaConf.load(run.path / "config.yaml") == cfg
+
+
+def test_the_patterns_of_surgical_are_typed_as_its_file_says(config: Config) -> None:
+    text = (CONF / "freezing/surgical.yaml").read_text()
+    commands = re.findall(r"thaw.train (freezing=surgical .*)", text)
+    typed = [config(*shlex.split(command, comments=True)).freezing.train for command in commands]
+    assert typed == [["stem", "head"], ["head", "*.bias"], ["!stem", "!*norm*"]]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

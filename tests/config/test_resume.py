@@ -1,5 +1,6 @@
 """Which run a command goes on with, and what may change then."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,22 @@ def test_a_plan_whose_past_differs_is_refused(
     with pytest.raises(ValueError, match=r"the first 1 phases of .*\{epochs: 2, train: \[head\], lr_scale: 1.0\}, ..."):
         train(config(*typed))
     assert file.read_bytes() == before
+
+
+def test_begun_phases_are_compared_by_parameters_and_printed_as_they_can_be_typed(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = """{epochs: 2, train: [head, "*.bias", "!stem"]}"""
+    with killed(1, 2):
+        train(config(*SHORT[:-3], "freezing=phases", f"freezing.phases=[{begun}]", SHORT[-1]))
+
+    def resumed(*phases: str) -> None:
+        typed = [f"resume={tmp_path}/run", *phases]
+        monkeypatch.setattr(resume, "typed_overrides", lambda: typed)
+        train(config(*typed))
+
+    with pytest.raises(ValueError, match="have begun") as error:
+        resumed("freezing=phases", f"freezing.phases=[{begun.replace('*.bias', '*.weight')}]")
+    command = str(error.value).split("Type ")[1].split(" with further")[0]
+    resumed(*shlex.split(command.replace("...", ONE)))
+    assert last(tmp_path / "run")["epoch"] == 3

@@ -1,6 +1,8 @@
 """The plan at work in Lightning's loop: what freezes, what stands still, what is logged."""
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +19,22 @@ from thaw.config.assemble import start
 from thaw.distributed.sharded import require_fitting
 from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
+from thaw.finetuning.table import stage_table
 from thaw.training.ema import EMA
 from thaw.training.module import FineTuningModule
 
 Config = Callable[..., DictConfig]
 
 CHAIN = ("freezing=chain_thaw", "freezing.epochs_per_stage=1")
+BIASES = ("freezing=surgical", 'freezing.train=[head,"*.bias"]', "freezing.epochs=1")
+NORMS = ("freezing=surgical", 'freezing.train=[head,"*norm*"]', "freezing.epochs=1")
+PARTS = (
+    "freezing=phases",
+    "freezing.phases=["
+    "{epochs: 1, train: [head, 'layer*.bias']}, "
+    "{epochs: 1, train: [head, 'layer*.weight']}, "  # of the same stages the rest
+    "{epochs: 1, train: ['!*norm*', '!layer1']}]",
+)
 
 
 def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, FineTuningModule, LightningDataModule, Plan]:
@@ -32,10 +44,10 @@ def built(cfg: DictConfig, *watchers: Callback) -> tuple[Trainer, FineTuningModu
 
 
 class Watch(Callback):
-    """At every batch: which stages changed since the last one, which are in training mode."""
+    """At every batch: what it changed, the modes of the modules of each stage, what has a state in the optimizer."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, set[str], set[str]]] = []
+        self.seen: list[tuple[int, set[str], dict[str, set[bool]], set[str]]] = []
         self.before: dict[str, torch.Tensor] = {}
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,35 +59,47 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         now = snapshot(pl_module)
-        network = pl_module.network
-        training = {
-            name
+        network, (optimizer,) = pl_module.network, trainer.optimizers
+        modes = {
+            name: {part.training for path in stage.modules for part in network.get_submodule(path).modules()}
             for name, stage in network.stages.items()
-            if all(part.training for path in stage.modules for part in network.get_submodule(path).modules())
         }
-        self.seen.append((trainer.current_epoch, changed(self.before, now), training))
+        stateful = {network.addresses[name] for name, p in network.named_parameters() if p in optimizer.state}
+        self.seen.append((trainer.current_epoch, changed(self.before, now), modes, stateful))
         self.before = now
 
 
 def snapshot(module: LightningModule) -> dict[str, torch.Tensor]:
+    """Parameters by address, buffers by stage/name."""
     return {
-        f"{stage}/{name}": value.clone()
+        module.network.addresses.get(name, f"{stage}/{name}"): value.clone()
         for stage, tensors in module.network.stage_tensors().items()
         for name, value in tensors.items()
     }
 
 
 def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
-    return {name.split("/")[0] for name in one if not torch.equal(one[name], other[name])}
+    return {name for name in one if not torch.equal(one[name], other[name])}
 
 
-def test_frozen_stages_stand_still_with_their_statistics_and_trained_ones_move(config: Config) -> None:
+@pytest.mark.parametrize("choices", [CHAIN, BIASES, NORMS, PARTS], ids=["stages", "biases", "norms", "parts"])
+def test_what_is_frozen_stands_still_with_its_statistics_and_the_rest_moves(
+    config: Config, choices: tuple[str, ...]
+) -> None:
     watch = Watch()
-    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "schedule=constant"), watch)
+    trainer, classifier, data, plan = built(config(*TINY, *choices, "schedule=constant"), watch)
     trainer.fit(classifier, data)
-    assert [epoch for epoch, *_ in watch.seen] == [epoch for epoch in range(5) for _ in range(4)]
-    for epoch, moved, training in watch.seen:
-        assert moved == training == plan.trained(epoch)
+    assert [epoch for epoch, *_ in watch.seen] == [epoch for epoch in range(plan.total_epochs) for _ in range(4)]
+    ever: set[str] = set()
+    for epoch, moved, modes, stateful in watch.seen:
+        trained = plan.trained(epoch)
+        ever |= trained
+        stages = {stage for stage, own in plan.stages.items() if not trained.isdisjoint(own)}
+        statistics = {name for name in moved if "/" in name}
+        assert moved - statistics == trained
+        assert {name.split("/")[0] for name in statistics} == stages - {"head"}
+        assert modes == {stage: {stage in stages} for stage in plan.stages}
+        assert stateful == ever
 
 
 def test_averaging_leaves_frozen_stages_as_they_are(config: Config, tmp_path: Path) -> None:
@@ -83,25 +107,31 @@ def test_averaging_leaves_frozen_stages_as_they_are(config: Config, tmp_path: Pa
     trainer, classifier, data, _ = built(config(*choices, *TINY))
     before = snapshot(classifier)
     trainer.fit(classifier, data)
-    assert changed(before, snapshot(classifier)) == {"layer2", "head"}
+    assert {re.split("[./]", name)[0] for name in changed(before, snapshot(classifier))} == {"layer2", "head"}
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     name = "network.head.1.weight"
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
 
 
 def test_phase_trainable_parameters_and_every_rate_are_logged(config: Config, tmp_path: Path) -> None:
-    trainer, classifier, data, plan = built(config(*TINY, *CHAIN, "trainer.log_every_n_steps=1"))
+    trainer, classifier, data, plan = built(config(*TINY, *PARTS, "trainer.log_every_n_steps=1"))
+    table = stage_table(classifier.network, plan, classifier.make_optimizer(classifier.network).param_groups)
     trainer.fit(classifier, data)
     with (tmp_path / "run/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     phases = [float(row["plan/phase"]) for row in rows if row["plan/phase"]]
-    assert phases == [1, 2, 3, 4, 5]
-    parameters = classifier.network.stage_parameters().items()
-    sizes = {name: sum(p.numel() for p in own.values()) for name, own in parameters}
+    assert phases == [1, 2, 3]
     trainable = [float(row["plan/trainable_parameters"]) for row in rows if row["plan/trainable_parameters"]]
-    assert trainable == [sum(sizes[stage] for stage in plan.trained(epoch)) for epoch in range(5)]
+    told: Counter[str] = Counter()
+    for line in table.splitlines():
+        if line.startswith("│"):
+            _, _, size, phases_of_stage, *_ = line.split("│")
+            for phase in phases_of_stage.strip().split(", "):
+                number, *part = phase.split(" (")
+                told[number] += int((part[0].split()[0] if part else size).replace(",", ""))
+    assert trainable == [told["1"], told["2"], told["3"]]
     rates = [row for row in rows if row["lr-AdamW/head/decay"]]
-    assert [int(row["step"]) for row in rates] == list(range(20))
+    assert [int(row["step"]) for row in rates] == list(range(12))
     for row in rates:
         assert float(row["lr-AdamW/stem/decay"]) == pytest.approx(0.8**3 * float(row["lr-AdamW/head/decay"]))
 
@@ -112,9 +142,9 @@ def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config
     resumed = SimpleNamespace(current_epoch=2, strategy=None)  # inside an epoch: no on_train_epoch_start will come
     freezing.setup(resumed, classifier, "fit")  # type: ignore[arg-type]
     freezing.on_train_start(resumed, classifier)  # type: ignore[arg-type]
-    parameters = classifier.network.stage_parameters().items()
-    trained = {name for name, own in parameters if all(p.requires_grad for p in own.values())}
-    assert trained == plan.trained(2) == {"layer1"}
+    network = classifier.network
+    trained = {network.addresses[name] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == plan.trained(2) == set(network.stage_addresses()["layer1"])
 
 
 def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
@@ -182,9 +212,9 @@ class Digest(Callback):
 
 
 def test_two_processes_stay_in_step_through_every_phase(config: Config, tmp_path: Path) -> None:
-    cfg = config(*TINY, *CHAIN, *TWO_PROCESSES, "~callbacks.early_stopping")
-    trainer, classifier, data, _ = built(cfg, Digest(tmp_path))
+    cfg = config(*TINY, *PARTS, *TWO_PROCESSES, "~callbacks.early_stopping")
+    trainer, classifier, data, plan = built(cfg, Digest(tmp_path))
     trainer.fit(classifier, data)
-    for epoch in range(5):
+    for epoch in range(plan.total_epochs):
         ranks = [torch.load(tmp_path / f"epoch{epoch}_rank{rank}.pt", weights_only=True) for rank in range(2)]
         assert torch.equal(*ranks), f"the ranks drifted apart in epoch {epoch}"

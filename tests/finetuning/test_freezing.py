@@ -17,19 +17,31 @@ def modules(network: Network, stage: str) -> list[nn.Module]:
 
 def test_frozen_stages_have_no_gradient_and_evaluate() -> None:
     tiny = network()
+    trained = frozenset(tiny.stage_addresses()["layer2"])
     for parameter in tiny.parameters():
         parameter.grad = torch.ones_like(parameter)
-    assert freeze_all_but(tiny, frozenset({"layer2"}))
+    assert freeze_all_but(tiny, trained)
     for stage, parameters in tiny.stage_parameters().items():
         trains = stage == "layer2"
         assert all(module.training == trains for module in modules(tiny, stage))
         assert all(p.requires_grad == trains and (p.grad is not None) == trains for p in parameters.values())
-    assert not freeze_all_but(tiny, frozenset({"layer2"})), "nothing changed the second time"
+    assert not freeze_all_but(tiny, trained), "nothing changed the second time"
+
+
+def test_of_a_stage_that_trains_in_part_all_modules_do() -> None:
+    tiny = network()
+    biases = frozenset({"layer2.layer2.0.0.bias", "head.1.bias"})
+    freeze_all_but(tiny, frozenset(tiny.stage_addresses()["layer2"]))
+    assert freeze_all_but(tiny, biases), "other parameters of the same stage"
+    assert {tiny.addresses[name] for name, parameter in tiny.named_parameters() if parameter.requires_grad} == biases
+    tiny.train()
+    keep_frozen_in_eval(tiny)
+    assert [{m.training for m in modules(tiny, stage)} for stage in tiny.stages] == [{False}, {False}, {True}, {True}]
 
 
 def test_a_stray_train_does_not_wake_frozen_stages_and_eval_puts_all_to_sleep() -> None:
     tiny = network()
-    freeze_all_but(tiny, frozenset({"layer2"}))
+    freeze_all_but(tiny, frozenset(tiny.stage_addresses()["layer2"]))
     tiny.train()
     keep_frozen_in_eval(tiny)
     assert [all(m.training for m in modules(tiny, stage)) for stage in tiny.stages] == [False, False, True, False]

@@ -13,6 +13,7 @@ from thaw.errors import UserError
 from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.schedules import ClosedForm, PhaseSchedule, Schedule, constant, lr_factor, one_cycle, warmup_cosine
 
+STAGES = {"body": ["body.weight"], "head": ["head.weight"]}
 COSINE = partial(warmup_cosine, warmup_fraction=0.2, final_factor=0.0)
 ONE_CYCLE = partial(one_cycle, warmup_fraction=0.3, start_factor=0.04, final_factor=4e-6)
 
@@ -78,7 +79,7 @@ def test_a_scheduler_that_needs_more_than_the_step_is_refused(name: str) -> None
 
 @pytest.mark.parametrize("schedule", [constant, COSINE, ONE_CYCLE])
 def test_every_phase_starts_the_schedule_again_at_its_own_scale(schedule: Schedule) -> None:
-    plan = Plan([Phase(2, ("head",)), Phase(3, ("*",), lr_scale=0.5)], ("body", "head"))
+    plan = Plan([Phase(2, ("head",)), Phase(3, ("*",), lr_scale=0.5)], STAGES)
     factors = [lr_factor(step, plan, schedule, steps_per_epoch=4) for step in range(20)]
     assert factors[:8] == [schedule(step, 8) for step in range(8)]
     assert factors[8:] == [0.5 * schedule(step, 12) for step in range(12)]
@@ -113,11 +114,11 @@ FRACTIONS, FINALS = st.floats(0, 0.99), st.floats(0, 1)
 def test_any_schedule_starts_again_with_each_phase_as_if_there_were_no_other(
     schedule: Schedule, phases: list[Phase], steps_per_epoch: int
 ) -> None:
-    plan = Plan(phases, ("body", "head"))
+    plan = Plan(phases, STAGES)
     found = iter([lr_factor(s, plan, schedule, steps_per_epoch) for s in range(plan.total_epochs * steps_per_epoch)])
     final = getattr(schedule, "keywords", {}).get("final_factor", 1.0)
     for phase in phases:
-        alone = Plan([phase], ("head",))
+        alone = Plan([phase], STAGES)
         for step in range(phase.epochs * steps_per_epoch):
             factor = next(found)
             assert factor == lr_factor(step, alone, schedule, steps_per_epoch)

@@ -1,6 +1,7 @@
 """One contract for networks of every library: all families of torchvision, forty of timm, sixteen of Hugging Face."""
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ NOT_CUT = {
     "vit_small_patch16_dinov3",
 }
 """Networks that torch.fx cannot follow, or that hand on several tensors: they have stages, but no cut inside."""
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
 TORCHVISION_STAGES = {
     "resnet18": "stem layer1 layer2 layer3 layer4",
@@ -208,6 +210,16 @@ def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: 
     assert sorted(named) == sorted(parameters)
     assert len(network.stages) > 2
 
+    # The pattern `*norm*` matches the parameters of its normalisation layers and no others.
+    norms = {
+        f"{path}.{parameter}"
+        for path, module in network.named_modules()
+        for parameter, _ in module.named_parameters(recurse=False)
+        if isinstance(module, NORMS) or type(module).__name__.endswith("Norm")
+    }
+    assert {name for name, address in network.addresses.items() if fnmatchcase(address, "*norm*")} == norms
+    assert len({*network.addresses.values()}) == len(parameters)
+
     # The state dict loads into the library's own class, which then gives the same features, to the last bit.
     tensors = network.backbone.state_dict()
     assert {f"backbone.{key}" for key in tensors} == {
@@ -236,7 +248,7 @@ def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: 
     assert (None if last is None else last.start) == next(iter(starts), None)
 
     # `gradual` trains what it says: gradients and training mode there, and nowhere else.
-    plan = Plan(gradual(list(network.stages), epochs_per_stage=1), list(network.stages))
+    plan = Plan(gradual(list(network.stages), epochs_per_stage=1), network.stage_addresses())
     for epoch in (0, plan.total_epochs // 2, plan.total_epochs - 1):
         network.zero_grad()
         freeze_all_but(network, plan.trained(epoch))
@@ -245,7 +257,7 @@ def require_contract(backbone: Backbone, library: nn.Module, inputs: Any, name: 
         for stage, content in network.stages.items():
             gradients = [parameters[parameter].grad for parameter in content.parameters]
             modes = {module.training for path in content.modules for module in network.get_submodule(path).modules()}
-            if stage in plan.trained(epoch):
+            if plan.trained(epoch).issuperset(network.stage_addresses()[stage]):
                 assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), stage
                 assert modes <= {True}, stage
             else:

@@ -14,7 +14,7 @@ from thaw.config.resume import read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.finetuning.phase import Phase, Plan
+from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
 from thaw.models.weights import load_tensors, load_weights, read_class_names, read_weights, require_network
@@ -236,15 +236,16 @@ def _start_from(source: str, network: Network, data: DataModule) -> None:
 def _require_same_past(run: RunFolder, plan: Plan, before: Plan) -> None:
     """Raise UserError if a phase of the run to resume that has begun differs; later phases may change."""
     num_begun = before.index(run.resumed["epoch"]) + 1
-    past, now = ([_phase_facts(p, phase) for phase in p.phases[:num_begun]] for p in (before, plan))
-    if past != now:
-        phases = ", ".join(f"{{epochs: {n}, train: [{', '.join(train)}], lr_scale: {s}}}" for n, train, s in past)
+    past, now = (
+        [(phase.epochs, trained, phase.lr_scale) for phase, trained in zip(p.phases, p.trained_in, strict=True)]
+        for p in (before, plan)
+    )
+    if past[:num_begun] != now[:num_begun]:
+        phases = ", ".join(
+            f"{{epochs: {phase.epochs}, train: {as_typed(phase.train)}, lr_scale: {phase.lr_scale}}}"
+            for phase in before.phases[:num_begun]
+        )
         raise UserError(
             f"the first {num_begun} phases of {run.path} have begun, and this plan has others. Type freezing=phases "
-            f'"freezing.phases=[{phases}, ...]" with further phases in place of ...'
+            f"'freezing.phases=[{phases}, ...]' with further phases in place of ..."
         )
-
-
-def _phase_facts(plan: Plan, phase: Phase) -> tuple[int, list[str], float]:
-    """Return the number of epochs, the names of the trained stages, and the factor on the rates."""
-    return phase.epochs, [stage for stage in plan.stages if phase.trains(stage)], phase.lr_scale

@@ -128,9 +128,8 @@ def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
-    """The phases of the run, bound to the stages of `network`."""
-    stages = list(network.stages)
-    return Plan(make(cfg.freezing, stages=stages), stages)
+    """The phases of the run, bound to the parameters of `network`."""
+    return Plan(make(cfg.freezing, stages=list(network.stages)), network.stage_addresses())
 
 
 def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:

@@ -12,6 +12,7 @@ from thaw.data.splits import SPLITS
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
 from thaw.finetuning.phase import Plan
+from thaw.finetuning.table import trained_parts
 from thaw.tasks.metrics import by_split
 
 
@@ -42,7 +43,10 @@ def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: 
     return templates.get_template("model_card.md.jinja").render(
         model=model,
         origin=origin,
-        plan=plan,
+        phases=[
+            (phase, ", ".join(stage + part for stage, part in trained_parts(model.network, trained).items()))
+            for phase, trained in zip(plan.phases, plan.trained_in, strict=True)
+        ],
         splits=SPLITS,
         metrics=by_split(origin.metrics),
         things=model.inputs.things,

@@ -8,7 +8,7 @@ from thaw.finetuning.phase import Plan
 
 
 class FreezingCallback(Callback):
-    """Freezes and unfreezes the stages of `pl_module.network` as the plan says.
+    """Freezes and unfreezes the parameters of `pl_module.network` as the plan says.
 
     It keeps no state: what trains is a function of the epoch, so checkpoints need nothing from it.
     """

@@ -1,7 +1,12 @@
-"""When each stage of a network trains. Pure functions of the epoch: no torch, no Lightning."""
+"""When each parameter of a network trains. Pure functions of the epoch: no torch, no Lightning.
 
+Parameters are known by their addresses, `stage.path.of.parameter`: see `Network.addresses`.
+"""
+
+import json
+import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, takewhile
@@ -11,38 +16,48 @@ from thaw.errors import UserError
 
 @dataclass(frozen=True)
 class Phase:
-    """Consecutive epochs in which the same stages train."""
+    """Consecutive epochs in which the same parameters train."""
 
     epochs: int
     """Length, at least 1."""
     train: tuple[str, ...]
-    """Names or patterns (`layer*`) of the stages that train; all others are frozen."""
+    """Patterns of the stages (`layer*`) and parameters (`*.bias`) that train; all others are frozen.
+
+    `!pattern` excludes: `(head, "!*.bias")`. With exclusions only, all others train: `("!stem",)`."""
     lr_scale: float = 1.0
     """Factor on every learning rate in this phase, above 0."""
 
-    def trains(self, stage: str) -> bool:
-        """Whether the stage of that name trains in this phase."""
-        return any(fnmatchcase(stage, pattern) for pattern in self.train)
+    def trained(self, stages: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        """Addresses of the parameters that train in this phase; `stages`: addresses of all by stage."""
+        excluded = [pattern[1:] for pattern in self.train if pattern.startswith("!")]
+        included = [pattern for pattern in self.train if not pattern.startswith("!")]
+        if excluded and not included:
+            included = ["*"]
+        return _matches(stages, included) - _matches(stages, excluded)
 
 
 class Plan:
-    """The phases of a run, bound to the stages of one network.
+    """The phases of a run, bound to the parameters of one network.
 
     All results are functions of the epoch alone, so a resumed run continues in the phase it was in. Epochs count from
     0; epochs after the end belong to the last phase.
 
     Args:
         phases: in order.
-        stages: names of the network's stages, input to output.
+        stages: addresses of the network's parameters by stage, input to output.
 
     Raises:
         UserError: naming every fault of the phases at once.
     """
 
-    def __init__(self, phases: Sequence[Phase], stages: Sequence[str]):
-        self.phases, self.stages = tuple(phases), tuple(stages)
-        if faults := _faults(self.phases, self.stages):
-            raise UserError("\n".join([*faults, f"the stages are: {', '.join(self.stages)}"]))
+    trained_in: tuple[frozenset[str], ...]
+    """Addresses of the parameters that train, by phase."""
+
+    def __init__(self, phases: Sequence[Phase], stages: Mapping[str, Sequence[str]]):
+        self.phases, self.stages = tuple(phases), stages
+        self.trained_in = tuple(phase.trained(stages) for phase in phases)
+        if faults := [*self._faults()]:
+            raise UserError("\n".join([*faults, f"the stages are: {', '.join(stages)}; {explain_addresses(stages)}"]))
         self._ends = tuple(accumulate(phase.epochs for phase in self.phases))
 
     @property
@@ -67,31 +82,53 @@ class Plan:
         return self.index(epoch) == len(self.phases) - 1
 
     def trained(self, epoch: int) -> frozenset[str]:
-        """Names of the stages that train in an epoch."""
-        phase = self.at(epoch)
-        return frozenset(stage for stage in self.stages if phase.trains(stage))
+        """Addresses of the parameters that train in an epoch."""
+        return self.trained_in[self.index(epoch)]
 
     def frozen_prefix(self, epoch: int) -> int:
         """Number of leading stages that are all frozen in an epoch: their outputs are constants."""
         trained = self.trained(epoch)
-        return len(list(takewhile(lambda stage: stage not in trained, self.stages)))
+        return len(list(takewhile(trained.isdisjoint, self.stages.values())))
 
     def never_trained(self, epoch: int | None = None) -> int:
         """Number of leading stages that were frozen in every phase up to that of `epoch`; None: in all phases."""
         last = len(self.phases) - 1 if epoch is None else self.index(epoch)
         return min(self.frozen_prefix(end - 1) for end in self._ends[: last + 1])
 
+    def _faults(self) -> Iterator[str]:
+        if not self.phases:
+            yield "a plan has at least one phase: this one has none"
+        for number, (phase, trained) in enumerate(zip(self.phases, self.trained_in, strict=True), start=1):
+            stray = [pattern for pattern in phase.train if not _matches(self.stages, [pattern.removeprefix("!")])]
+            yield from (f"phase {number}: nothing matches '{pattern}'" for pattern in stray)
+            if not phase.train:
+                yield f"phase {number} trains nothing: name at least one stage in `train`"
+            elif not trained and not stray:
+                yield f"phase {number} trains nothing: its ! patterns exclude all that the others match"
+            if not isinstance(phase.epochs, int) or phase.epochs < 1:
+                yield f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out"
+            if not phase.lr_scale > 0:
+                yield f"phase {number}: `lr_scale` is above 0, not {phase.lr_scale}: freeze stages by `train`"
 
-def _faults(phases: tuple[Phase, ...], stages: tuple[str, ...]) -> list[str]:
-    faults = [] if phases else ["a plan has at least one phase: this one has none"]
-    for number, phase in enumerate(phases, start=1):
-        for pattern in phase.train:
-            if not any(fnmatchcase(stage, pattern) for stage in stages):
-                faults.append(f"phase {number}: no stage matches '{pattern}'")
-        if not phase.train:
-            faults.append(f"phase {number} trains nothing: name at least one stage in `train`")
-        if not isinstance(phase.epochs, int) or phase.epochs < 1:
-            faults.append(f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out")
-        if not phase.lr_scale > 0:
-            faults.append(f"phase {number}: `lr_scale` is above 0, not {phase.lr_scale}: freeze stages by `train`")
-    return faults
+
+def explain_addresses(stages: Mapping[str, Sequence[str]]) -> str:
+    """How plans name a parameter, with one of these as an example."""
+    example = next(addresses[-1] for addresses in stages.values() if addresses)
+    return f"a parameter is named by its stage and its path: {example}"
+
+
+def as_typed(patterns: Iterable[str]) -> str:
+    """A list of patterns as YAML and Hydra's command line read it: `[head, "*.bias"]`."""
+    typed = (pattern if re.fullmatch(r"[A-Za-z_][\w.]*", pattern) else json.dumps(pattern) for pattern in patterns)
+    return f"[{', '.join(typed)}]"
+
+
+def _matches(stages: Mapping[str, Sequence[str]], patterns: Iterable[str]) -> frozenset[str]:
+    """Addresses that one of the patterns matches, by themselves or by their stage."""
+    return frozenset(
+        address
+        for pattern in patterns
+        for stage, addresses in stages.items()
+        for address in addresses
+        if fnmatchcase(stage, pattern) or fnmatchcase(address, pattern)
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thaw.errors import UserError
-from thaw.finetuning.phase import Phase
+from thaw.finetuning.phase import Phase, as_typed
 
 ALL = ("*",)
 
@@ -42,7 +42,7 @@ def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) ->
 
 
 def surgical(stages: Sequence[str], epochs: int, train: Sequence[str]) -> list[Phase]:
-    """Only the named stages (Lee et al. 2022: early ones for changed images, late ones for changed labels)."""
+    """What you name, in all epochs (Lee et al. 2022: early stages for changed images, late ones for changed labels)."""
     return [Phase(epochs, _as_tuple(train))]
 
 
@@ -62,5 +62,6 @@ def explicit(stages: Sequence[str], phases: Sequence[Mapping[str, Any]]) -> list
 
 def _as_tuple(train: Sequence[str]) -> tuple[str, ...]:
     if isinstance(train, str):
-        raise UserError(f"`train` is a list of stages, not '{train}': type train=[{train}], in YAML train: [{train}]")
+        listed = as_typed([train])
+        raise UserError(f"`train` is a list of patterns, not '{train}': type train={listed}, in YAML train: {listed}")
     return tuple(train)

@@ -8,7 +8,7 @@ from rich.tree import Tree
 from torch import nn
 
 from thaw.console import as_text
-from thaw.finetuning.phase import Plan
+from thaw.finetuning.phase import Plan, explain_addresses
 from thaw.models.network import HEAD, Network
 from thaw.models.shapes import output_shapes
 from thaw.types import InputSpec, TokenSpec
@@ -23,12 +23,23 @@ def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> s
     table.add_column("parameters", justify="right")
     table.add_column("trained in phase")
     table.add_column("learning rate", justify="right")
+    parts = [trained_parts(network, trained) for trained in plan.trained_in]
     for name, parameters in network.stage_parameters().items():
-        trained = [str(n) for n, phase in enumerate(plan.phases, start=1) if phase.trains(name)]
+        trained = [f"{n}{part[name]}" for n, part in enumerate(parts, start=1) if name in part]
         rate = f"{rates[name]:.2e}" if name in rates and trained else "-"
         count = sum(parameter.numel() for parameter in parameters.values())
         table.add_row(name, f"{count:,}", ", ".join(trained) or "never", rate)
     return as_text(table)
+
+
+def trained_parts(network: Network, trained: frozenset[str]) -> dict[str, str]:
+    """The stages that train, each with "" if all of its parameters do, else with how many: " (480 parameters)"."""
+    parts = {}
+    for stage, parameters in network.stage_parameters().items():
+        sizes = {network.addresses[name]: parameter.numel() for name, parameter in parameters.items()}
+        if own := trained & sizes.keys():
+            parts[stage] = "" if own == sizes.keys() else f" ({sum(sizes[address] for address in own):,} parameters)"
+    return parts
 
 
 def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
@@ -54,7 +65,7 @@ def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
             label = f"{path.removeprefix('backbone.')}  {type(module).__name__}"
             branch.add(f"{escape(label)}  {_parameters(module):,}")
     tree.add(f"[bold]head[/bold]  new, {num_features} -> classes")
-    return as_text(tree)
+    return as_text(tree) + f"in plans {explain_addresses(network.stage_addresses())}"
 
 
 def _parameters(module: nn.Module) -> int:

@@ -26,6 +26,8 @@ class Network(nn.Module):
 
     stages: Mapping[str, Stage]
     """Parameters and modules of this network by stage, input to output; the last stage is `head`."""
+    addresses: Mapping[str, str]
+    """By name in this network, the address by which plans know a parameter: `layer1.layer1.0.bn1.norm.weight`."""
 
     def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
@@ -33,6 +35,9 @@ class Network(nn.Module):
         stages = {stage: [f"backbone.{name}" for name in names] for stage, names in backbone.stages.items()}
         stages[HEAD] = [f"head.{name}" for name, _ in head.named_parameters()]
         self.stages, self._stages_of_module = with_modules(self, stages)
+        self.addresses = {
+            name: _address(self, stage, name) for stage, content in self.stages.items() for name in content.parameters
+        }
         self.entries: dict[int, Callable[[Any], Tensor]] = {}
         """By stage number: function from activations that enter there to features (B, D). The cache fills it."""
 
@@ -53,6 +58,10 @@ class Network(nn.Module):
         named = {name.replace(FSDP_WRAPPER, ""): parameter for name, parameter in self.named_parameters()}
         return {stage: {name: named[name] for name in content.parameters} for stage, content in self.stages.items()}
 
+    def stage_addresses(self) -> dict[str, list[str]]:
+        """Addresses of parameters by stage, as a plan wants them."""
+        return {stage: [self.addresses[name] for name in content.parameters] for stage, content in self.stages.items()}
+
     def stage_tensors(self) -> dict[str, dict[str, Tensor]]:
         """Parameters and buffers by stage and name. Buffers of a module of several stages belong to the first."""
         tensors: dict[str, dict[str, Tensor]] = {stage: dict(own) for stage, own in self.stage_parameters().items()}
@@ -66,3 +75,15 @@ class Network(nn.Module):
         for path, module in self.named_modules():
             path = path.replace(FSDP_WRAPPER, "").removesuffix("._fsdp_wrapped_module")
             yield module, self._stages_of_module.get(path, frozenset(self.stages))
+
+
+def _address(network: Network, stage: str, name: str) -> str:
+    """The stage and the library's own name of a parameter, so that patterns of plans can match it.
+
+    Where a normalisation layer is not called so (`bn1`), `norm` is inserted: `*norm*` matches those of any network.
+    """
+    path, _, last = name.rpartition(".")
+    words = [stage, *path.split(".")[1:]]
+    if "norm" in type(network.get_submodule(path)).__name__.lower() and "norm" not in path:
+        words.append("norm")
+    return ".".join([*words, last])

@@ -73,7 +73,8 @@ def stages_by_matcher(network: Any, granularity: str) -> Stages:
     stem = matcher.get("stem") if isinstance(matcher, dict) else None
     named: list[tuple[str, list[str]]] = []
     for names in group_parameters(network, matcher).values():
-        prefix, _ = Counter(_prefix(network, name, granularity) for name in names).most_common(1)[0]
+        others = [name for name in names if "norm" not in name] or names  # or the pattern *norm* would match the stage
+        prefix, _ = Counter(_prefix(network, name, granularity) for name in others).most_common(1)[0]
         is_stem = not named and stem is not None and any(re.match(pattern, names[0]) for pattern in _patterns(stem))
         named.append(("stem" if is_stem else _stage_name(prefix), names))
     return _merge_groups(network, named)
