@@ -2,6 +2,7 @@
 that are at hand at once."""
 
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from thaw.models.backbone import Backbone
 from thaw.models.stages import child_stages
-from thaw.types import ImageSpec
+from thaw.training.module import FineTuningModule
+from thaw.types import Batch, ImageSpec, StepOutput
 
 
 def backbone(weights: None = None, dropout: float = 0.2, channels: int = 1) -> Backbone:
@@ -89,3 +91,17 @@ class TwoScales(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scale * self.second(torch.relu(self.first(features)))
+
+
+class Shifted(FineTuningModule):
+    """Trains a shift of its own beside the network, and has a frozen part with dropout and BatchNorm."""
+
+    def __init__(self, **parts: Any):
+        super().__init__(**parts)
+        self.shift = nn.Parameter(torch.zeros(len(self.class_names)))
+        self.frozen = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Dropout()).requires_grad_(False)
+
+    def step(self, batch: Batch) -> StepOutput:
+        assert not any(part.training for part in self.frozen.modules())
+        logits = self(batch) + self.shift
+        return StepOutput(self.task.loss(logits, batch.target), logits, batch.target, batch.index)

@@ -13,10 +13,12 @@ from torch import nn
 from tests.conftest import NOISE, TINY
 from tests.tiny import backbone
 from thaw.config import build
-from thaw.config.assemble import start
+from thaw.config.assemble import start, trained
 from thaw.errors import UserError
+from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
 from thaw.models.backbone import Backbone
+from thaw.train import train
 from thaw.types import ImageSpec, TokenSpec
 
 Config = Callable[..., DictConfig]
@@ -63,7 +65,7 @@ def test_an_optimizer_gets_what_it_takes_and_no_more(config: Config, caplog: pyt
         return build.optimizer(config(*choices), Rates(0.1)).keywords["optimizer"].keywords
 
     assert options() == {"fused": True}
-    assert options("optimizer=sgd") == {"momentum": 0.9, "nesterov": True, "fused": True}
+    assert options("optimizer=sgd") == {"momentum": 0.9, "nesterov": True}
     assert options("optimizer._target_=torch.optim.Adafactor", "+optimizer.d=2.0") == {"d": 2.0}
     assert options("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0") == {}
     assert not caplog.messages
@@ -117,3 +119,14 @@ def test_the_first_chosen_logger_is_the_trainers_and_any_of_lightning_s_can_be_c
     assert type(trainer.loggers[1]) is CSVLogger
     assert Path(trainer.loggers[2].log_dir) == run.path
     assert trainer.checkpoint_callback.dirpath == str(run.checkpoints)
+
+
+def test_what_a_module_has_beside_its_network_trains_and_is_kept(config: Config, tmp_path: Path) -> None:
+    metrics = train(config(*TINY, *NOISE, "module._target_=tests.tiny.Shifted", "freezing=full", "freezing.epochs=2"))
+    parts = trained(str(tmp_path / "run"))
+    assert parts.module.shift.abs().min() > 0
+    groups = {group["name"]: group["lr"] for group in parts.module.new_optimizer(1).param_groups}
+    assert groups["others/no_decay"] == groups["head/no_decay"]
+    assert "others/decay" not in groups, "a frozen part"
+    measured = evaluate(config("run=" + str(tmp_path / "run"), name="evaluate"))
+    assert measured == {name: value for name, value in metrics.items() if name.endswith("/test")}

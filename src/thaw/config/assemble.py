@@ -18,7 +18,7 @@ from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
 from thaw.models.weights import load_tensors, load_weights, read_class_names, read_weights, require_network
-from thaw.runs.files import WEIGHTS_FILE
+from thaw.runs.files import MODULE_FILE, WEIGHTS_FILE
 from thaw.runs.folder import RunFolder, weights_file
 from thaw.training.module import FineTuningModule
 from thaw.types import TokenSpec
@@ -99,6 +99,8 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         require_network(network, remembered.weights)
         load_weights(network, remembered.weights)
         network.eval()
+        if (own := remembered.path / MODULE_FILE).is_file():
+            module.load_state_dict(read_weights(own), strict=False)
     return Parts(cfg, data, backbone, network, plan, module)
 
 

@@ -7,7 +7,8 @@ CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 CONFIG_FILE, OVERRIDES_FILE, LOG_FILE, FAILURE_FILE = "config.yaml", "overrides.json", "train.log", "failure.txt"
 DATA_FILE, SAMPLES_FILE, CLASS_NAMES_FILE = "data.txt", "samples.csv", "class_names.json"
-INPUT_SPEC_FILE, BACKBONE_FILE, WEIGHTS_FILE = "input_spec.json", "backbone.json", "weights.safetensors"
+INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
+WEIGHTS_FILE, MODULE_FILE = "weights.safetensors", "module.safetensors"
 METRICS_FILE, CONFUSION_FILE = "metrics.json", "confusion_test.csv"
 
 

@@ -10,6 +10,7 @@ checkpoints/best-*.ckpt last.ckpt manifest.json
 metrics.csv  metrics.json        every value logged; the final ones
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint
+module.safetensors               what the user's own LightningModule has beside its network, if anything
 tensorboard/ wandb/              as conf/logger says
 train.log                        what was printed on the console, and the whole traceback of an error
 crash/ crash_rank1/              a repro kit, if a step or loading a batch failed: see replaying/kit.py

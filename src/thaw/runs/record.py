@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from safetensors.torch import save_file
+from torch import Tensor
 
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
 from thaw.errors import NonFiniteLossError
-from thaw.models.weights import read_checkpoint
+from thaw.models.weights import NETWORK, read_checkpoint
 from thaw.runs.confusion import Confusion, confusion_csv
-from thaw.runs.files import CLASS_NAMES_FILE, CONFUSION_FILE, LOG_FILE, METRICS_FILE
+from thaw.runs.files import CLASS_NAMES_FILE, CONFUSION_FILE, LOG_FILE, METRICS_FILE, MODULE_FILE
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import close
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
@@ -81,13 +82,12 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
     if not ranks().is_first:
         return metrics
-    state = module.network.state_dict()
-    if is_sharded(trainer.strategy):  # a process holds only pieces of the weights; checkpoints have the whole ones
-        state = {name: checkpoint["state_dict"][f"network.{name}"] for name in state}
-    tensors = {name: value.contiguous() for name, value in state.items()}
-    temporary = run.weights.with_suffix(".partial")
-    save_file(tensors, temporary, metadata={"class_names": json.dumps(module.class_names)})
-    os.replace(temporary, run.weights)
+    # A process of a sharded run holds only pieces of the weights; checkpoints have the whole ones.
+    state = checkpoint["state_dict"] if is_sharded(trainer.strategy) else module.state_dict()
+    network = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
+    _write_tensors(run.weights, network, class_names=json.dumps(module.class_names))
+    if own := {name: value for name, value in state.items() if not name.startswith(NETWORK)}:
+        _write_tensors(run.path / MODULE_FILE, own)
     run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
     if module.confusion is not None:
         run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
@@ -104,6 +104,12 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
     run.write(METRICS_FILE, json.dumps(results, indent=2))
     AtomicCheckpointIO().remove_checkpoint(run.checkpoints / PREVIOUS)  # nothing overwrites the last one any more
     return metrics
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    temporary = file.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
+    os.replace(temporary, file)
 
 
 def load_best(trainer: Trainer, module: FineTuningModule) -> None:

@@ -84,6 +84,11 @@ class FineTuningModule(LightningModule):
         logits = self(batch)
         return StepOutput(self.task.loss(logits, batch.target), logits, batch.target, batch.index)
 
+    def setup(self, stage: str) -> None:
+        """Set the modes of all modules: Lightning trains them in those that they come in."""
+        if stage == "fit":
+            self.train()
+
     def train(self, mode: bool = True) -> "FineTuningModule":
         """Set training mode, but keep what is frozen in evaluation mode."""
         super().train(mode)
