@@ -30,9 +30,7 @@ class Phase:
     def trained(self, stages: Mapping[str, Sequence[str]]) -> frozenset[str]:
         """Addresses of the parameters that train in this phase; `stages`: addresses of all by stage."""
         excluded = [pattern[1:] for pattern in self.train if pattern.startswith("!")]
-        included = [pattern for pattern in self.train if not pattern.startswith("!")]
-        if excluded and not included:
-            included = ["*"]
+        included = [pattern for pattern in self.train if not pattern.startswith("!")] or ["*"]
         return _matches(stages, included) - _matches(stages, excluded)
 
 
