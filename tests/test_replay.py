@@ -18,7 +18,7 @@ from thaw.replay import replay
 from thaw.train import train
 from thaw.training.ema import EMA
 from thaw.training.module import FineTuningModule
-from thaw.types import Batch, BatchRequest
+from thaw.types import Batch, BatchRequest, StepOutput
 
 Config = Callable[..., DictConfig]
 
@@ -39,9 +39,9 @@ def again(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
     """Let steps of a split fail from batch `number` on. The message has all digits of the loss."""
-    step, done = FineTuningModule.step, []
+    step, done = FineTuningModule._step, []
 
-    def failing(self: FineTuningModule, batch: Batch, batch_idx: int, of: str) -> Tensor:
+    def failing(self: FineTuningModule, batch: Batch, batch_idx: int, of: str) -> StepOutput:
         if of == split:
             done.append(batch)
             if len(done) > number:
@@ -50,7 +50,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, split: str, number: int) -> None:
                 raise ArithmeticError(f"{loss!r} {torch.get_num_threads()} {torch.is_inference_mode_enabled()}")
         return step(self, batch, batch_idx, of)
 
-    monkeypatch.setattr(FineTuningModule, "step", failing)
+    monkeypatch.setattr(FineTuningModule, "_step", failing)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_plans_of_many_phases_run_on_texts(config: Config, tmp_path: Path) -> No
             config(*typed, f"freezing={plan}", "freezing.epochs_per_stage=1", f"run_folder={tmp_path}/{plan}")
         )
         assert metrics["loss/test"] > 0
-    with pytest.raises(UserError, match=r"no stage matches 'pool'\nthe stages are: embeddings, layer0, layer1, head"):
+    with pytest.raises(UserError, match=r"nothing matches 'pool'\nthe stages are: embeddings, layer0, layer1, head; "):
         train(config(*typed, "freezing=phases", "freezing.phases=[{epochs: 1, train: [pool]}]"))
 
 

@@ -56,6 +56,7 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
 
     from thaw.config import trainers
     from thaw.config.assemble import Labels, assemble, split_data
+    from thaw.config.instantiation import TargetError
     from thaw.replaying.kit import current_versions, version_changes
     from thaw.replaying.step import replay_loading, replay_step
 
@@ -68,7 +69,7 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
         weights = kit.tensors.get("task.class_weights") if config.task.class_weights is None else None
         try:
             parts = assemble(config, folder, Labels(kit.class_names, None if weights is None else weights.tolist()))
-        except HydraException as error:
+        except (HydraException, TargetError) as error:
             commit = kit.versions["commit"]
             raise UserError(
                 f"this code cannot build the run's network: use its code, commit {commit}. {error}"

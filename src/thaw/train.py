@@ -38,7 +38,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     # Here, and not at the top: `--help` must not wait for torch.
     from thaw.config.assemble import start
-    from thaw.config.instantiation import plain
     from thaw.distributed.sharded import is_sharded
     from thaw.finetuning.table import stage_table
     from thaw.runs.record import load_best, recording, save
@@ -47,7 +46,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     processes = join(cfg)
     run, parts, trainer = start(cfg)
     data, module = parts.samples, parts.module
-    with recording(run, plain(parts.cfg), trainer.loggers):
+    with recording(run, parts.settings, trainer.loggers):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
         groups = module.new_optimizer(trainer.world_size).param_groups

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tests.conftest import TINY
-from thaw.config import assemble, build, resume
+from thaw.config import build, resume
 from thaw.config.assemble import split_data
 from thaw.config.resume import read_config
 from thaw.data import image_module
@@ -308,4 +308,3 @@ def test_the_place_of_a_user_s_own_data_may_be_relative_and_change(
     train(config(*typed))
     assert read_config(run).data.file == str(tmp_path / "moved.npz")
     assert evaluate(config(f"run={run}", f"+data.file={tmp_path}/moved.npz", name="evaluate"))
-    assert "file" in assemble.PLACE_KEYS

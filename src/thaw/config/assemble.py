@@ -3,13 +3,15 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.config import build, resume, trainers
+from thaw.config.instantiation import plain
 from thaw.config.resume import read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
@@ -59,6 +61,12 @@ class Parts:
         """The data; fails if the parts were assembled from `Labels`."""
         assert self.data is not None, "these parts were assembled without data"
         return self.data
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain values, with the learning rates that follow from it."""
+        settings = plain(self.cfg)
+        return {**settings, "optimizer": {**settings["optimizer"], **asdict(build.rates(self.cfg, self.backbone))}}
 
     def loaders(self) -> LightningDataModule:
         """The data module for a trainer: with the frozen stages' cache, unless caching=off."""

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import WrongKeyError, make, make_callable, make_partial, target_of, without
+from thaw.config.instantiation import TargetError, make, make_callable, make_partial, target_of, without
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -50,7 +50,7 @@ def data(cfg: DictConfig) -> DataModule:
     values = {name: cfg.data[name] for name in settings if name in cfg.data}
     try:
         source = _source(without(cfg.data, settings))
-    except WrongKeyError as error:
+    except TargetError as error:
         raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
     kind = TextDataModule if gives_texts(source) else ImageDataModule
     _require_settings(values, kind, cfg.data._target_)
@@ -139,8 +139,8 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
     facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
     metrics = {}
     for name, node in cfg.task.metrics.items():
-        facts_left_open = {key: value for key, value in facts.items() if key not in node}
-        metrics[name] = make(node, **only_accepted(target_of(node), facts_left_open))
+        unset = {key: value for key, value in facts.items() if key not in node}
+        metrics[name] = make(node, **only_accepted(target_of(node), unset))
     task = make_partial(cfg.task, omit=["metrics"])
     own = {} if class_weights is None else {"class_weights": class_weights}
     return task(num_classes=num_classes, loss=make_callable(cfg.loss), metrics=metrics, **own)
@@ -181,8 +181,10 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
     """The learning rates; those that are null follow from what the backbone was pretrained on.
 
     Raises:
-        UserError: they do not, because `optimizer.rates` lacks it.
+        UserError: they do not, because `optimizer.rates` lacks it, or keys of the parameter groups are missing.
     """
+    if missing := [key for key in GROUP_KEYS if key not in cfg.optimizer]:
+        raise UserError(f"optimizer lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - adamw")
     kind = backbone.pretrained_on
     if kind is None:
         from_scratch = cfg.init_from is None and str(cfg.backbone.get("weights", "")) in ("None", "none")

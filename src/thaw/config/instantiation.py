@@ -14,14 +14,14 @@ from thaw.errors import UserError
 from thaw.signatures import keywords
 
 
-class WrongKeyError(UserError):
-    """A target does not take a key, or lacks one."""
+class TargetError(UserError):
+    """A `_target_` cannot be imported, does not take a key, or lacks one."""
 
 
 def make(node: DictConfig, *arguments: Any, **facts: Any) -> Any:
     """Build the object that `node._target_` names; its keywords are the node's keys and `facts`.
 
-    An error raised inside the target comes out as it was raised. Raises WrongKeyError if the target does not take a
+    An error raised inside the target comes out as it was raised. Raises TargetError if the target does not take a
     key, or needs one that is not there.
     """
     try:
@@ -40,7 +40,7 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
         omit: keys of `node` that are not for the target.
 
     Raises:
-        UserError: the target does not take a key.
+        TargetError: the target does not take a key.
     """
     target_of(node)
     deferred = make(without(node, omit), _partial_=True)
@@ -48,7 +48,7 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
         inspect.signature(deferred.func).bind_partial(**deferred.keywords)
     except TypeError as error:
         names = ", ".join(keywords(deferred.func))
-        raise UserError(f"{node._get_full_key(None)}: {error}. {node._target_} takes {names}") from error
+        raise TargetError(f"{node._get_full_key(None)}: {error}. {node._target_} takes {names}") from error
     return partial(deferred.func, **deferred.keywords)  # Hydra's own object inspects its target in each call
 
 
@@ -60,17 +60,19 @@ def call_expression(node: DictConfig, *arguments: Any) -> str:
 
 
 def without(node: DictConfig, omit: Collection[str]) -> DictConfig:
-    """A copy of `node` without some keys; its interpolations still work."""
+    """A copy of `node` without some keys, at the same place of the configuration."""
     keys = {key: node._get_node(key) for key in node if key not in omit}
-    return OmegaConf.create(keys, parent=node._get_parent())  # type: ignore[arg-type]
+    copy = OmegaConf.create(keys, parent=node._get_parent())  # type: ignore[arg-type]
+    copy._set_key(node._key())
+    return copy
 
 
 def target_of(node: DictConfig) -> Any:
-    """The function or class that `node._target_` names. Raises UserError if there is none."""
+    """The function or class that `node._target_` names. Raises TargetError if there is none."""
     try:
         return get_object(node._target_)
     except Exception as error:  # the import of a module may raise anything
-        raise UserError(f"{node._get_full_key(None)}._target_={node._target_} cannot be imported: {error}") from error
+        raise TargetError(f"{node._get_full_key(None)}._target_={node._target_} cannot be imported: {error}") from error
 
 
 def make_callable(node: DictConfig) -> Callable[..., Any]:
@@ -84,7 +86,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _original_error(failure: InstantiationException, node: DictConfig, facts: Mapping[str, Any]) -> BaseException:
-    """Return the error that the target raised, or a WrongKeyError if it was called with wrong keys."""
+    """Return the error that the target raised, or a TargetError if it was called with wrong keys."""
     call = re.match(r"Error in call to target '(.+?)':.*?(?:\nfull_key: (.+))?$", str(failure), re.DOTALL)
     cause = failure.__cause__
     if call is None or cause is None:
@@ -97,5 +99,5 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
     unexpected = re.search(r"unexpected keyword argument '(.+)'", str(cause))
     # Raised by the call itself, or by a base class to which the target passes its keywords on.
     if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in passed_keys.difference(accepted)):
-        return WrongKeyError(f"{key or target}: {cause}. {target} takes {', '.join(accepted) or 'no keys'}")
+        return TargetError(f"{key or target}: {cause}. {target} takes {', '.join(accepted) or 'no keys'}")
     return cause
