@@ -162,6 +162,7 @@ def test_no_step_asks_for_the_value_of_a_tensor(config: Config, copies: list[Slo
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("callbacks", ["default", "ema"])
 def test_no_step_waits_for_a_gpu(config: Config, monkeypatch: pytest.MonkeyPatch, callbacks: str) -> None:
     guard = StepsWithoutWaiting()
