@@ -47,7 +47,7 @@ def thaw(choices: argparse.Namespace, seed: int, plan: list[str], backbone: list
 
 
 def pretrained(choices: argparse.Namespace) -> list[str]:
-    """Overrides that choose the pretrained network. Its rate is a tenth of the new head's, see conf/rates."""
+    """Overrides that choose the pretrained network. Its rate is a tenth of the new head's, see optimizer.rates."""
     return ["backbone=huggingface", f"backbone.name={choices.network}", f"optimizer.lr={choices.rate * 10}"]
 
 

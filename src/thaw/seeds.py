@@ -1,5 +1,7 @@
 """Seeds computed from run seed, epoch, step ..., so that random numbers do not depend on those drawn before."""
 
+import random
+
 import numpy as np
 import torch
 
@@ -10,8 +12,10 @@ def seed_of(*numbers: int) -> int:
     return int(high) << 31 ^ int(low)
 
 
-def seed_torch(seed: int, device: str) -> None:
-    """Seed torch's generators for the CPU and for the given type of device."""
+def seed_all(seed: int, device: str) -> None:
+    """Seed Python, NumPy and torch, on the CPU and on the given type of device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     if device == "cpu":
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.5 ms more to seed GPUs, too
     else:

@@ -10,16 +10,27 @@ CONSTRUCTORS = ("__init__", "__new__")
 
 def keywords(target: Any) -> dict[str, Parameter]:
     """The keywords of a function or class, also those that a class passes on to its bases as `**keywords`."""
+    found: dict[str, Parameter] = {}
+    for parameter in (parameter for parameters in _signatures(target) for parameter in parameters):
+        variadic = parameter.kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+        if not variadic and parameter.name not in ("self", "cls"):
+            found.setdefault(parameter.name, parameter)
+    return found
+
+
+def takes_any(target: Any) -> bool:
+    """Whether a function or class takes keywords of any name."""
+    return any(parameter.kind == Parameter.VAR_KEYWORD for parameter in _signatures(target)[-1])
+
+
+def _signatures(target: Any) -> list[list[Parameter]]:
+    """Parameters of a function; for a class, of its constructor, then of those that it passes keywords on to."""
     bases = getattr(target, "__mro__", (object,))[:-1]
     functions = [vars(base)[name] for base in bases for name in CONSTRUCTORS if name in vars(base)]
-    found: dict[str, Parameter] = {}
+    found = []
     for function in functions or [target]:
-        parameters = inspect.signature(getattr(function, "__func__", function)).parameters.values()
-        for parameter in parameters:
-            variadic = parameter.kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-            if not variadic and parameter.name not in ("self", "cls"):
-                found.setdefault(parameter.name, parameter)
-        if not any(parameter.kind == Parameter.VAR_KEYWORD for parameter in parameters):
+        found.append(list(inspect.signature(getattr(function, "__func__", function)).parameters.values()))
+        if not any(parameter.kind == Parameter.VAR_KEYWORD for parameter in found[-1]):
             break
     return found
 

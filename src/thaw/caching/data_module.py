@@ -41,6 +41,7 @@ class CachedDataModule(LightningDataModule):
         dtype: type in which activations are stored: float32, float16 or bfloat16; None for the computed type.
         batch_size: number of samples whose activations are computed at once.
         mixes_pixels: whether training mixes images in a way that only works on pixels, such as CutMix.
+        raw_only: whether all batches are raw samples.
 
     Raises:
         UserError: `views`, `dtype` or `batch_size` is out of range.
@@ -56,6 +57,7 @@ class CachedDataModule(LightningDataModule):
         dtype: str | None,
         batch_size: int,
         mixes_pixels: bool = False,
+        raw_only: bool = False,
     ):
         super().__init__()
         if not (isinstance(views, int) and views > 0):
@@ -65,7 +67,7 @@ class CachedDataModule(LightningDataModule):
         if not (isinstance(batch_size, int) and batch_size > 0):
             raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
         self.data, self.network, self.plan, self.store, self.views = data, network, plan, store, views
-        self.mixes_pixels = mixes_pixels
+        self.mixes_pixels, self.raw_only = mixes_pixels, raw_only
         self.dtype = None if dtype is None else DTYPES[dtype]
         self.prefix = FrozenPrefix(network, data, store, self.dtype, batch_size)
         self._phase: int | None = None
@@ -87,10 +89,11 @@ class CachedDataModule(LightningDataModule):
         """Batches of test samples, or of their activations."""
         return self._loader("test")
 
-    def image(self, index: int) -> Any:
-        """The image of a sample, RGB, if the samples are images."""
-        assert isinstance(self.data, ImageDataModule), "the samples are texts"
-        return self.data.image(index)
+    def __getattr__(self, name: str) -> Any:
+        """What the wrapped data module has: `class_names`, `targets`, `source`, `image(index)` ..."""
+        if name == "data":  # not set yet
+            raise AttributeError(name)
+        return getattr(self.data, name)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the device as the wrapped data module does."""
@@ -119,7 +122,7 @@ class CachedDataModule(LightningDataModule):
             return 0  # weights may be sharded; some strategies that shard them derive from DDPStrategy
         never_trained = self.plan.never_trained(epoch)
         frozen = never_trained if epoch is None else self.plan.frozen_prefix(epoch)
-        if split == "train" and self.mixes_pixels:
+        if self.raw_only or (split == "train" and self.mixes_pixels):
             return 0
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         if split != "train" and averages:

@@ -52,6 +52,9 @@ IMAGES_AT_ONCE = 64
 class ReadsFiles(Protocol):
     """A source that works in threads and knows the size of an image without decoding it."""
 
+    reads_plainly: bool
+    """Whether its samples are what `in_thread` reads."""
+
     def in_thread(self, index: int) -> Image.Image:
         """Read an image, RGB. The caller has entered `quiet_pillow`, which must not be entered in threads."""
 
@@ -175,10 +178,15 @@ class ImageDecoder:
             about = {"what": "decoded images", "samples": self.what, "run": self.run}
             return store.get_or_write(key, about, layouts, fill, group) is not None
 
+    @property
+    def _files(self) -> ReadsFiles | None:
+        """The source, if threads can read its samples."""
+        return self.source if isinstance(self.source, ReadsFiles) and self.source.reads_plainly else None
+
     def _starts(self, threads: ThreadPoolExecutor) -> NDArray[np.int64]:
         """Where the pixels of each image will begin (N + 1,). Rotation by EXIF does not change their number."""
-        if isinstance(self.source, ReadsFiles):
-            stored_sizes = _map_in_order(threads, self.source.stored_size, self.samples)
+        if (files := self._files) is not None:
+            stored_sizes = _map_in_order(threads, files.stored_size, self.samples)
         else:
             stored_sizes = (image.size for image in read_images(self.source, self.samples.tolist()))
         sizes = [self.resize.size(*size) for size in progress(stored_sizes, len(self.samples), f"sizes of {self.what}")]
@@ -205,8 +213,8 @@ class ImageDecoder:
             smaller = self.resize(image)
             return smaller, not self.resize.only_shrinks or smaller.size == image.size
 
-        if isinstance(self.source, ReadsFiles):
-            read = self.source.in_thread
+        if (files := self._files) is not None:
+            read = files.in_thread
             return _map_in_order(threads, lambda index: resized(read(index)), samples)
         return map(resized, read_images(self.source, samples.tolist()))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file
 
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
@@ -19,7 +20,7 @@ from thaw.errors import UserError
 from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
-from thaw.models.weights import load_tensors, load_weights, read_class_names, read_weights, require_network
+from thaw.models.weights import NETWORK, load_tensors, load_weights, read_class_names, read_weights, require_network
 from thaw.runs.files import MODULE_FILE, WEIGHTS_FILE
 from thaw.runs.folder import RunFolder, weights_file
 from thaw.training.module import FineTuningModule
@@ -27,8 +28,6 @@ from thaw.types import TokenSpec
 
 log = logging.getLogger(__name__)
 
-PLACE_KEYS = {"name", "options"}
-"""Keys of `data` that say where the data come from, besides paths."""
 SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold", "folds"}
 """Keys of `data` that decide the split; a run's split is fixed when it begins."""
 
@@ -108,7 +107,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         load_weights(network, remembered.weights)
         network.eval()
         if (own := remembered.path / MODULE_FILE).is_file():
-            module.load_state_dict(read_weights(own), strict=False)
+            _load_own(module, own)
     return Parts(cfg, data, backbone, network, plan, module)
 
 
@@ -167,7 +166,7 @@ def split_data(
     if remembered.checkpoint is not None:
         _split_as_before(data, remembered)
     else:
-        moved = any(key in PLACE_KEYS or resume.is_path_key(key) for key in changes)
+        moved = not changes <= build.data_settings().keys()  # other keys say where the data come from
         _split_for_measuring(data, remembered, moved)
     return data
 
@@ -241,6 +240,17 @@ def _start_from(source: str, network: Network, data: DataModule) -> None:
     if (class_names := read_class_names(file)) is not None and class_names != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network, tensors, str(file), optional="head.")
+
+
+def _load_own(module: FineTuningModule, file: Path) -> None:
+    """Load what a user's own module has beside its network. Raises UserError if its class has changed."""
+    names = module.load_state_dict(load_file(file), strict=False)
+    missing = [name for name in names.missing_keys if not name.startswith(NETWORK)]
+    if missing or names.unexpected_keys:
+        raise UserError(
+            f"{file} is of another module than {type(module).__name__}: missing in it {missing or 'nothing'}, surplus "
+            f"{names.unexpected_keys or 'nothing'}. Use the code that the run was trained with"
+        )
 
 
 def _require_same_past(run: RunFolder, plan: Plan, before: Plan) -> None:

@@ -4,17 +4,20 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import Parameter
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from omegaconf import DictConfig
+from torch import nn
+from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import TargetError, make, make_callable, make_partial, target_of, without
+from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, target_of, without
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -23,7 +26,7 @@ from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.finetuning.optimizers import build_optimizer
 from thaw.finetuning.param_groups import Rates
-from thaw.finetuning.phase import Plan
+from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.schedules import ClosedForm, Schedule
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
@@ -46,8 +49,10 @@ def data(cfg: DictConfig) -> DataModule:
     Raises:
         UserError: nobody takes a key, or one is missing, or the source cannot be used.
     """
-    settings = [name for name in {**keywords(ImageDataModule), **keywords(TextDataModule)} if name != "source"]
+    settings = data_settings()
     values = {name: cfg.data[name] for name in settings if name in cfg.data}
+    if "_target_" in cfg.data and (same := settings.keys() & keywords(target_of(cfg.data))):
+        raise UserError(f"{cfg.data._target_} takes {', '.join(same)}, as the data module does: name it otherwise")
     try:
         source = _source(without(cfg.data, settings))
     except TargetError as error:
@@ -58,6 +63,13 @@ def data(cfg: DictConfig) -> DataModule:
     if getattr(data_module, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
         raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
     return data_module
+
+
+def data_settings() -> dict[str, Parameter]:
+    """Keys of `data` for the data module, of images or of texts; all others are arguments of the source."""
+    settings = {**keywords(ImageDataModule), **keywords(TextDataModule)}
+    del settings["source"]
+    return settings
 
 
 def _source(node: DictConfig) -> Source:
@@ -96,15 +108,21 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
     Raises:
         UserError: a key is wrong, or the target gives something else.
     """
-    factory = make_partial(cfg.backbone)
-    facts |= {"texts": texts} if pretrained else {"texts": texts, "weights": None}
-    backbone = factory(**only_accepted(factory.func, facts))
+    if not pretrained or _from_scratch(cfg):
+        facts["weights"] = None
+    backbone = call(make_partial(cfg.backbone), "backbone", {"texts": texts, **facts})
     if not isinstance(backbone, Backbone):
         raise UserError(
             f"backbone._target_={cfg.backbone._target_} gives a {type(backbone).__name__}: it should give a "
             f"thaw.models.backbone.Backbone(network, stages, num_features, input_spec)"
         )
     return backbone
+
+
+def _from_scratch(cfg: DictConfig) -> bool:
+    """Whether the backbone has no pretrained weights: by its key `weights`, or by the default of its factory."""
+    default = keywords(target_of(cfg.backbone)).get("weights")
+    return str(cfg.backbone.get("weights", "" if default is None else default.default)) in ("None", "none")
 
 
 def takes_texts(cfg: DictConfig) -> bool:
@@ -115,6 +133,8 @@ def takes_texts(cfg: DictConfig) -> bool:
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
     """The backbone with a new head. Raises UserError if the head does not fit."""
     head = make(cfg.head, backbone.num_features, num_classes)
+    if not isinstance(head, nn.Module):
+        raise UserError(f"head._target_={cfg.head._target_} gives a {type(head).__name__}, and a head is an nn.Module")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         outputs = head.eval()(torch.zeros(2, backbone.num_features))
     head.train()
@@ -129,7 +149,13 @@ def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
     """The phases of the run, bound to the parameters of `network`."""
-    return Plan(make(cfg.freezing, stages=list(network.stages)), network.stage_addresses())
+    phases = list(make(cfg.freezing, stages=list(network.stages)))
+    if strange := [phase for phase in phases if not isinstance(phase, Phase)]:
+        raise UserError(
+            f"freezing._target_={cfg.freezing._target_} gives {strange[0]!r} among its phases: it should give "
+            f"thaw.finetuning.phase.Phase(epochs, train)"
+        )
+    return Plan(phases, network.stage_addresses())
 
 
 def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
@@ -139,11 +165,12 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
     facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
     metrics = {}
     for name, node in cfg.task.metrics.items():
-        unset = {key: value for key, value in facts.items() if key not in node}
-        metrics[name] = make(node, **only_accepted(target_of(node), unset))
-    task = make_partial(cfg.task, omit=["metrics"])
-    own = {} if class_weights is None else {"class_weights": class_weights}
-    return task(num_classes=num_classes, loss=make_callable(cfg.loss), metrics=metrics, **own)
+        if node is not None:
+            unset = {key: value for key, value in facts.items() if key not in node}
+            metrics[name] = make(node, **only_accepted(target_of(node), unset))
+    parts = {"num_classes": num_classes, "loss": make_callable(cfg.loss), "metrics": metrics}
+    parts |= {} if class_weights is None else {"class_weights": class_weights}
+    return call(make_partial(cfg.task, omit=["metrics"]), "task", parts)
 
 
 def module(
@@ -165,16 +192,17 @@ def module(
             f"module._target_={cfg.module._target_} is not a class derived from thaw.training.module.FineTuningModule, "
             f"which commands and callbacks need"
         )
-    return factory(
-        network=network,
-        task=task,
-        class_names=class_names,
-        plan=plan,
-        optimizer=optimizer(cfg, rates),
-        schedule=schedule(cfg),
-        mixing=_mixing(cfg, spec_type, task),
-        seed=cfg.seed,
-    )
+    parts = {
+        "network": network,
+        "task": task,
+        "class_names": class_names,
+        "plan": plan,
+        "optimizer": optimizer(cfg, rates),
+        "schedule": schedule(cfg),
+        "mixing": _mixing(cfg, spec_type, task),
+        "seed": cfg.seed,
+    }
+    return call(factory, "module", parts)
 
 
 def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
@@ -187,8 +215,7 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         raise UserError(f"optimizer lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - adamw")
     kind = backbone.pretrained_on
     if kind is None:
-        from_scratch = cfg.init_from is None and str(cfg.backbone.get("weights", "")) in ("None", "none")
-        kind = "nothing" if from_scratch else backbone.input_spec.things
+        kind = "nothing" if cfg.init_from is None and _from_scratch(cfg) else backbone.input_spec.things
     named = cfg.optimizer.rates.get(kind, {})
     chosen = {}
     for key in ("lr", "backbone_lr_scale", "lr_decay"):
@@ -199,12 +226,17 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
 
 
 def optimizer(cfg: DictConfig, rates: Rates) -> Callable[..., Any]:
-    """The optimizer factory; fused where it can be, except where Lightning cannot clip gradients (mixed precision)."""
+    """The optimizer factory; fused where it can be.
+
+    Not where Lightning could not clip gradients (mixed precision), and not SGD: its fused kernel fails where some
+    parameters of a group have trained before and others have not.
+    """
     choices = cfg.optimizer
     factory = make_partial(choices, omit=GROUP_KEYS)
     accepted = keywords(factory.func)
     mixed = str(cfg.trainer.precision) in ("16-mixed", "bf16-mixed", "16", "bf16")
-    if choices.fused and "fused" in accepted and not (mixed and cfg.trainer.gradient_clip_val):
+    can_fuse = "fused" in accepted and factory.func is not SGD and not (mixed and cfg.trainer.gradient_clip_val)
+    if choices.fused and can_fuse:
         factory = partial(factory, fused=True)
     if choices.weight_decay and "weight_decay" not in accepted:
         log.warning("optimizer.weight_decay is ignored: %s has none", choices._target_)
@@ -226,8 +258,8 @@ def schedule(cfg: DictConfig) -> Schedule:
 
 
 def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> LightningDataModule:
-    """The data module whose epochs begin behind the frozen stages; `data` itself if nothing is to be cached."""
-    if not cfg.caching or not module.takes_activations:
+    """The data module whose epochs begin behind the frozen stages; `data` itself with caching=off."""
+    if not cfg.caching:
         return data
     return CachedDataModule(
         data,
@@ -238,6 +270,7 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
         cfg.caching.dtype,
         cfg.caching.batch_size,
         mixes_pixels=not (module.mixing is None or isinstance(module.mixing, MixUp)),
+        raw_only=not module.takes_activations,
     )
 
 

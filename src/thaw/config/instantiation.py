@@ -11,7 +11,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
-from thaw.signatures import keywords
+from thaw.signatures import keywords, only_accepted, takes_any
 
 
 class TargetError(UserError):
@@ -44,11 +44,12 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
     """
     target_of(node)
     deferred = make(without(node, omit), _partial_=True)
-    try:
-        inspect.signature(deferred.func).bind_partial(**deferred.keywords)
-    except TypeError as error:
-        names = ", ".join(keywords(deferred.func))
-        raise TargetError(f"{node._get_full_key(None)}: {error}. {node._target_} takes {names}") from error
+    accepted = keywords(deferred.func)
+    if not takes_any(deferred.func) and (unknown := deferred.keywords.keys() - accepted):
+        raise TargetError(
+            f"{node._get_full_key(None)}: got an unexpected keyword argument '{min(unknown)}'. {node._target_} takes "
+            f"{', '.join(accepted)}"
+        )
     return partial(deferred.func, **deferred.keywords)  # Hydra's own object inspects its target in each call
 
 
@@ -57,6 +58,25 @@ def call_expression(node: DictConfig, *arguments: Any) -> str:
     named = [f"{key}={value!r}" for key, value in plain(node).items() if not key.startswith("_")]
     written = [*map(repr, arguments), *named]
     return f"{node._target_}({', '.join(written)})"
+
+
+def call(function: partial[Any], key: str, facts: Mapping[str, Any]) -> Any:
+    """Call what `make_partial` returned with those of `facts` that it takes.
+
+    Args:
+        function: the function.
+        key: key of the configuration that names it, for messages.
+        facts: more keywords.
+
+    Raises:
+        TargetError: a keyword is missing.
+    """
+    given = {**function.keywords, **only_accepted(function.func, facts)}
+    needed = [name for name, parameter in keywords(function.func).items() if parameter.default is parameter.empty]
+    if missing := [name for name in needed if name not in given]:
+        name = f"{function.func.__module__}.{function.func.__qualname__}"
+        raise TargetError(f"{key} lacks {', '.join(missing)}, which {name} needs: type +{key}.{missing[0]}=...")
+    return function.func(**given)
 
 
 def without(node: DictConfig, omit: Collection[str]) -> DictConfig:

@@ -31,7 +31,7 @@ PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 # The paths of data may change, too: the same samples, wherever they lie now.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
-    *("data.num_workers", "data.root", "data.table"),
+    "data.num_workers",
 )
 
 
@@ -124,7 +124,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
     if refused:
         raise UserError(
             f"resume={source} continues a run as it was configured; not with "
-            f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change (+data.root=... where it moved), "
+            f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change, the paths of data (data.root=...) "
             f"and by freezing=... the phases that have not begun. To start a new run from its weights: "
             f"init_from={source}"
         )
@@ -228,7 +228,9 @@ def _settle(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and "://" not in value:
             path = Path(value).expanduser().absolute()
-            if key != "backbone.weights" or path.is_file():  # they may also be called `default`
+            if (
+                key in ("data.root", "data.table", *PATHS[1:]) or path.exists()
+            ):  # others may be names: `default`, a hub id
                 OmegaConf.update(cfg, key, str(path))
 
 

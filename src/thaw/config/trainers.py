@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig
 
-from thaw.config.instantiation import make, make_partial
+from thaw.config.instantiation import call, make, make_partial
 from thaw.data.module import DataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
@@ -21,7 +28,6 @@ from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
-from thaw.signatures import only_accepted
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.sample_order import SampleOrder
 
@@ -35,6 +41,16 @@ SET_ELSEWHERE = {
     "use_distributed_sampler": "the sampler already divides each batch among the processes",
 }
 """Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
+UNFIT = {
+    StochasticWeightAveraging: "trains at its own rate and renews the BatchNorm statistics of frozen stages: take "
+    "callbacks=ema",
+    BaseFinetuning: "freezes stages beside the plan, and for ever after a resume: take freezing=...",
+    GradientAccumulationScheduler: "changes the number of steps, on which the rates depend: take "
+    "trainer.accumulate_grad_batches=...",
+    BatchSizeFinder: "trains before the run begins: try a few with -m data.batch_size=32,64,128",
+    LearningRateFinder: "trains before the run begins: try a few with -m optimizer.lr=1e-3,3e-3,1e-2",
+}
+"""Callbacks of Lightning that cannot follow a plan, and what to do instead."""
 ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """Settings of a trainer for commands that measure or repeat something."""
 
@@ -45,11 +61,9 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> 
     for callback in configured:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(run.checkpoints)  # Lightning would take the folder of the first logger
-    if any(isinstance(callback, StochasticWeightAveraging) for callback in configured):
-        raise UserError(
-            "StochasticWeightAveraging trains with its own rate and renews the BatchNorm statistics of frozen stages: "
-            "take callbacks=ema"
-        )
+    for kind, instead in UNFIT.items():
+        if any(isinstance(callback, kind) for callback in configured):
+            raise UserError(f"{kind.__name__} {instead}")
     # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
     # they see the same on all processes.
     return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *configured]
@@ -58,14 +72,14 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     """The loggers of a run: those that are configured, the first of them `trainer.logger`, and metrics.csv.
 
-    A logger is made from its keys and from those of `folder`, `run_id` and `first_step` that it takes.
+    A logger is made from its keys and from those of `folder`, `thaw_id` and `first_step` that it takes.
     """
     if not ranks().is_first:
         return [DummyLogger()]  # whose `experiment` takes every call and does nothing
     metrics_csv = MetricsCSV(run.path, run.first_step)  # first: W&B reads the rows that it keeps
-    facts = {"folder": run.path, "run_id": cfg.run_id, "first_step": run.first_step}
-    factories = [make_partial(node) for node in (cfg.logger or {}).values()]
-    return [*(factory(**only_accepted(factory.func, facts)) for factory in factories), metrics_csv]
+    facts = {"folder": run.path, "thaw_id": cfg.run_id, "first_step": run.first_step}
+    nodes = {f"logger.{name}": node for name, node in (cfg.logger or {}).items() if node is not None}
+    return [*(call(make_partial(node), key, facts) for key, node in nodes.items()), metrics_csv]
 
 
 def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:

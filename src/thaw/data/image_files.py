@@ -73,8 +73,14 @@ class ImageFiles:
         self.names = [file.relative_to(root).as_posix() for file in self.files]
         self.class_names, self.targets = number_labels([sample.label for sample, _ in usable])
         self.splits = [sample.split for sample, _ in usable]
-        self.digests = [digest for _, digest in usable]
+        if self.reads_plainly:
+            self.digests = [digest for _, digest in usable]
         self.notes = notes
+
+    @property
+    def reads_plainly(self) -> bool:
+        """Whether samples are the files as they are: false for a derived class that reads them in another way."""
+        return type(self).__getitem__ is ImageFiles.__getitem__
 
     def __len__(self) -> int:
         return len(self.files)

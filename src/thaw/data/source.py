@@ -48,8 +48,7 @@ class Source(Protocol):
     - `names`: a name for each sample by which later runs and messages know it; by default the beginning of a text, or
       the number of an image, so that images without names must keep their order.
     - `digests`: a digest of all that the input of each sample depends on. They reveal duplicates, and samples that
-      changed since an earlier run; and samples need not be read to know whether the cache has outputs of frozen stages
-      for them. Texts need none.
+      changed since an earlier run, and key the cache. Without them every image is read once at the start.
     - `version`: a text that changes whenever any input does. In place of digests it keys the cache, with the names.
     - `left_out`, `notes`: lines for the report: samples that cannot be used, and what else was found and is not used.
     - `__getitems__(indices)`: a list of samples, as torch knows it, where whole batches are faster than single samples.
@@ -133,8 +132,14 @@ def read_facts(source: Source) -> SourceFacts:
     splits, names, digests = (_per_sample(source, name) for name in ("splits", "names", "digests"))
     if unknown := {*(splits or ())} - {*SPLITS, None}:
         raise UserError(f"{_name(source)}.splits has {unknown.pop()!r}: expected {', '.join(SPLITS)} or None")
+    version = getattr(source, "version", None)
     if has_texts and digests is None:
         digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+    elif digests is None and version is None:  # without them other images with the same numbers would pass for these
+        images = read_images(source, range(len(source)))
+        digests = [image_digest(image) for image in progress(images, len(source), "reading images")]
+    elif digests is None and names is None:
+        digests = [digest(str(version), str(number)) for number in range(len(source))]
     return SourceFacts(
         class_names,
         known,
@@ -148,14 +153,11 @@ def read_facts(source: Source) -> SourceFacts:
 
 
 def content_digests(source: Source, facts: SourceFacts, samples: Indices) -> list[str]:
-    """Digest of each sample's input; images are read only if the source has neither `digests` nor `version`."""
+    """Digest of each sample's input, or of what `version` stands for."""
     indices = samples.tolist()
     if facts.digests is not None:
         return [facts.digests[index] for index in indices]
-    if (version := getattr(source, "version", None)) is not None:
-        return [digest(str(version), facts.name(index)) for index in indices]
-    # Whole images: augmented views show parts that evaluation does not.
-    return [digest(str(image.size), image.tobytes()) for image in read_images(source, indices)]
+    return [digest(str(source.version), facts.name(index)) for index in indices]  # type: ignore[attr-defined]
 
 
 def read_samples(source: Source, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:
@@ -176,6 +178,11 @@ def read_images(source: Source, indices: Sequence[int]) -> Iterator[Image.Image]
     """Yield these images as RGB, like `read_samples`. Raises UserError for a sample that is no image."""
     for number, (value, _) in zip(indices, read_samples(source, indices), strict=True):
         yield _as_image(value, number)
+
+
+def image_digest(image: Image.Image) -> str:
+    """Digest of a whole image: augmented views show parts that evaluation does not."""
+    return digest(str(image.size), image.tobytes())
 
 
 def number_labels(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 With one process they return what they were given.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -53,10 +53,10 @@ class SyncBuffers(Callback):
         _copy_buffers_of_first(trainer, pl_module)
 
 
-def _copy_buffers_of_first(trainer: Trainer, module: Any) -> None:
+def _copy_buffers_of_first(trainer: Trainer, module: LightningModule) -> None:
     if trainer.world_size == 1:
         return
     averages = [c._average_model for c in trainer.callbacks if isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
-    for network in (module.network, *(average.module.network for average in averages if average is not None)):
-        for buffer in network.buffers():
+    for copy in (module, *(average.module for average in averages if average is not None)):
+        for buffer in copy.buffers():
             distributed.broadcast(buffer, src=0)

@@ -67,5 +67,6 @@ def torch_expression(module: nn.Module) -> str | None:
         return None
     if isinstance(module, nn.Sequential):
         parts = [torch_expression(part) for part in module]
-        return None if None in parts else f"torch.nn.Sequential({', '.join(map(str, parts))})"
+        is_numbered = [name for name, _ in module.named_children()] == list(map(str, range(len(parts))))
+        return None if None in parts or not is_numbered else f"torch.nn.Sequential({', '.join(map(str, parts))})"
     return None if any(module.children()) else f"torch.nn.{kind.__name__}({module.extra_repr()})"

@@ -1,8 +1,11 @@
 """Applies a plan to the network while Lightning trains it."""
 
+from typing import cast
+
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from thaw.finetuning.fine_tunable import FineTunable
 from thaw.finetuning.freezing import freeze_all_but
 from thaw.finetuning.phase import Plan
 
@@ -21,7 +24,7 @@ class FreezingCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Freeze as in epoch 0, before DDP wraps the module."""
         if stage == "fit":
-            freeze_all_but(pl_module.network, self.plan.trained(0))  # type: ignore[arg-type]
+            freeze_all_but(cast(FineTunable, pl_module).network, self.plan.trained(0))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze as in the epoch that the run starts or resumes in."""
@@ -38,7 +41,8 @@ class FreezingCallback(Callback):
         pl_module.log("plan/trainable_parameters", float(trainable))
 
     def _apply(self, trainer: Trainer, module: LightningModule) -> None:
-        changed = freeze_all_but(module.network, self.plan.trained(trainer.current_epoch))  # type: ignore[arg-type]
+        network = cast(FineTunable, module).network
+        changed = freeze_all_but(network, self.plan.trained(trainer.current_epoch))
         if changed and isinstance(trainer.strategy, DDPStrategy):
             # DDP reduces only what was trainable when it wrapped; without this the ranks drift apart silently.
             trainer.strategy.model = module

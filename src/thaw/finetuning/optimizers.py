@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import cache
 from math import sqrt
 from typing import Any
 
@@ -56,8 +57,7 @@ def build_optimizer(
         taken, left = _divide(groups, optimizer)
         if not taken or not left:
             raise UserError(f"optimizer: {error}. Take another: optimizer=adamw, optimizer=sgd") from error
-    count = sum(len(group["params"]) for group in left)
-    log.info("the optimizer takes tensors of some shapes only: %d others are trained by AdamW", count)
+    _report(sum(len(group["params"]) for group in left))
     return PairedOptimizer(optimizer(taken, lr=rates.lr), AdamW(left, lr=rates.lr))
 
 
@@ -66,6 +66,11 @@ def world_factor(rule: str, world_size: int) -> float:
     if rule not in WORLD_FACTORS:
         raise UserError(f"optimizer.lr_by_processes is {', '.join(WORLD_FACTORS)}, not '{rule}'")
     return WORLD_FACTORS[rule](world_size)
+
+
+@cache
+def _report(count: int) -> None:
+    log.info("the optimizer takes tensors of some shapes only: %d others are trained by AdamW", count)
 
 
 class PairedOptimizer(Optimizer):

@@ -27,6 +27,10 @@ class Phase:
     lr_scale: float = 1.0
     """Factor on every learning rate in this phase, above 0."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.train, str):
+            raise UserError(f"`train` of a phase is a tuple of patterns, not '{self.train}': write ({self.train!r},)")
+
     def trained(self, stages: Mapping[str, Sequence[str]]) -> frozenset[str]:
         """Addresses of the parameters that train in this phase; `stages`: addresses of all by stage."""
         excluded = [pattern[1:] for pattern in self.train if pattern.startswith("!")]
@@ -53,7 +57,7 @@ class Plan:
 
     def __init__(self, phases: Sequence[Phase], stages: Mapping[str, Sequence[str]]):
         self.phases, self.stages = tuple(phases), stages
-        self.trained_in = tuple(phase.trained(stages) for phase in phases)
+        self.trained_in = tuple(phase.trained(stages) for phase in self.phases)
         if faults := [*self._faults()]:
             raise UserError("\n".join([*faults, f"the stages are: {', '.join(stages)}; {explain_addresses(stages)}"]))
         self._ends = tuple(accumulate(phase.epochs for phase in self.phases))

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, PolynomialLR
 
 from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
 from thaw.signatures import keywords
 
-LENGTHS = ("T_max", "total_iters")
+LENGTHS = {CosineAnnealingLR: "T_max", LinearLR: "total_iters", PolynomialLR: "total_iters"}
 """Arguments of torch's schedulers that say when they end."""
 
 Schedule = Callable[[int, int], float]
@@ -25,6 +25,7 @@ Schedule = Callable[[int, int], float]
 
 def lr_factor(step: int, plan: Plan, schedule: Schedule, steps_per_epoch: int) -> float:
     """Factor on every base rate at optimizer step `step` of the run."""
+    step = min(step, plan.total_epochs * steps_per_epoch - 1)  # torch asks for one more, after the last
     epoch = step // steps_per_epoch
     phase = plan.at(epoch)
     return phase.lr_scale * schedule(step - plan.start(epoch) * steps_per_epoch, phase.epochs * steps_per_epoch)
@@ -79,7 +80,8 @@ def one_cycle(step: int, steps: int, warmup_fraction: float, start_factor: float
 class ClosedForm:
     """A scheduler of torch as a schedule: StepLR, CosineAnnealingLR and others whose rate is a formula of the step.
 
-    It counts optimizer steps within the phase, and ends with the phase unless `choices` say when.
+    It counts optimizer steps within the phase, and ends with the phase unless `choices` say when. Rates in `choices`,
+    such as `eta_min`, are relative to the full rate.
 
     Args:
         scheduler: class of the scheduler.
@@ -90,21 +92,26 @@ class ClosedForm:
     """
 
     def __init__(self, scheduler: type[LRScheduler], **choices: Any):
-        if not hasattr(scheduler, "_get_closed_form_lr"):
+        bases = [base for base in scheduler.__mro__ if {"get_lr", "_get_closed_form_lr"} & vars(base).keys()]
+        if not bases or "_get_closed_form_lr" not in vars(bases[0]):
             raise UserError(
                 f"{scheduler.__name__} needs more than the step (a metric, its own past): a resumed run could not "
                 "repeat its rates: take schedule=warmup_cosine, one_cycle or constant, or torch's StepLR, MultiStepLR, "
                 "LinearLR, ExponentialLR, PolynomialLR or CosineAnnealingLR"
             )
         self.scheduler, self.choices = scheduler, choices
-        self.lengths = [name for name in LENGTHS if name in keywords(scheduler) and name not in choices]
+        self.length = next((name for kind, name in LENGTHS.items() if issubclass(scheduler, kind)), "")
         self._by_steps: dict[int, Any] = {}
+        needed = [name for name, parameter in keywords(scheduler).items() if parameter.default is parameter.empty]
+        if missing := set(needed) - {"optimizer", self.length} - choices.keys():
+            raise UserError(f"schedule lacks {', '.join(missing)}, which {scheduler.__name__} needs")
 
     def __call__(self, step: int, steps: int) -> float:
         """Factor on the rates at a step of a phase."""
         if steps not in self._by_steps:
             optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-            self._by_steps[steps] = self.scheduler(optimizer, **self.choices, **dict.fromkeys(self.lengths, steps))
+            length = {self.length: steps} if self.length else {}
+            self._by_steps[steps] = self.scheduler(optimizer, **{**length, **self.choices})
         scheduler = self._by_steps[steps]
         scheduler.last_epoch = step
         return float(scheduler._get_closed_form_lr()[0])

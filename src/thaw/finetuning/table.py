@@ -8,6 +8,7 @@ from rich.tree import Tree
 from torch import nn
 
 from thaw.console import as_text
+from thaw.finetuning.param_groups import OTHERS
 from thaw.finetuning.phase import Plan, explain_addresses
 from thaw.models.network import HEAD, Network
 from thaw.models.shapes import output_shapes
@@ -29,6 +30,10 @@ def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> s
         rate = f"{rates[name]:.2e}" if name in rates and trained else "-"
         count = sum(parameter.numel() for parameter in parameters.values())
         table.add_row(name, f"{count:,}", ", ".join(trained) or "never", rate)
+    others = [parameter for group in groups if group["name"].startswith(OTHERS) for parameter in group["params"]]
+    if others:
+        count = sum(parameter.numel() for parameter in others)
+        table.add_row(f"({OTHERS})", f"{count:,}", "all", f"{rates[OTHERS]:.2e}")
     return as_text(table)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from thaw.errors import UserError
 from thaw.models.backbone import Backbone
 from thaw.models.stages import Stage, with_modules
 from thaw.types import TokenStates
@@ -21,9 +22,11 @@ class Network(nn.Module):
     Names in the state dict are the library's below `backbone.`, and `head.*`.
 
     Raises:
-        UserError: a parameter of the backbone is in no stage, or in two.
+        UserError: a parameter of the backbone is in no stage, or in two, or a stage is called `head`.
     """
 
+    num_features: int
+    """D, the width of the features."""
     stages: Mapping[str, Stage]
     """Parameters and modules of this network by stage, input to output; the last stage is `head`."""
     addresses: Mapping[str, str]
@@ -32,6 +35,9 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
         self.backbone, self.pool, self.head = backbone.network, backbone.pool, head
+        self.num_features = backbone.num_features
+        if HEAD in backbone.stages:
+            raise UserError(f"a stage of the backbone is called '{HEAD}', as the new last stage is: name it otherwise")
         stages = {stage: [f"backbone.{name}" for name in names] for stage, names in backbone.stages.items()}
         stages[HEAD] = [f"head.{name}" for name, _ in head.named_parameters()]
         self.stages, self._stages_of_module = with_modules(self, stages)
@@ -43,12 +49,15 @@ class Network(nn.Module):
 
     def forward(self, inputs: Any, start: int = 0) -> Tensor:
         """Logits (B, C) of raw inputs, or of activations that enter at stage number `start`."""
-        if start and start == len(self.stages) - 1:
-            return self.head(inputs)
-        return self.head(self.entries[start](inputs) if start else self.features(inputs))
+        return self.head(self.features(inputs, start))
 
-    def features(self, inputs: Any) -> Tensor:
-        """Features (B, D) of images (B, C, H, W), or of `input_ids` and `attention_mask`, both (B, T)."""
+    def features(self, inputs: Any, start: int = 0) -> Tensor:
+        """Features (B, D) of images (B, C, H, W), or of `input_ids` and `attention_mask`, both (B, T).
+
+        With `start`, `inputs` are activations that enter at that stage; features themselves enter at the head.
+        """
+        if start:
+            return inputs if start == len(self.stages) - 1 else self.entries[start](inputs)
         if self.pool is None:
             return self.backbone(inputs)
         return self.pool(TokenStates(self.backbone(**inputs).last_hidden_state, inputs["attention_mask"]))

@@ -13,6 +13,9 @@ from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
 from thaw.types import TokenSpec
 
+TEXT = "text"
+"""Column of texts that do not come from a table."""
+
 
 class TextPredictionDataset(PredictionDataset):
     """Rows with a text in `column`, loaded as batches of token ids and masks (B, T); similar lengths share a batch."""
@@ -57,7 +60,7 @@ class TextPredictionDataset(PredictionDataset):
         return "contains no token" if self.tokens.empty[index] else None
 
 
-def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: TokenSpec) -> TextPredictionDataset:
+def read_texts(source: str, column: str | None, encoding: str, quotes: bool, spec: TokenSpec) -> TextPredictionDataset:
     """Read the rows of a table or the lines of a .txt file; a `source` that names neither is itself the text.
 
     Raises:
@@ -66,7 +69,7 @@ def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: Toke
     path = Path(source).expanduser()
     is_text_file = path.suffix.lower() == ".txt"
     if not is_text_file and table_suffix(path) is None:
-        rows = [Row("the text: ", {column: source})]
+        rows = [Row("the text: ", {TEXT: source})]
     elif not path.is_file():
         raise UserError(
             f"input={source} does not exist, or is no file: name a table, a .txt file, or a text with another ending"
@@ -74,7 +77,10 @@ def read_texts(source: str, column: str, encoding: str, quotes: bool, spec: Toke
     elif is_text_file:
         # Only newlines end a line: texts may hold other separators.
         lines = [line.rstrip("\r") for line in read_text(path, encoding).removesuffix("\n").split("\n")]
-        rows = [Row(f"{path.name}, line {number}: ", {column: line}) for number, line in enumerate(lines, start=1)]
+        rows = [Row(f"{path.name}, line {number}: ", {TEXT: line}) for number, line in enumerate(lines, start=1)]
     else:
+        if column is None:
+            raise UserError(f"input={source} is a table, and the run does not say where its texts are: type column=...")
         rows = read_table(path, {"column": column}, encoding, quotes)
-    return TextPredictionDataset(rows, column, spec)
+        return TextPredictionDataset(rows, column, spec)
+    return TextPredictionDataset(rows, TEXT, spec)

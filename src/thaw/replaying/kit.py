@@ -126,9 +126,8 @@ def read_kit(folder: Path) -> CrashKit:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers of network and task by name, also those that are not part of a state dict."""
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: tensor for name, tensor in named if name.startswith(("network.", "task."))}
+    """Weights and buffers by name, also those that are not part of a state dict."""
+    return dict([*module.named_parameters(), *module.named_buffers()])
 
 
 def current_versions(device: torch.device, precision: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from thaw.finetuning.freezing import freeze_all_but
 from thaw.replaying.callback import CrashKitCallback
 from thaw.replaying.kit import CrashKit, tensors_of
 from thaw.replaying.trace import StageTrace
-from thaw.seeds import seed_torch
+from thaw.seeds import seed_all
 from thaw.training.module import FineTuningModule
 from thaw.types import BatchRequest
 
@@ -57,7 +57,7 @@ def replay_step(module: FineTuningModule, trainer: Trainer, kit: CrashKit) -> Re
     batch = move_data_to_device(kit.batch, strategy.root_device)
     trace = StageTrace(module.network, batch.inputs)
     torch.set_num_threads(kit.num_threads)
-    seed_torch(kit.seed, strategy.root_device.type)
+    seed_all(kit.seed, strategy.root_device.type)
     step = getattr(strategy, {"train": "training_step", "val": "validation_step", "test": "test_step"}[kit.split])
     # Lightning validates within fit under no_grad only.
     inference = torch.inference_mode(kit.split == "test" and trainer.test_loop.inference_mode)

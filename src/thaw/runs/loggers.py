@@ -1,4 +1,4 @@
-"""Loggers of a run. Each function takes the run's folder, id and first step, and the options of `conf/logger/`.
+"""Loggers of a run. Each function takes what it needs of the run's folder, id and first step, and its options.
 
 `first_step` is the step from which a resumed run continues. CSV and TensorBoard drop what was logged from there on,
 because it is logged again. W&B cannot drop rows, so rows that it has are not sent again. MLflow keeps both versions.
@@ -74,18 +74,17 @@ def _keep_rows_before(file: Path, first_step: int) -> None:
     _write_rows(file, list(rows[0]) if rows else ["step"], [row for row in rows if int(row["step"]) < first_step])
 
 
-def tensorboard(folder: Path, run_id: str, first_step: int) -> Logger:
+def tensorboard(folder: Path, first_step: int) -> Logger:
     """Return a TensorBoard logger that writes to `tensorboard/` in the run folder."""
     return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
-def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: bool | None) -> Logger:
+def wandb(folder: Path, thaw_id: str, project: str, offline: bool | None) -> Logger:
     """Return a Weights & Biases logger that writes to `wandb/` in the run folder.
 
     Args:
         folder: The run folder.
-        run_id: W&B's id of the run; a resumed run keeps it.
-        first_step: Not used: rows are counted instead.
+        thaw_id: W&B's id of the run; a resumed run keeps it.
         project: Name of the W&B project.
         offline: Whether nothing is sent until `wandb sync`; None: offline if no API key is set up.
     """
@@ -94,10 +93,10 @@ def wandb(folder: Path, run_id: str, first_step: int, project: str, offline: boo
     if offline:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine unasked
     rows = read_rows(folder / ExperimentWriter.NAME_METRICS_FILE)
-    return ResumableWandbLogger(rows, name=folder.name, id=run_id, project=project, save_dir=folder, offline=offline)
+    return ResumableWandbLogger(rows, name=folder.name, id=thaw_id, project=project, save_dir=folder, offline=offline)
 
 
-def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking_uri: str) -> Logger:
+def mlflow(folder: Path, thaw_id: str, experiment: str, tracking_uri: str) -> Logger:
     """Return an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
@@ -107,12 +106,12 @@ def mlflow(folder: Path, run_id: str, first_step: int, experiment: str, tracking
 
     client = MlflowClient(tracking_uri)
     existing = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([existing.experiment_id], f"tags.`thaw.run_id` = '{run_id}'") if existing else []
+    runs = client.search_runs([existing.experiment_id], f"tags.`thaw.run_id` = '{thaw_id}'") if existing else []
     return MLFlowLogger(
         experiment_name=experiment,
         run_name=folder.name,
         tracking_uri=tracking_uri,
-        tags={"thaw.run_id": run_id},
+        tags={"thaw.run_id": thaw_id},
         run_id=runs[0].info.run_id if runs else None,
     )
 

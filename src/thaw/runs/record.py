@@ -107,8 +107,13 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    temporary = file.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
+    temporary, written = file.with_suffix(".partial"), dict[str, Tensor]()
+    for name, value in tensors.items():
+        is_tied = any(
+            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in written.values()
+        )
+        written[name] = value.clone() if is_tied else value.contiguous()  # the format has no tied weights
+    save_file(written, temporary, metadata)
     os.replace(temporary, file)
 
 

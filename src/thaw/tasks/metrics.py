@@ -57,7 +57,7 @@ class EpochMetrics(nn.Module):
         values = self.metrics.compute()
         self.metrics.reset()
         for name, value in values.items():
-            if value.numel() != 1 and not name.startswith("confusion"):
+            if torch.as_tensor(value).numel() != 1 and name.partition("/")[0] != "confusion":
                 metric = f"task.metrics.{name.partition('/')[0]}"
                 raise UserError(f"{metric} gives {value.numel()} numbers, not one: type +{metric}.average=macro")
         return values

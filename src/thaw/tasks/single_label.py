@@ -16,6 +16,8 @@ from thaw.errors import UserError
 from thaw.signatures import keywords
 from thaw.tasks.metrics import single_label_confusion
 
+RESERVED = {"loss", "confusion"}
+"""Names of metrics that every task has."""
 NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
@@ -55,7 +57,12 @@ class SingleLabel(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         # Not persistent: they come from the configuration, not from a checkpoint.
         self.register_buffer("class_weights", weights, persistent=False)
-        accepted = keywords(getattr(loss, "func", loss))
+        accepted = keywords(loss.forward if isinstance(loss, nn.Module) else getattr(loss, "func", loss))
+        reduction = getattr(loss, "reduction", getattr(loss, "keywords", {}).get("reduction", "mean"))
+        if reduction not in ("mean", "none"):
+            raise UserError(f"loss.reduction={reduction}: a loss is the mean of its samples, whatever the batch size")
+        if reserved := RESERVED & metrics.keys():
+            raise UserError(f"task.metrics.{reserved.pop()} is a name of thaw's own: name it otherwise")
         if weights is not None and "weight" not in accepted:
             raise UserError("loss takes no `weight`, so it cannot weigh classes: type data.balance=sampler")
         self._loss, self._metrics = loss, dict(metrics)
@@ -94,7 +101,9 @@ class SingleLabel(nn.Module):
 
     def metrics(self) -> MetricCollection:
         """Return new metrics for one split."""
-        return MetricCollection({"loss": MeanMetric(), **{name: m.clone() for name, m in self._metrics.items()}})
+        metrics = {"loss": MeanMetric(), **{name: metric.clone() for name, metric in self._metrics.items()}}
+        # Without groups: torchmetrics puts metrics together whose first results agree, for good.
+        return MetricCollection(metrics, compute_groups=False)  # type: ignore[arg-type]
 
     def confusion(self) -> Metric:
         """Return a new confusion matrix, which counts (C, C), true class by predicted class."""

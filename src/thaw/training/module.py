@@ -17,7 +17,7 @@ from thaw.finetuning.param_groups import decayed_names
 from thaw.finetuning.phase import Plan
 from thaw.finetuning.schedules import PhaseSchedule, Schedule, lr_factor
 from thaw.models.network import Network
-from thaw.seeds import seed_of, seed_torch
+from thaw.seeds import seed_all, seed_of
 from thaw.tasks.metrics import EpochMetrics
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.loss_check import CheckedStep, LossCheck
@@ -73,7 +73,13 @@ class FineTuningModule(LightningModule):
         """State of `train_metrics` in the checkpoint that was loaded."""
 
     takes_activations: ClassVar[bool] = True
-    """Whether `step` works on batches of cached activations; if not, nothing is cached and inputs are always raw."""
+    """Whether `step` works on batches of cached activations; if not, nothing is cached and inputs are always raw. A
+    subclass that overrides `step` or `forward` does not, unless it says so."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if {"step", "forward"} & vars(cls).keys() and "takes_activations" not in vars(cls):
+            cls.takes_activations = False
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (B, C) of a batch."""
@@ -93,15 +99,19 @@ class FineTuningModule(LightningModule):
         """Set training mode, but keep what is frozen in evaluation mode."""
         super().train(mode)
         keep_frozen_in_eval(self.network)
-        for child in self.children():
-            parameters = list(child.parameters())
-            if child is not self.network and parameters and not any(p.requires_grad for p in parameters):
-                child.eval()
+        inside = set(self.network.modules())
+        for module in self.modules():
+            parameters = [] if module in inside else list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
+
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: config.yaml in the run folder has them, and checkpoints hold plain values only."""
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed everything random in the step; Lightning restores no random state."""
-        seed_torch(self.step_seed(batch_idx), self.device.type)
+        seed_all(self.step_seed(batch_idx), self.device.type)
 
     def step_seed(self, batch_idx: int) -> int:
         """Return the seed of everything random in a training step of the current epoch."""
