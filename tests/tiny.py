@@ -105,3 +105,12 @@ class Shifted(FineTuningModule):
         assert not any(part.training for part in self.frozen.modules())
         logits = self(batch) + self.shift
         return StepOutput(self.task.loss(logits, batch.target), logits, batch.target, batch.index)
+
+
+def seeded(seed: int) -> None:
+    """A source with an argument that is the data module's."""
+
+
+def stage_names(stages: list[str], epochs: int) -> list[str]:
+    """What is no plan."""
+    return stages

@@ -24,7 +24,7 @@ from thaw.types import ImageSpec, TokenSpec
 Config = Callable[..., DictConfig]
 
 IMAGES, TEXTS = ImageSpec(8, 1, (0.0,), (1.0,)), TokenSpec("", 0, 8)
-OWN_NAME = "backbone._target_=mine.network"
+OWN_NAME = "backbone._target_=torch.nn.Identity"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ OWN_NAME = "backbone._target_=mine.network"
         (("backbone=torchvision", "backbone.weights=none"), IMAGES, None, Rates(3e-3, 1.0, 1.0)),
         (("backbone=torchvision", "backbone.weights=none", "init_from=run"), IMAGES, None, Rates(3e-3, 1.0, 0.8)),
         ((OWN_NAME, "~backbone.weights"), TEXTS, None, Rates(1e-3, 0.1, 0.9)),
+        (("backbone._target_=tests.tiny.backbone", "~backbone.weights"), IMAGES, None, Rates(3e-3, 1.0, 1.0)),
         ((OWN_NAME,), TEXTS, "nothing", Rates(3e-3, 1.0, 1.0)),
         ((OWN_NAME, "optimizer=sgd"), TEXTS, None, Rates(5e-2, 0.1, 0.9)),
         ((OWN_NAME, "optimizer.lr=7", "optimizer.lr_decay=0.5"), TEXTS, None, Rates(7, 0.1, 0.5)),
@@ -84,6 +85,26 @@ def test_a_scheduler_of_torch_is_a_schedule_and_one_that_cannot_be_is_refused(co
     assert [schedule(step, 8) for step in (0, 4, 8)] == pytest.approx([1.0, 0.5, 0.0])
     with pytest.raises(UserError, match="ReduceLROnPlateau needs more than the step"):
         build.schedule(config("schedule=constant", "schedule._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"))
+
+
+def test_what_is_missing_or_too_much_is_named(config: Config) -> None:
+    own = ("backbone._target_=tests.tiny.made_up", "~backbone.weights")
+    with pytest.raises(UserError, match=r"backbone lacks kinds, which tests.tiny.made_up needs: type \+backbone.kinds"):
+        build.backbone(config(*own))
+    with pytest.raises(UserError, match=r"module: got an unexpected keyword argument 'shrae'"):
+        start(config(*TINY, *NOISE, "module._target_=tests.tiny.Shifted", "+module.shrae=2"))
+    with pytest.raises(UserError, match="takes seed, as the data module does: name it otherwise"):
+        build.data(config("data._target_=tests.tiny.seeded"))
+    with pytest.raises(UserError, match=r"freezing._target_=tests.tiny.stage_names gives 'stem' among its phases"):
+        start(config(*TINY, *NOISE, "freezing=head_only", "freezing._target_=tests.tiny.stage_names"))
+
+
+def test_a_callback_that_cannot_follow_a_plan_is_refused(config: Config) -> None:
+    accumulate = (
+        "+callbacks.more={_target_: lightning.pytorch.callbacks.GradientAccumulationScheduler, scheduling: {4: 2}}"
+    )
+    with pytest.raises(UserError, match=r"changes the number of steps.*accumulate_grad_batches"):
+        start(config(*TINY, *NOISE, accumulate))
 
 
 def test_a_head_that_does_not_fit_is_refused(config: Config) -> None:

@@ -189,6 +189,8 @@ from thaw.data.digits import Digits
 
 
 class Mine(Digits):
+    version = "1"
+
     def __init__(self):
         {init}
         super().__init__()
@@ -223,7 +225,7 @@ def printed_bug(
 def test_a_typing_error_inside_a_constructor_is_a_bug(printed_bug: Callable[..., str], tmp_path: Path) -> None:
     printed = printed_bug(init="super().__init__(colour=1)")
     assert printed.startswith("Traceback")
-    assert f'File "{tmp_path}/users_data.py", line 7, in __init__' in printed
+    assert f'File "{tmp_path}/users_data.py", line 9, in __init__' in printed
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_a_bug_in_a_user_s_data_shows_her_frame_and_not_those_of_libraries(
     printed = printed_bug(getitem=statement)
     lines = printed.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert f'  File "{tmp_path}/users_data.py", line 12, in __getitem__' in lines
+    assert f'  File "{tmp_path}/users_data.py", line 14, in __getitem__' in lines
     assert f"    {statement}" in lines
     assert error in lines
     assert "site-packages" not in printed
@@ -249,7 +251,7 @@ def test_a_bug_in_a_user_s_data_shows_her_frame_and_not_those_of_libraries(
 
 def test_a_bug_in_a_constructor_is_no_error_of_hydra(printed_bug: Callable[..., str], tmp_path: Path) -> None:
     printed = printed_bug(init="raise KeyError('rows')")
-    assert f'File "{tmp_path}/users_data.py", line 7, in __init__' in printed
+    assert f'File "{tmp_path}/users_data.py", line 9, in __init__' in printed
     assert printed.splitlines()[-2] == "KeyError: 'rows'"
     assert "InstantiationException" not in printed
     assert "The above exception" not in printed

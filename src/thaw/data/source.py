@@ -43,8 +43,8 @@ class Source(Protocol):
     A source may also have any of these attributes:
 
     - `targets`: the label of each sample; without it every sample is read once at the start.
-    - `splits`: "train", "val", "test" or None for each sample. None counts as train where another sample has a split; a
-      split that no sample has is cut from train. Without it the data module splits all samples.
+    - `splits`: "train", "val", "test" or None for each sample; None counts as train if another sample has a split, and
+      a split that no sample has is cut from train. Without it the data module splits all samples.
     - `names`: a name for each sample by which later runs and messages know it; by default the beginning of a text, or
       the number of an image, so that images without names must keep their order.
     - `digests`: a digest of all that the input of each sample depends on. They reveal duplicates, and samples that
