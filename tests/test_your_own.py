@@ -50,7 +50,7 @@ def examples(section: str) -> dict[str, str]:
     return dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", text, re.DOTALL))
 
 
-@pytest.fixture(params=["inside", "outside"])
+@pytest.fixture(params=["inside", pytest.param("outside", marks=pytest.mark.run)])
 def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     """Compose a configuration with the examples' YAML beside thaw's own, or in a folder on the search path."""
     monkeypatch.chdir(tmp_path)
