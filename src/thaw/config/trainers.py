@@ -14,8 +14,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     StochasticWeightAveraging,
 )
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
 from thaw.config.instantiation import call, make, make_partial
@@ -75,7 +74,7 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
     A logger is made from its keys and from those of `folder`, `thaw_id` and `first_step` that it takes.
     """
     if not ranks().is_first:
-        return [DummyLogger()]  # whose `experiment` takes every call and does nothing
+        return [CSVLogger(run.path, name="", version="")]  # here its `experiment` takes every call and does nothing
     metrics_csv = MetricsCSV(run.path, run.first_step)  # first: W&B reads the rows that it keeps
     facts = {"folder": run.path, "thaw_id": cfg.run_id, "first_step": run.first_step}
     nodes = {f"logger.{name}": node for name, node in (cfg.logger or {}).items() if node is not None}
