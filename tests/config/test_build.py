@@ -8,17 +8,20 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.conftest import NOISE, TINY
-from tests.tiny import backbone
+from tests.tiny import Shifted, backbone
 from thaw.config import build
 from thaw.config.assemble import start, trained
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
 from thaw.models.backbone import Backbone
+from thaw.runs.record import _write_tensors
 from thaw.train import train
+from thaw.training.module import FineTuningModule
 from thaw.types import ImageSpec, TokenSpec
 
 Config = Callable[..., DictConfig]
@@ -151,3 +154,30 @@ def test_what_a_module_has_beside_its_network_trains_and_is_kept(config: Config,
     assert "others/decay" not in groups, "a frozen part"
     measured = evaluate(config("run=" + str(tmp_path / "run"), name="evaluate"))
     assert measured == {name: value for name, value in metrics.items() if name.endswith("/test")}
+
+
+def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config: Config) -> None:
+    class Willing(Shifted):
+        takes_activations = True
+
+    assert (FineTuningModule.takes_activations, Shifted.takes_activations, Willing.takes_activations) == (
+        True,
+        False,
+        True,
+    )
+    own = ("module._target_=tests.tiny.Shifted", "freezing=head_only", "freezing.epochs=1")
+    for module, start_stage in ((own, 0), (own[1:], 3)):
+        _, parts, trainer = start(config(*TINY, *NOISE, *module))
+        loaders = parts.loaders()
+        loaders.trainer = trainer
+        assert loaders.start("train") == start_stage
+
+
+def test_tied_tensors_are_written(tmp_path: Path) -> None:
+    weight = torch.ones(2, 2)
+    _write_tensors(tmp_path / "tied.safetensors", {"there": weight, "back": weight, "part": weight[0]})
+    assert {name: value.shape for name, value in load_file(tmp_path / "tied.safetensors").items()} == {
+        "there": (2, 2),
+        "back": (2, 2),
+        "part": (2,),
+    }

@@ -19,8 +19,10 @@ from tests.data.zoo import bad_files, odd_images
 from tests.photos import photos
 from thaw.check import check
 from thaw.config.assemble import split_data
+from thaw.data.image_folder import ImageFolder
 from thaw.data.image_module import ImageDataModule
 from thaw.data.loader import default_workers
+from thaw.data.source import read_facts
 from thaw.evaluate import evaluate
 from thaw.train import train
 from thaw.types import BatchRequest, ImageSpec
@@ -330,3 +332,16 @@ def test_loader_processes_get_a_copy_without_the_trainer(source: Callable[..., I
     copy = pickle.loads(pickle.dumps(data.dataset()))
     key = BatchRequest([3, 4], 1)
     assert torch.equal(copy[key].inputs, data.dataset()[key].inputs)
+
+
+class Cropped(ImageFolder):
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        image, label = super().__getitem__(index)
+        return image.crop((0, 0, 5, 5)), label
+
+
+def test_a_derived_source_that_reads_images_in_another_way_has_contents_of_its_own(tmp_path: Path) -> None:
+    folder = str(photos(tmp_path))
+    plain, cropped = (read_facts(kind(folder, on_bad="error")) for kind in (ImageFolder, Cropped))
+    assert plain.names == cropped.names
+    assert not {*(plain.digests or ())} & {*(cropped.digests or ())}

@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchmetrics import Metric
 
 from thaw.config import build
 from thaw.errors import UserError
@@ -82,3 +83,33 @@ def test_metrics_agree_with_a_count_by_hand(config: Callable[..., DictConfig]) -
     assert values["macro_recall"] == pytest.approx(sum(recall) / 3)
     assert values["macro_f1"] == pytest.approx(sum(f1) / 3)
     assert values["calibration_error"] == pytest.approx(2 / 6)  # sure every time, wrong in two of six
+
+
+def test_metrics_that_agree_at_first_are_still_two() -> None:
+    thresholds = {"low": Above(0.5), "high": Above(0.9)}
+    metrics = SingleLabel(2, metrics=thresholds).metrics()
+    for sure in (0.95, 0.7):  # at first both count the sample, then one of them does
+        metrics.update(preds=torch.tensor([[sure, 1 - sure]]), target=torch.tensor([0]), value=1.0, weight=1)
+    values = metrics.compute()
+    assert (values["low"], values["high"]) == (2, 1)
+
+
+class Above(Metric):
+    """Counts samples of which one class has more than this probability."""
+
+    def __init__(self, threshold: float):
+        super().__init__()
+        self.threshold = threshold
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        self.count += (preds.max(dim=1).values > self.threshold).sum()
+
+    def compute(self) -> Tensor:
+        return self.count
+
+
+@pytest.mark.parametrize(("loss", "message"), [(nn.CrossEntropyLoss(reduction="sum"), "loss.reduction=sum: a loss is")])
+def test_a_loss_that_grows_with_the_batch_is_refused(loss: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SingleLabel(2, loss)

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from inspect import Parameter
 from typing import Any
@@ -37,7 +38,8 @@ from thaw.types import ImageSpec, InputSpec
 
 log = logging.getLogger(__name__)
 
-GROUP_KEYS = ("lr", "backbone_lr_scale", "lr_decay", "rates", "weight_decay", "lr_by_processes", "fused")
+RATE_KEYS = tuple(field.name for field in fields(Rates))
+GROUP_KEYS = (*RATE_KEYS, "rates", "weight_decay", "lr_by_processes", "fused")
 """Keys of `optimizer` for the parameter groups; all others are arguments of the optimizer."""
 
 
@@ -218,7 +220,7 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         kind = "nothing" if cfg.init_from is None and _from_scratch(cfg) else backbone.input_spec.things
     named = cfg.optimizer.rates.get(kind, {})
     chosen = {}
-    for key in ("lr", "backbone_lr_scale", "lr_decay"):
+    for key in RATE_KEYS:
         chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
         if chosen[key] is None:
             raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")

@@ -228,9 +228,9 @@ def _settle(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and "://" not in value:
             path = Path(value).expanduser().absolute()
-            if (
-                key in ("data.root", "data.table", *PATHS[1:]) or path.exists()
-            ):  # others may be names: `default`, a hub id
+            # Others may hold names: `default`, the id of a network on a hub.
+            is_surely_path = key in ("data.root", "data.table", "init_from", "callbacks.checkpoint.dirpath")
+            if is_surely_path or path.exists():
                 OmegaConf.update(cfg, key, str(path))
 
 

@@ -106,7 +106,9 @@ def gives_texts(source: Source) -> bool:
 
 
 def read_facts(source: Source) -> SourceFacts:
-    """Ask a source for all that it knows; images are read only if it has no `targets`, texts in any case.
+    """Ask a source for all that it knows.
+
+    Texts are all read. Images are if the source lacks `targets`, and again if it has neither `digests` nor `version`.
 
     Raises:
         UserError: something is missing, or not as `Source` says.
@@ -135,7 +137,7 @@ def read_facts(source: Source) -> SourceFacts:
     version = getattr(source, "version", None)
     if has_texts and digests is None:
         digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
-    elif digests is None and version is None:  # without them other images with the same numbers would pass for these
+    elif digests is None and version is None:  # or other images with the same numbers would be taken for these
         images = read_images(source, range(len(source)))
         digests = [image_digest(image) for image in progress(images, len(source), "reading images")]
     elif digests is None and names is None:

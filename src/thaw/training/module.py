@@ -30,9 +30,9 @@ class FineTuningModule(LightningModule):
     The FreezingCallback decides which stages train; learning rates follow `plan` and `schedule`. Nothing in a step
     waits for the device: losses are checked as `require_finite_losses` says, metrics are computed once an epoch.
 
-    A subclass may override `step`, and take arguments of its own before these: `module` names it in the configuration.
-    Modules that it registers besides the network are trained at the rate of the head, unless they do not require
-    gradients: then they stay in evaluation mode. All of them become part of checkpoints.
+    A subclass may override `step`, and take more arguments than these as keywords. Modules that it registers besides
+    the network become part of checkpoints: those that require gradients are trained at the rate of the head, all others
+    stay in evaluation mode.
 
     Args:
         network: the network to train.
@@ -73,8 +73,8 @@ class FineTuningModule(LightningModule):
         """State of `train_metrics` in the checkpoint that was loaded."""
 
     takes_activations: ClassVar[bool] = True
-    """Whether `step` works on batches of cached activations; if not, nothing is cached and inputs are always raw. A
-    subclass that overrides `step` or `forward` does not, unless it says so."""
+    """Whether `step` works on batches of cached activations. False: nothing is cached, and inputs are always raw. It is
+    False in a subclass that overrides `step` or `forward`, unless the subclass sets it."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
