@@ -156,7 +156,7 @@ def test_what_a_module_has_beside_its_network_trains_and_is_kept(config: Config,
     assert measured == {name: value for name, value in metrics.items() if name.endswith("/test")}
 
 
-def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config: Config) -> None:
+def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config: Config, tmp_path: Path) -> None:
     class Willing(Shifted):
         takes_activations = True
 
@@ -167,7 +167,7 @@ def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config:
     )
     own = ("module._target_=tests.tiny.Shifted", "freezing=head_only", "freezing.epochs=1")
     for module, start_stage in ((own, 0), (own[1:], 3)):
-        _, parts, trainer = start(config(*TINY, *NOISE, *module))
+        _, parts, trainer = start(config(*TINY, *NOISE, *module, f"run_folder={tmp_path}/{start_stage}"))
         loaders = parts.loaders()
         loaders.trainer = trainer
         assert loaders.start("train") == start_stage
