@@ -100,7 +100,7 @@ def train_lightning(folder: Path, labels: int) -> None:
     torch.manual_seed(0)
     data = split_data(configuration(f"data.labels_per_class={labels}"))
     data.use_input_spec(backbone().input_spec)
-    batch = data.dataset()[BatchRequest(data.train_indices.tolist(), None)]
+    batch = data.on_after_batch_transfer(data.dataset()[BatchRequest(data.train_indices.tolist(), None)], 0)
     trainer = Trainer(
         accelerator="cpu",
         devices=2,

@@ -14,10 +14,12 @@ from thaw.errors import UserError
 
 
 class Broken(Digits):
-    """On process `rank`, in its third training batch, `how`: `raise` (a UserError), `infinite` (a loss) or `die`.
+    """On process `rank`, in its third training batch, `how`: `raise` (UserError), `crash`, `infinite` (loss) or `die`.
 
     `build` goes wrong at once. The data must be augmented, or images are read only once.
     """
+
+    version = "1"  # without it all images are read before training
 
     def __init__(self, rank: int, how: str):
         super().__init__()
@@ -31,6 +33,8 @@ class Broken(Digits):
         if self.count == 3 and in_training:
             if self.how == "raise":
                 raise UserError("a sample cannot be read")
+            if self.how == "crash":
+                raise KeyError("a fault of the program")
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "infinite":
