@@ -27,6 +27,7 @@ from thaw.finetuning.callback import FreezingCallback
 from thaw.finetuning.phase import Plan
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
+from thaw.runs.outputs import CollectOutputs
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.sample_order import SampleOrder
 
@@ -65,7 +66,7 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> 
             raise UserError(f"{kind.__name__} {instead}")
     # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
     # they see the same on all processes.
-    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), *configured]
+    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), CollectOutputs(), *configured]
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:

@@ -3,7 +3,7 @@
 With one process they return what they were given.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -35,6 +35,15 @@ def first_failure(trainer: Trainer, failure: Failure | None) -> Failure | None:
     distributed.all_gather_object(failures, failure)
     step, rank, message = min((f.step, rank, f.message) for rank, f in enumerate(failures) if f is not None)
     return Failure(step, f"process {rank + 1} of {trainer.world_size}: {message}")
+
+
+def gather_on_first(value: Any) -> list[Any]:
+    """Return the values of all processes on the first one, and on the others nothing of use."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values = [None] * distributed.get_world_size()
+    distributed.gather_object(value, values if distributed.get_rank() == 0 else None)
+    return values
 
 
 class SyncBuffers(Callback):

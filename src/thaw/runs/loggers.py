@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.fabric.utilities.logger import _flatten_dict, _sanitize_params
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch.utils.tensorboard.summary import hparams
 
 from thaw.errors import UserError
 from thaw.runs.wandb import ResumableWandbLogger
@@ -76,7 +78,26 @@ def _keep_rows_before(file: Path, first_step: int) -> None:
 
 def tensorboard(folder: Path, first_step: int) -> Logger:
     """Return a TensorBoard logger that writes to `tensorboard/` in the run folder."""
-    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
+    return RunTensorBoard(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
+
+
+class RunTensorBoard(TensorBoardLogger):
+    """Lightning's logger, except that the HPARAMS tab knows the names of the final metrics from the start.
+
+    TensorBoard shows only the metrics that are named when the hyperparameters are written first.
+    """
+
+    def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Write the configuration of a run, flat, and the names `final/<metric>/<split>`.
+
+        Custom scalars get a chart for each metric with the curves of train and val.
+        """
+        metrics = ["loss", *params["task"]["metrics"]]
+        charts = {metric: ["Multiline", [f"^{metric}/train$", f"^{metric}/val$"]] for metric in metrics}
+        self.experiment.add_custom_scalars({"train and val": charts})
+        names = {f"final/{metric}/{split}": 0.0 for metric in metrics for split in ("train", "val", "test")}
+        for summary in hparams(_sanitize_params(_flatten_dict(params)), names):
+            self.experiment._get_file_writer().add_summary(summary)
 
 
 def wandb(folder: Path, thaw_id: str, project: str, offline: bool | None) -> Logger:

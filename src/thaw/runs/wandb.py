@@ -35,6 +35,14 @@ class ResumableWandbLogger(WandbLogger):
             self._send_earlier_rows()
         self._send(metrics if step is None else {**metrics, "trainer/global_step": step})
 
+    @rank_zero_only
+    def log_media(self, values: Mapping[str, Any]) -> None:
+        """Add images, tables or histograms to the next row: with rows of their own, rows could not be counted."""
+        if self._next < 0:
+            self._send_earlier_rows()
+        if self._next >= self._num_sent:
+            self.experiment.log(dict(values), step=self._next, commit=False)
+
     def _send_earlier_rows(self) -> None:
         self._num_sent = count_rows(self._earlier_files()) if self._offline else self.experiment.step
         self._next = 0

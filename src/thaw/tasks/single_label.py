@@ -39,6 +39,8 @@ class SingleLabel(nn.Module):
     metric_arguments: ClassVar[Mapping[str, Any]] = {"task": "multiclass", "validate_args": False}
     """Arguments of torchmetrics' classes that follow from the task; validation would wait for the device."""
     class_weights: Tensor | None
+    temperature: float = 1.0
+    """Logits are divided by it before they become probabilities: above 1 for a network that is too sure of itself."""
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class SingleLabel(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return class probabilities (B, C) of logits (B, C); each row sums to 1."""
-        return logits.float().softmax(dim=1)
+        return (logits.float() / self.temperature).softmax(dim=1)
 
     def classes(self, target: Tensor) -> Tensor:
         """Return class indices (B,) of a target; of a mixed one (B, C), the class with the largest share."""

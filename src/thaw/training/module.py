@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim import Optimizer
 
-from thaw.distributed.agree import Failure, first_failure
+from thaw.distributed.agree import Failure, first_failure, gather_on_first
 from thaw.errors import NonFiniteLossError, UserError
 from thaw.finetuning.freezing import keep_frozen_in_eval
 from thaw.finetuning.param_groups import decayed_names
@@ -134,6 +134,10 @@ class FineTuningModule(LightningModule):
         """Run one test batch."""
         return self._step(batch, batch_idx, "test")._asdict()
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Run one batch of any split, and record nothing."""
+        return self.step(batch)._asdict()
+
     def _step(self, batch: Batch, batch_idx: int, split: str) -> StepOutput:
         """Run one batch of a split and record its metrics."""
         result = self.step(self._mix(batch) if split == "train" and self.mixing is not None else batch)
@@ -208,7 +212,7 @@ class FineTuningModule(LightningModule):
         self.require_finite_losses()
         checkpoint["class_names"] = self.class_names
         checkpoint["metrics"] = logged_metrics(self.trainer)
-        checkpoint["epoch_metrics"] = _gather_on_first(self.train_metrics.saved())  # each rank counts its own samples
+        checkpoint["epoch_metrics"] = gather_on_first(self.train_metrics.saved())  # each rank counts its own samples
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read the counts of the epoch so far. Raises UserError if the number of processes changed."""
@@ -250,12 +254,3 @@ def logged_metrics(trainer: Trainer) -> dict[str, float]:
     """Return the values last logged, by name, without learning rates: those belong to a step, not to an epoch."""
     metrics = trainer.callback_metrics.items()
     return {name: float(value) for name, value in metrics if not name.startswith("lr-")}
-
-
-def _gather_on_first(value: Any) -> list[Any]:
-    """Return the values of all processes, on the first one only. Collective: call on every rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values = [None] * distributed.get_world_size()
-    distributed.gather_object(value, values if distributed.get_rank() == 0 else None)
-    return values

@@ -1,0 +1,226 @@
+"""The callback that decides when pictures of a run are made, and hands them to its loggers.
+
+N: samples of a split, C: classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thaw.distributed.sharded import is_sharded
+from thaw.errors import UserError
+from thaw.finetuning.table import stage_tree
+from thaw.models.network import Network
+from thaw.reporting.pictures.images import image_grid, views_grid
+from thaw.reporting.samples import confidences, most_confident_mistakes
+from thaw.reporting.sinks import Histograms, Sink, sinks
+from thaw.runs.outputs import Outputs, latest_outputs
+from thaw.signatures import only_accepted
+from thaw.types import Batch, BatchRequest, ImageSpec
+
+BINS = 64
+"""Bins of a histogram."""
+VIEWS = 4
+"""Augmented views that are shown of each image."""
+
+
+class Pictures(Callback):
+    """Shows how a run goes on, in every logger: at the end of each phase, and of every n-th epoch if that is set.
+
+    At the start, once: the stages as a graph, the configuration, warnings about the data, images as the network sees
+    them beside augmented ones, and a histogram of the weights of each stage. At the end of a phase: `pictures`,
+    samples with their true and predicted classes, the most confident mistakes, histograms of weights and gradients of
+    what trains, and the size of an update beside the size of the weights. After the test: `pictures` of the test split.
+
+    Nothing happens in a step, except in the last one of an epoch that is shown.
+
+    Args:
+        pictures: by name, a function that draws what it takes of `targets`, class indices (N,); `probabilities` (N, C);
+            `class_names`, C of them. It returns a matplotlib figure.
+        every_epochs: also show every n-th epoch; None: only the last one of each phase.
+        samples: samples that are shown; 0: none.
+        histograms: whether weights, gradients and updates are shown.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        pictures: Mapping[str, Callable[..., Figure] | None],
+        every_epochs: int | None = None,
+        samples: int = 16,
+        histograms: bool = True,
+    ):
+        if every_epochs is not None and not (isinstance(every_epochs, int) and every_epochs > 0):
+            raise UserError(f"callbacks.pictures.every_epochs is null or a whole number from 1 on, not {every_epochs}")
+        if not (isinstance(samples, int) and samples >= 0):
+            raise UserError(f"callbacks.pictures.samples is a whole number from 0 on, not {samples}")
+        self.pictures = {name: picture for name, picture in pictures.items() if picture is not None}
+        self.every_epochs, self.samples, self.histograms = every_epochs, samples, histograms
+        self._sinks: list[Sink] = []
+        self._gradients: dict[str, list[Tensor]] = {}
+        self._before: dict[str, list[Tensor]] = {}
+        self._ratios: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show what the run begins with; a resumed run has shown it already."""
+        self._sinks = sinks(trainer) if trainer.is_global_zero else []
+        if self._sinks and trainer.global_step == 0:
+            self._show_start(trainer, pl_module)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Copy gradients and weights in the last step of an epoch that is shown."""
+        if self._sinks and self.histograms and trainer.is_last_batch and self._shows(trainer, pl_module):
+            trained = trained_tensors(pl_module.network)
+            self._gradients = {stage: [p.grad.detach().clone() for p in own] for stage, own in trained.items()}
+            self._before = {stage: [p.detach().clone() for p in own] for stage, own in trained.items()}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Compare the weights with their copies; the numbers are asked for only when they are shown."""
+        if self._before:
+            after = trained_tensors(pl_module.network)
+            self._ratios = {stage: update_ratio(old, after[stage]) for stage, old in self._before.items()}
+            self._before = {}
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show an epoch, if it is its turn. Before its metrics are logged, so that W&B puts both into one row."""
+        training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self._sinks and training and self._shows(trainer, pl_module):
+            self._show_outputs(trainer, pl_module, "val")
+            if self.histograms and not is_sharded(trainer.strategy):
+                self._show_histograms(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the test."""
+        if self._sinks:
+            self._show_outputs(trainer, pl_module, "test")
+
+    def _shows(self, trainer: Trainer, module: LightningModule) -> bool:
+        """Whether the current epoch is shown."""
+        epoch, plan = trainer.current_epoch, module.plan
+        is_last = epoch + 1 == plan.total_epochs or plan.index(epoch) != plan.index(epoch + 1)
+        return is_last or (self.every_epochs is not None and (epoch + 1) % self.every_epochs == 0)
+
+    def _show_start(self, trainer: Trainer, module: LightningModule) -> None:
+        data, network = trainer.datamodule, module.network
+        tree = stage_tree(network, network.num_features, data.input_spec)
+        module.train()  # which stage_tree ended
+        for sink in self._sinks:
+            sink.network(stage_modules(network), tree)
+            sink.text("data/report", data.report())
+        if self.histograms and not is_sharded(trainer.strategy):
+            weights = {stage: list(own.values()) for stage, own in network.stage_parameters().items()}
+            self._hand_histograms("weights", weights, 0)
+        if self.samples and isinstance(data.input_spec, ImageSpec):
+            indices = data.parts["train"][: min(self.samples, 8)].tolist()
+            views: list[int | None] = [None, *range(VIEWS)] if data.augments else [None]
+            shown = [data.dataset()[BatchRequest(indices, view)].inputs for view in views]
+            originals = [np.asarray(data.image(index)) for index in indices]
+            pictures = [[as_image(batch[row]) for batch in shown] for row in range(len(indices))]
+            self._hand("inputs/train", views_grid(originals, pictures), 0)
+
+    def _show_outputs(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        outputs = latest_outputs(trainer).get(split)
+        if outputs is None:
+            return
+        probabilities = module.task.probabilities(torch.from_numpy(outputs.logits)).numpy()
+        facts = {"targets": outputs.targets, "probabilities": probabilities, "class_names": module.class_names}
+        for name, picture in self.pictures.items():
+            self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), trainer.global_step)
+        if not self.samples:
+            return
+        spread = np.linspace(0, len(outputs.targets) - 1, min(self.samples, len(outputs.targets))).astype(int)
+        self._show_samples(trainer, module, f"predictions/{split}", outputs, probabilities, spread)
+        wrong = most_confident_mistakes(outputs.targets, probabilities)[: self.samples]
+        if len(wrong):
+            self._show_samples(trainer, module, f"mistakes/{split}", outputs, probabilities, wrong)
+
+    def _show_samples(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        name: str,
+        outputs: Outputs,
+        probabilities: NDArray[np.floating],
+        rows: Sequence[int] | NDArray[np.integer],
+    ) -> None:
+        """Hand out some samples, by their rows in `outputs`: images in a grid, texts in a table."""
+        data, names, step = trainer.datamodule, module.class_names, trainer.global_step
+        indices = outputs.indices[rows].tolist()
+        predicted, confidence = confidences(probabilities[rows])
+        true = [names[target] for target in outputs.targets[rows]]
+        said = [names[number] for number in predicted]
+        if data.facts.texts is not None:
+            table = zip([data.facts.texts[i] for i in indices], true, said, confidence.round(4).tolist(), strict=True)
+            for sink in self._sinks:
+                sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
+            return
+        captions = [f"{t}\n{s} {c:.0%}" if t != s else f"{t} {c:.0%}" for t, s, c in zip(true, said, confidence, strict=True)]
+        correct = [t == s for t, s in zip(true, said, strict=True)]
+        images = [np.asarray(data.image(index)) for index in indices]
+        self._hand(name, image_grid(images, captions, correct), step)
+
+    def _show_histograms(self, trainer: Trainer, module: LightningModule) -> None:
+        step = trainer.global_step
+        self._hand_histograms("weights", trained_tensors(module.network), step)
+        self._hand_histograms("gradients", self._gradients, step)
+        ratios = {f"update_ratio/{stage}": float(ratio) for stage, ratio in self._ratios.items()}
+        for logger in trainer.loggers if ratios else ():
+            logger.log_metrics(ratios, step - 1)
+        self._gradients, self._ratios = {}, {}
+
+    def _hand(self, name: str, figure: Figure, step: int) -> None:
+        for sink in self._sinks:
+            sink.figure(name, figure, step)
+
+    def _hand_histograms(self, name: str, tensors: Mapping[str, Sequence[Tensor]], step: int) -> None:
+        values = {stage: histogram(own) for stage, own in tensors.items() if own}
+        for sink in self._sinks if values else ():
+            sink.histograms(name, values, step)
+
+
+def trained_tensors(network: Network) -> dict[str, list[Tensor]]:
+    """Parameters by stage that trained in the last step; stages without any are left out."""
+    stages = network.stage_parameters().items()
+    trained = {stage: [p for p in own.values() if p.grad is not None] for stage, own in stages}
+    return {stage: own for stage, own in trained.items() if own}
+
+
+def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+    """Norm of the change of some parameters, divided by the norm that they had; a scalar. About 1e-3 is healthy."""
+    change = torch.stack([(new.detach() - old).norm() for old, new in zip(before, after, strict=True)]).norm()
+    return change / torch.stack([old.norm() for old in before]).norm()
+
+
+def histogram(tensors: Sequence[Tensor]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+    """Counts and edges of all finite numbers in some tensors."""
+    numbers = torch.cat([tensor.detach().float().flatten() for tensor in tensors]).cpu().numpy()
+    return np.histogram(numbers[np.isfinite(numbers)], bins=BINS)
+
+
+def stage_modules(network: Network) -> dict[str, list[str]]:
+    """By stage, its innermost modules as `path: Conv2d(...)`, in order."""
+    lines: dict[str, list[str]] = {}
+    for stage, content in network.stages.items():
+        found = []
+        for outer in content.modules:
+            for path, module in network.get_submodule(outer).named_modules(prefix=outer):
+                if not any(True for _ in module.children()):
+                    found.append(f"{path.removeprefix('backbone.')}: {module}")
+        lines[stage] = found
+    return lines
+
+
+def as_image(tensor: Tensor) -> NDArray[np.uint8]:
+    """An image (C, H, W) of bytes as matplotlib takes it: (H, W), or (H, W, 3)."""
+    image = tensor.numpy()
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)

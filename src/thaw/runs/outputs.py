@@ -1,0 +1,98 @@
+"""The network's output for each sample of a split: what reports, pictures and calibration are computed from.
+
+N: samples of the split, C: classes.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thaw.distributed.agree import gather_on_first
+
+MOST_ON_DEVICE = 2**24
+"""Numbers that wait on the device until they are moved to the CPU: 64 MiB."""
+
+
+class Outputs(NamedTuple):
+    """Outputs of one pass over a split, sorted by sample index."""
+
+    logits: NDArray[np.float32]
+    """(N, C)."""
+    targets: NDArray[np.int64]
+    """Class indices, (N,)."""
+    indices: NDArray[np.int64]
+    """Index of each sample in the data, (N,)."""
+
+    def write(self, file: Path) -> None:
+        """Write a `.npz` file, whole or not at all."""
+        temporary = file.with_suffix(".partial")
+        with temporary.open("wb") as opened:
+            np.savez_compressed(opened, **self._asdict())
+        os.replace(temporary, file)
+
+
+def read_outputs(file: Path) -> Outputs | None:
+    """Read what `Outputs.write` wrote; None if there is no such file."""
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return Outputs(**{name: arrays[name] for name in Outputs._fields})
+
+
+class CollectOutputs(Callback):
+    """Collects the outputs of each pass over validation or test samples. A prediction pass counts as validation.
+
+    Attributes:
+        latest: outputs of the latest whole pass by split, over all processes; on the first process only.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Outputs] = {}
+        self._batches: list[tuple[Tensor, ...]] = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
+        """Add a batch."""
+        self._add(outputs)
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batches together."""
+        self._end("val")
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batches together."""
+        self._end("val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batches together."""
+        self._end("test")
+
+    def _add(self, outputs: dict[str, Tensor]) -> None:
+        # Copies: a target may lie in memory that a loader process shares. They stay on the device: nothing waits for it.
+        batch = (outputs["output"].detach().float(), outputs["target"].clone(), outputs["index"].clone())
+        self._batches.append(batch)
+        if len(self._batches) * batch[0].numel() > MOST_ON_DEVICE and batch[0].device.type != "cpu":
+            self._batches = [tuple(tensor.cpu() for tensor in waiting) for waiting in self._batches]
+
+    def _end(self, split: str) -> None:
+        batches, self._batches = self._batches, []
+        arrays = [torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*batches, strict=True)]
+        shares = [share for share in gather_on_first(arrays) if share]
+        if shares:
+            logits, targets, indices = (np.concatenate(parts) for parts in zip(*shares, strict=True))
+            indices, first = np.unique(indices, return_index=True)
+            self.latest[split] = Outputs(logits[first], targets[first], indices)
+
+
+def latest_outputs(trainer: Trainer) -> dict[str, Outputs]:
+    """Outputs of the trainer's latest pass over each split, by split; on the first process."""
+    collectors = [callback for callback in trainer.callbacks if isinstance(callback, CollectOutputs)]  # type: ignore[attr-defined]
+    return collectors[0].latest if collectors else {}

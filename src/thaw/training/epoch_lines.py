@@ -1,0 +1,94 @@
+"""One line for each epoch, on the terminal and in train.log: what trains, the metrics, and how long it will take."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+from thaw.finetuning.phase import Plan
+
+log = logging.getLogger(__name__)
+
+
+class EpochLines(Callback):
+    """Prints a line after each epoch. The first process prints.
+
+    Args:
+        monitor: name of the metric whose best value is shown.
+        mode: max or min.
+    """
+
+    def __init__(self, monitor: str, mode: str):
+        self.monitor, self.better = monitor, max if mode == "max" else min
+        self._began = 0.0
+        self._best: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the best value so far from the checkpoint that the run resumes from."""
+        self._began = time.monotonic()
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        self._best = None if score is None else float(score)
+
+    # An epoch is complete when the next one starts: at its own end, its training metrics may not be logged yet.
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line of the epoch before."""
+        if trainer.fit_loop.epoch_progress.current.completed and trainer.callback_metrics:
+            self._print(trainer, pl_module, trainer.current_epoch - 1)
+        self._began = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line of the last epoch."""
+        if trainer.callback_metrics:
+            self._print(trainer, pl_module, trainer.fit_loop.epoch_progress.current.completed - 1)
+
+    def _print(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self.monitor in metrics:
+            value = metrics[self.monitor]
+            self._best = value if self._best is None else self.better(self._best, value)
+        if trainer.is_global_zero:
+            rate = trainer.optimizers[0].param_groups[-1]["lr"]
+            seconds = time.monotonic() - self._began
+            log.info(epoch_line(module.plan, epoch, metrics, self.monitor, self._best, rate, seconds))
+
+
+def epoch_line(
+    plan: Plan,
+    epoch: int,
+    metrics: Mapping[str, float],
+    monitor: str,
+    best: float | None,
+    lr: float,
+    seconds: float,
+) -> str:
+    """The line of one epoch, such as `epoch  4/12  phase 2/2  445,266 trained  lr 1.5e-03  ...  0:07 left`.
+
+    Args:
+        plan: the plan of the run.
+        epoch: number of the epoch, from 0; it is shown from 1.
+        metrics: values by name.
+        monitor: name of the metric whose best value is shown.
+        best: best value of it so far.
+        lr: rate of the head at the end of the epoch.
+        seconds: how long the epoch took. Other phases may take longer or shorter: before the last one, the time of
+            this phase alone is shown, as "0:07+".
+    """
+    total, number = plan.total_epochs, plan.index(epoch)
+    width = len(str(total))
+    words = [f"epoch {epoch + 1:{width}}/{total}", f"phase {number + 1}/{len(plan.phases)}"]
+    if "plan/trainable_parameters" in metrics:
+        words.append(f"{metrics['plan/trainable_parameters']:,.0f} trained")
+    words.append(f"lr {lr:.1e}")
+    for name in dict.fromkeys(["loss/train", "loss/val", monitor]):
+        if name in metrics:
+            words.append(f"{name} {metrics[name]:.4f}")
+    if best is not None:
+        words.append(f"best {best:.4f}")
+    end = sum(phase.epochs for phase in plan.phases[: number + 1])
+    left = round((end - epoch - 1) * seconds)
+    if epoch + 1 < total:
+        more = "" if number + 1 == len(plan.phases) else "+"
+        words.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}{more} left".removeprefix("0:"))
+    return "  ".join(words)
