@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export cache sweep test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report board cache sweep test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,6 +34,12 @@ predict: install  ## classify images or texts; ARGS="run=runs/... input=..."
 
 export: install  ## a file to give away; ARGS="run=runs/... format=onnx"
 	$(BIN)/python -m thaw.export $(ARGS)
+
+report: install  ## write report.html of a run again; ARGS="run=runs/..."
+	$(BIN)/python -m thaw.report $(ARGS)
+
+board: install  ## TensorBoard on all runs, at the address that it prints
+	$(BIN)/tensorboard --logdir runs $(ARGS)
 
 cache: install  ## what frozen stages computed and is kept; ARGS="budget_gb=2" makes room
 	$(BIN)/python -m thaw.cache $(ARGS)

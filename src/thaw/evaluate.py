@@ -20,6 +20,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from thaw.config import trainers
     from thaw.config.assemble import assemble, finished_run
     from thaw.config.resume import read_config
+    from thaw.reporting.run_report import write_report
+    from thaw.runs.outputs import CollectOutputs
     from thaw.storage import write_atomically
     from thaw.tasks.metrics import comparison_table
 
@@ -35,12 +37,16 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if not len(parts.samples.parts[cfg.split]):
         other = "val" if cfg.split == "test" else "test"
         raise UserError(f"there is no {cfg.split} split in the data: type split={other}")
-    trainer = trainers.trainer_without_logs(run_cfg, trainers.progress_bar(run_cfg))
+    collected = CollectOutputs()
+    trainer = trainers.trainer_without_logs(run_cfg, [collected, *trainers.progress_bar(run_cfg)])
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
     recorded = {name: value for name, value in run.metrics().items() if name in metrics}
     print(comparison_table({"training run": recorded, "now": metrics}))
+    if cfg.report:
+        names, file = parts.module.class_names, f"evaluate_{cfg.split}.html"
+        print("report:", write_report(run, names, parts.samples, outputs=collected.latest, file=file))
     return metrics
 
 

@@ -43,6 +43,13 @@ def export(cfg: DictConfig) -> Path:
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)
+    if cfg.calibrate:
+        if FORMATS[cfg.format].parameters_only:
+            raise UserError(
+                f"format={cfg.format} holds parameters only, and calibrate=true divides what they give: "
+                "take format=onnx or exported_program"
+            )
+        parts.module.task.temperature = run.temperature()
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
     model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names, head)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()

@@ -25,8 +25,11 @@ def predict(cfg: DictConfig) -> Path:
     from thaw.config.assemble import trained
     from thaw.predicting.predictions import predictions
     from thaw.predicting.tables import output_files, write_predictions
+    from thaw.runs.folder import RunFolder
 
     parts = trained(cfg.run)
+    if cfg.calibrate:
+        parts.module.task.temperature = RunFolder(cfg.run).temperature()
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input)

@@ -57,8 +57,9 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
     from thaw.config import trainers
     from thaw.config.assemble import Labels, assemble, split_data
     from thaw.config.instantiation import TargetError
-    from thaw.replaying.kit import current_versions, version_changes
+    from thaw.replaying.kit import version_changes
     from thaw.replaying.step import replay_loading, replay_step
+    from thaw.versions import current_versions
 
     trainer = trainers.trainer_without_logs(config, enable_progress_bar=False, enable_model_summary=False)
     if kit.batch is None:

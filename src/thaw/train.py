@@ -3,6 +3,7 @@
 import atexit
 import gc
 import logging
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -40,13 +41,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from thaw.config.assemble import start
     from thaw.distributed.sharded import is_sharded
     from thaw.finetuning.table import stage_table
-    from thaw.runs.record import load_best, recording, save
+    from thaw.reporting.run_report import reported
+    from thaw.runs.record import load_best, measure, recording, save
 
     exclude_libraries_from_garbage_collection()
     processes = join(cfg)
     run, parts, trainer = start(cfg)
     data, module = parts.samples, parts.module
-    with recording(run, parts.settings, trainer.loggers):
+    written = reported(run, module.class_names, data) if cfg.report else nullcontext()
+    with written, recording(run, parts.settings, module, trainer):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())
         groups = module.new_optimizer(trainer.world_size).param_groups
@@ -54,8 +57,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)
         load_best(trainer, module)
-        if len(data.splits.test) and not is_sharded(trainer.strategy):
-            trainer.test(module, loaders, verbose=False)
+        if not is_sharded(trainer.strategy):
+            measure(trainer, module, loaders, {split: len(indices) for split, indices in data.parts.items()})
         metrics = save(run, module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode)
         log.info(run.report())
     processes.leave()

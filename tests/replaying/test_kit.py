@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from thaw.replaying.kit import CrashKit, current_versions, find_kit, read_kit, version_changes, write_kit
+from thaw.replaying.kit import CrashKit, find_kit, read_kit, version_changes, write_kit
+from thaw.versions import current_versions
 from thaw.types import Batch, TokenStates
 
 KIT = CrashKit(

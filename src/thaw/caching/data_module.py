@@ -89,6 +89,10 @@ class CachedDataModule(LightningDataModule):
         """Batches of test samples, or of their activations."""
         return self._loader("test")
 
+    def predict_dataloader(self) -> Iterable[Batch]:
+        """Batches of validation samples, or of their activations."""
+        return self.val_dataloader()
+
     def __getattr__(self, name: str) -> Any:
         """What the wrapped data module has: `class_names`, `targets`, `source`, `image(index)` ..."""
         if name == "data":  # not set yet

@@ -134,6 +134,10 @@ class DataModule(LabelledData):
         """Batches of raw test samples."""
         return self.loader("test")
 
+    def predict_dataloader(self) -> Iterable[Batch]:
+        """Batches of validation samples, whose outputs are computed again with the best weights."""
+        return self.val_dataloader()
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the device, but leave `index` in host memory, where it is used."""
         return super().transfer_batch_to_device(batch, device, dataloader_idx)._replace(index=batch.index)

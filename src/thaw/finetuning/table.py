@@ -47,6 +47,20 @@ def trained_parts(network: Network, trained: frozenset[str]) -> dict[str, str]:
     return parts
 
 
+def phase_rows(network: Network, plan: Plan) -> list[dict[str, Any]]:
+    """Each phase as plain values: its epochs, what trains, how many parameters that are, the factor on rates."""
+    sizes = {network.addresses[n]: p.numel() for own in network.stage_parameters().values() for n, p in own.items()}
+    return [
+        {
+            "epochs": phase.epochs,
+            "trains": ", ".join(stage + part for stage, part in trained_parts(network, trained).items()),
+            "parameters": sum(sizes[address] for address in trained),
+            "lr_scale": phase.lr_scale,
+        }
+        for phase, trained in zip(plan.phases, plan.trained_in, strict=True)
+    ]
+
+
 def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
     """The stages and the modules in them, with parameter counts and output shapes without the batch."""
     shapes = output_shapes(network, spec)

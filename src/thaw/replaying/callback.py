@@ -13,10 +13,11 @@ from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
 from thaw.distributed.ranks import is_peer_lost
-from thaw.replaying.kit import CrashKit, current_versions, tensors_of, write_kit
+from thaw.replaying.kit import CrashKit, tensors_of, write_kit
 from thaw.runs.files import LOG_FILE
 from thaw.training import checkpoint_io
 from thaw.types import Batch, BatchRequest
+from thaw.versions import current_versions
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,8 @@ The kit of rank 0 is the folder `crash`, that of rank 1 `crash_rank1`.
 """
 
 import os
-import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from thaw import __version__
 from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint
 from thaw.runs.files import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
@@ -29,7 +25,6 @@ from thaw.types import Batch, TokenStates
 
 TEXT_FILE, KIT_FILE = "crash.txt", "crash.pt"
 COPIED_FILES = (CONFIG_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE)
-LIBRARIES = ("lightning", "numpy", "timm", "torchvision", "transformers")
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class CrashKit:
         class_names: Class names in the order of the network's outputs.
         num_threads: Threads that torch computed with.
         precision: State of the precision plugin: the loss scale of 16-mixed, otherwise empty.
-        versions: Result of `current_versions` in the run.
+        versions: Result of `thaw.versions.current_versions` in the run.
         batch: Batch that the step failed on; None if the run failed while loading it.
         tensors: Weights and buffers of network and task by name; empty without a batch.
     """
@@ -128,23 +123,6 @@ def read_kit(folder: Path) -> CrashKit:
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Weights and buffers by name, also those that are not part of a state dict."""
     return dict([*module.named_parameters(), *module.named_buffers()])
-
-
-def current_versions(device: torch.device, precision: str) -> dict[str, str]:
-    """All else that can change the result of a step: versions of libraries and thaw's code, device, CPU, precision."""
-    # The code may be installed below somebody else's repository, which does not track it.
-    command = "git ls-files --error-unmatch kit.py && git describe --always --dirty --abbrev=40 --exclude='*'"
-    git = subprocess.run(command, shell=True, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
-    return {
-        **{library.name: library.version for library in distributions() if library.name in LIBRARIES},
-        "thaw": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),  # with the CUDA version, which the metadata lacks; it is no plain str
-        "commit": "none" if git.returncode else git.stdout.split()[-1],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "precision": precision,
-    }
 
 
 def version_changes(then: dict[str, str], now: dict[str, str]) -> list[str]:

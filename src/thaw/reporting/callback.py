@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from thaw.distributed.sharded import is_sharded
@@ -21,10 +21,10 @@ from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
 from thaw.reporting.pictures.images import image_grid, views_grid
 from thaw.reporting.samples import confidences, most_confident_mistakes
-from thaw.reporting.sinks import Histograms, Sink, sinks
+from thaw.reporting.sinks import Sink, sinks
 from thaw.runs.outputs import Outputs, latest_outputs
 from thaw.signatures import only_accepted
-from thaw.types import Batch, BatchRequest, ImageSpec
+from thaw.types import BatchRequest, ImageSpec
 
 BINS = 64
 """Bins of a histogram."""
@@ -71,27 +71,29 @@ class Pictures(Callback):
         self._before: dict[str, list[Tensor]] = {}
         self._ratios: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Show what the run begins with; a resumed run has shown it already."""
         self._sinks = sinks(trainer) if trainer.is_global_zero else []
         if self._sinks and trainer.global_step == 0:
             self._show_start(trainer, pl_module)
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Copy gradients and weights in the last step of an epoch that is shown."""
         if self._sinks and self.histograms and trainer.is_last_batch and self._shows(trainer, pl_module):
             trained = trained_tensors(pl_module.network)
-            self._gradients = {stage: [p.grad.detach().clone() for p in own] for stage, own in trained.items()}
+            self._gradients = {
+                stage: [p.grad.clone() for p in own if p.grad is not None] for stage, own in trained.items()
+            }
             self._before = {stage: [p.detach().clone() for p in own] for stage, own in trained.items()}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Compare the weights with their copies; the numbers are asked for only when they are shown."""
         if self._before:
             after = trained_tensors(pl_module.network)
             self._ratios = {stage: update_ratio(old, after[stage]) for stage, old in self._before.items()}
             self._before = {}
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show an epoch, if it is its turn. Before its metrics are logged, so that W&B puts both into one row."""
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if self._sinks and training and self._shows(trainer, pl_module):
@@ -99,18 +101,18 @@ class Pictures(Callback):
             if self.histograms and not is_sharded(trainer.strategy):
                 self._show_histograms(trainer, pl_module)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show the test."""
         if self._sinks:
             self._show_outputs(trainer, pl_module, "test")
 
-    def _shows(self, trainer: Trainer, module: LightningModule) -> bool:
+    def _shows(self, trainer: Any, module: Any) -> bool:
         """Whether the current epoch is shown."""
         epoch, plan = trainer.current_epoch, module.plan
         is_last = epoch + 1 == plan.total_epochs or plan.index(epoch) != plan.index(epoch + 1)
         return is_last or (self.every_epochs is not None and (epoch + 1) % self.every_epochs == 0)
 
-    def _show_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def _show_start(self, trainer: Any, module: Any) -> None:
         data, network = trainer.datamodule, module.network
         tree = stage_tree(network, network.num_features, data.input_spec)
         module.train()  # which stage_tree ended
@@ -128,7 +130,7 @@ class Pictures(Callback):
             pictures = [[as_image(batch[row]) for batch in shown] for row in range(len(indices))]
             self._hand("inputs/train", views_grid(originals, pictures), 0)
 
-    def _show_outputs(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+    def _show_outputs(self, trainer: Any, module: Any, split: str) -> None:
         outputs = latest_outputs(trainer).get(split)
         if outputs is None:
             return
@@ -146,8 +148,8 @@ class Pictures(Callback):
 
     def _show_samples(
         self,
-        trainer: Trainer,
-        module: LightningModule,
+        trainer: Any,
+        module: Any,
         name: str,
         outputs: Outputs,
         probabilities: NDArray[np.floating],
@@ -164,12 +166,14 @@ class Pictures(Callback):
             for sink in self._sinks:
                 sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
             return
-        captions = [f"{t}\n{s} {c:.0%}" if t != s else f"{t} {c:.0%}" for t, s, c in zip(true, said, confidence, strict=True)]
+        captions = [
+            f"{t}\n{s} {c:.0%}" if t != s else f"{t} {c:.0%}" for t, s, c in zip(true, said, confidence, strict=True)
+        ]
         correct = [t == s for t, s in zip(true, said, strict=True)]
         images = [np.asarray(data.image(index)) for index in indices]
         self._hand(name, image_grid(images, captions, correct), step)
 
-    def _show_histograms(self, trainer: Trainer, module: LightningModule) -> None:
+    def _show_histograms(self, trainer: Any, module: Any) -> None:
         step = trainer.global_step
         self._hand_histograms("weights", trained_tensors(module.network), step)
         self._hand_histograms("gradients", self._gradients, step)
@@ -188,7 +192,7 @@ class Pictures(Callback):
             sink.histograms(name, values, step)
 
 
-def trained_tensors(network: Network) -> dict[str, list[Tensor]]:
+def trained_tensors(network: Network) -> dict[str, list[Parameter]]:
     """Parameters by stage that trained in the last step; stages without any are left out."""
     stages = network.stage_parameters().items()
     trained = {stage: [p for p in own.values() if p.grad is not None] for stage, own in stages}

@@ -124,7 +124,7 @@ class WandbSink:
         self.text("network/stages", tree)
 
     def final(self, metrics: Mapping[str, float]) -> None:
-        """Write the metrics into the summary, where tables of runs are made from; the configuration is there already."""
+        """Write the metrics into the summary of the run, from which tables of runs are made."""
         self.logger.experiment.summary.update(dict(metrics))
 
     def _log(self, values: Mapping[str, Any]) -> None:

@@ -9,7 +9,10 @@ CONFIG_FILE, OVERRIDES_FILE, LOG_FILE, FAILURE_FILE = "config.yaml", "overrides.
 DATA_FILE, SAMPLES_FILE, CLASS_NAMES_FILE = "data.txt", "samples.csv", "class_names.json"
 INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
 WEIGHTS_FILE, MODULE_FILE = "weights.safetensors", "module.safetensors"
-METRICS_FILE, CONFUSION_FILE = "metrics.json", "confusion_test.csv"
+METRICS_FILE, METRICS_CSV, CONFUSION_FILE = "metrics.json", "metrics.csv", "confusion_test.csv"
+CALIBRATION_FILE, ENVIRONMENT_FILE, PHASES_FILE = "calibration.json", "environment.json", "phases.json"
+OUTPUTS_FILE, BASELINES_FILE = "outputs_{split}.npz", "baselines.json"
+REPORT_FILE = "report.html"
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

@@ -8,6 +8,11 @@ class_names.json                 in the order of the network's outputs
 checkpoints/best-*.ckpt last.ckpt manifest.json
                                  the best ones and the last, with their checksums; while it runs also previous.ckpt
 metrics.csv  metrics.json        every value logged; the final ones
+report.html                      what came out, for people
+phases.json  environment.json    what each phase trains; versions, commit and device
+outputs_{val,test}.npz           the best weights' logits of every sample, with labels and indices
+calibration.json baselines.json  the temperature that makes probabilities honest; accuracy of simple methods
+pictures/                        what loggers would show, if no logger holds pictures
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint
 module.safetensors               what the user's own LightningModule has beside its network, if anything
@@ -34,6 +39,7 @@ from thaw.errors import UserError
 from thaw.models.weights import read_checkpoint, read_class_names
 from thaw.runs.files import (
     BACKBONE_FILE,
+    CALIBRATION_FILE,
     CHECKPOINTS,
     CONFIG_FILE,
     DATA_FILE,
@@ -102,6 +108,13 @@ class RunFolder:
     def metrics(self) -> dict[str, float]:
         """Final metrics by name; empty if the run has not finished."""
         return read_metrics(self.path)
+
+    def temperature(self) -> float:
+        """Temperature for honest probabilities, see `thaw.tasks.calibration`. Raises UserError if the run has none."""
+        file = self.path / CALIBRATION_FILE
+        if not file.is_file():
+            raise UserError(f"{self.path} has no {CALIBRATION_FILE}: it needs validation samples. Type calibrate=false")
+        return float(json.loads(file.read_text(encoding="utf-8"))["temperature"])
 
     def records(self) -> list[SampleRecord]:
         """All samples of the run's data, in their order there."""

@@ -12,6 +12,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from thaw.distributed.agree import gather_on_first
@@ -29,6 +30,20 @@ class Outputs(NamedTuple):
     """Class indices, (N,)."""
     indices: NDArray[np.int64]
     """Index of each sample in the data, (N,)."""
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Most probable class of each sample, (N,)."""
+        return self.logits.argmax(axis=1)
+
+    def probabilities(self, temperature: float = 1.0) -> NDArray[np.float64]:
+        """Class probabilities (N, C)."""
+        return softmax(self.logits.astype(np.float64) / temperature, axis=1)
+
+    @property
+    def confidences(self) -> NDArray[np.float64]:
+        """Probability of the predicted class of each sample, (N,)."""
+        return self.probabilities().max(axis=1)
 
     def write(self, file: Path) -> None:
         """Write a `.npz` file, whole or not at all."""
@@ -76,7 +91,7 @@ class CollectOutputs(Callback):
         self._end("test")
 
     def _add(self, outputs: dict[str, Tensor]) -> None:
-        # Copies: a target may lie in memory that a loader process shares. They stay on the device: nothing waits for it.
+        # Copies: a target may lie in memory that a loader process shares. Nothing waits for the device.
         batch = (outputs["output"].detach().float(), outputs["target"].clone(), outputs["index"].clone())
         self._batches.append(batch)
         if len(self._batches) * batch[0].numel() > MOST_ON_DEVICE and batch[0].device.type != "cpu":

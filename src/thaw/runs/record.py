@@ -10,30 +10,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from safetensors.torch import save_file
 from torch import Tensor
 
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
 from thaw.errors import NonFiniteLossError
+from thaw.finetuning.table import phase_rows
 from thaw.models.weights import NETWORK, read_checkpoint
 from thaw.runs.confusion import Confusion, confusion_csv
-from thaw.runs.files import CLASS_NAMES_FILE, CONFUSION_FILE, LOG_FILE, METRICS_FILE, MODULE_FILE
+from thaw.runs.files import (
+    CALIBRATION_FILE,
+    CLASS_NAMES_FILE,
+    CONFUSION_FILE,
+    ENVIRONMENT_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MODULE_FILE,
+    OUTPUTS_FILE,
+    PHASES_FILE,
+)
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import close
+from thaw.runs.outputs import latest_outputs
+from thaw.tasks.calibration import fit_temperature
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from thaw.training.module import FineTuningModule, logged_metrics
 from thaw.training.sample_order import order_of
+from thaw.versions import current_versions
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> Iterator[None]:
-    """Write `train.log`, give the configuration to the loggers, and close them at the end.
+def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, trainer: Trainer) -> Iterator[None]:
+    """Write `train.log`, the plan and the versions, give the configuration to the loggers, and close them at the end.
 
     The message of a NonFiniteLossError gets the checkpoint to continue from. After any error `train.log` ends with the
     whole traceback.
@@ -43,7 +56,11 @@ def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> 
     file = logging.FileHandler(run.path / LOG_FILE, encoding="utf-8") if is_first else logging.NullHandler()
     thaw_log.addHandler(file)
     try:
-        for logger in loggers:
+        if is_first:
+            device, precision = trainer.strategy.root_device, str(trainer.precision)
+            run.write(PHASES_FILE, json.dumps(phase_rows(module.network, module.plan), indent=2))
+            run.write(ENVIRONMENT_FILE, json.dumps(current_versions(device, precision), indent=2))
+        for logger in trainer.loggers:
             logger.log_hyperparams(config)
         yield
     except Exception as error:
@@ -56,7 +73,7 @@ def recording(run: RunFolder, config: dict[str, Any], loggers: list[Logger]) -> 
         file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole_traceback, (), None))
         raise
     finally:
-        close(loggers)
+        close(trainer.loggers)
         thaw_log.removeHandler(file)
         file.close()
         run.release()
@@ -91,6 +108,11 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
     run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
     if module.confusion is not None:
         run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
+    for split, outputs in latest_outputs(trainer).items():
+        outputs.write(run.path / OUTPUTS_FILE.format(split=split))
+        if split == "val":
+            temperature = fit_temperature(outputs.logits, outputs.targets)
+            run.write(CALIBRATION_FILE, json.dumps({"temperature": temperature}))
     results = {
         "monitor": monitor,
         "mode": mode,
@@ -124,6 +146,14 @@ def load_best(trainer: Trainer, module: FineTuningModule) -> None:
     """
     if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
         module.load_state_dict(read_checkpoint(best)["state_dict"])
+
+
+def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataModule, sizes: Mapping[str, int]) -> None:
+    """Test the module, and compute its outputs for validation samples. `sizes`: samples of each split."""
+    if sizes["val"]:
+        trainer.predict(module, datamodule=loaders, return_predictions=False)
+    if sizes["test"]:
+        trainer.test(module, datamodule=loaders, verbose=False)
 
 
 def best_checkpoint(trainer: Trainer) -> Path | None:

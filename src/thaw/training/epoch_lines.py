@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
@@ -43,7 +44,7 @@ class EpochLines(Callback):
         if trainer.callback_metrics:
             self._print(trainer, pl_module, trainer.fit_loop.epoch_progress.current.completed - 1)
 
-    def _print(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
+    def _print(self, trainer: Trainer, module: Any, epoch: int) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self.monitor in metrics:
             value = metrics[self.monitor]

@@ -17,12 +17,12 @@ except ImportError:  # Windows
 
 
 class Speed(Callback):
-    """Logs for each training epoch, on the first process and about that process:
+    """Logs how fast each training epoch was, on the first process and about that process.
 
     - `speed/samples_per_second`, `speed/epoch_seconds` (validation included);
     - `speed/data_wait`: share of the training time, from 0 to 1, in which the loop waited for the next batch;
     - `speed/cached`: share of the samples, from 0 to 1, whose frozen stages came from the cache;
-    - `memory/cpu_gb`, `memory/gpu_gb`: the most that the process has used so far, and the most on the device in this epoch.
+    - `memory/cpu_gb`: the most that the process has used so far; `memory/gpu_gb`: on the device, in this epoch.
 
     The values go to the loggers directly: metrics of the run, which checkpoints hold, stay what the seed decides.
     """
@@ -38,9 +38,7 @@ class Speed(Callback):
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Count the time since the last batch as waiting."""
         if self._began is not None:
             self._waited += time.perf_counter() - self._batch_done

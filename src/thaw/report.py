@@ -1,0 +1,49 @@
+"""Write the report of a run again, from its folder alone: `python -m thaw.report run=<folder>`."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from thaw.config.command import command
+
+
+@command("report")
+def main(cfg: DictConfig) -> None:
+    """Entry point of the command line."""
+    print(report(cfg))
+
+
+def report(cfg: DictConfig) -> Path:
+    """Write `report.html` into a run folder, of a run that ended in any way, and return the file.
+
+    Samples are shown if the data are where they were and did not change. Raises UserError if `run` is no run folder.
+    """
+    # Here, and not at the top: `--help` must not wait for torch.
+    from thaw.config.assemble import split_data
+    from thaw.config.resume import read_config
+    from thaw.data.module import DataModule
+    from thaw.errors import UserError
+    from thaw.reporting.run_report import write_report
+    from thaw.runs.folder import RunFolder
+
+    run = RunFolder(cfg.run)
+    run_cfg = read_config(run.path)
+    run_cfg.data.merge_with(cfg.data)
+    class_names = sorted({record.label for record in run.records()})
+    data: DataModule | None = None
+    try:
+        data = split_data(run_cfg)
+        if data.identities() == [record.sample for record in run.records()]:
+            class_names = data.class_names
+        else:
+            print("the data have changed since the run: no samples are shown")
+            data = None
+    except (UserError, OSError) as error:
+        print(f"no samples are shown: {error}")
+    if run.weights.is_file():
+        class_names = run.class_names()
+    return write_report(run, class_names, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""How well methods do that train no network: a run that does not beat them has gained nothing.
+
+N: samples, M: samples to measure, D: features, C: classes.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import normalize
+
+from thaw.caching.data_module import CachedDataModule
+from thaw.runs.files import BASELINES_FILE
+from thaw.storage import write_atomically
+from thaw.types import BatchRequest
+
+log = logging.getLogger(__name__)
+
+MOST_TRAINING = 20_000
+"""Training samples that a baseline uses; of more, these are drawn at random."""
+NEIGHBOURS = 5
+
+Features = NDArray[np.floating]
+Targets = NDArray[np.integer]
+
+
+def feature_baselines(features: Features, targets: Targets, test: Features, test_targets: Targets) -> dict[str, float]:
+    """Accuracy of two classifiers on features of the pretrained backbone: k nearest neighbours and class means.
+
+    Both measure angles between features.
+
+    Args:
+        features: of training samples, (N, D).
+        targets: their class indices, (N,).
+        test: features to classify, (M, D).
+        test_targets: their class indices, (M,).
+    """
+    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(features)))
+    classifiers = {"k-NN on pretrained features": neighbours, "class means of pretrained features": NearestCentroid()}
+    train, measured = normalize(features), normalize(test)
+    if len(np.unique(targets)) < 2:
+        return {}
+    return {name: float(model.fit(train, targets).score(measured, test_targets)) for name, model in classifiers.items()}
+
+
+def text_baseline(
+    texts: Sequence[str], targets: Targets, test: Sequence[str], test_targets: Targets
+) -> dict[str, float]:
+    """Accuracy of logistic regression on TF-IDF of words (1-2) and of characters in words (2-4).
+
+    Args:
+        texts: N training texts.
+        targets: their class indices, (N,).
+        test: M texts to classify.
+        test_targets: their class indices, (M,).
+    """
+    if len(np.unique(targets)) < 2:
+        return {}
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=100_000)
+    model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=200))
+    return {"TF-IDF + logistic regression": float(model.fit(list(texts), targets).score(list(test), test_targets))}
+
+
+class Baselines(Callback):
+    """Writes the test accuracy (validation, if there is no test) of the baselines into the run folder at the start.
+
+    Features are taken where the plan begins with a frozen backbone and the cache keeps what it gives: then those of the
+    training samples are computed in any case. The first process does all of it.
+    """
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Measure the baselines of a new run."""
+        data = trainer.datamodule
+        if trainer.global_step or trainer.world_size > 1 or trainer.fast_dev_run:
+            return
+        parts = data.parts
+        split = "test" if len(parts["test"]) else "val"
+        rng = np.random.default_rng(0)
+        train = parts["train"] if len(parts["train"]) <= MOST_TRAINING else rng.choice(parts["train"], MOST_TRAINING)
+        known = (data.targets[train], data.targets[parts[split]])
+        baselines: dict[str, float] = {}
+        if (texts := data.facts.texts) is not None:
+            train_texts, test_texts = ([texts[index] for index in indices] for indices in (train, parts[split]))
+            baselines |= text_baseline(train_texts, known[0], test_texts, known[1])
+        if isinstance(data, CachedDataModule) and data.start("train") == data.prefix.last:
+            features = self._features(data, "train", train)
+            measured = None if features is None else self._features(data, split, parts[split])
+            if features is not None and measured is not None:
+                baselines |= feature_baselines(features, known[0], measured, known[1])
+        if baselines:
+            content = {"split": split, "accuracy": baselines}
+            write_atomically(Path(trainer.default_root_dir) / BASELINES_FILE, json.dumps(content, indent=2) + "\n")
+
+    def _features(self, data: CachedDataModule, split: str, indices: NDArray[np.int64]) -> Features | None:
+        """Features (N, D) of samples of a split, in the view that the first epoch shows; None if none are kept."""
+        view = data.view(0) if split == "train" else None
+        activations = data.prefix.activations(split, view, data.prefix.last)
+        if activations is None:
+            return None
+        (batch,) = activations.batches([BatchRequest(indices.tolist(), view)])
+        assert isinstance(batch.inputs, torch.Tensor)
+        return batch.inputs.float().numpy()

@@ -1,0 +1,148 @@
+"""Where the network looked: a heat map over an image, or a weight for each token of a text.
+
+B: samples, C: classes or channels, H, W: height and width of the network's input, T: tokens.
+"""
+
+import logging
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from thaw.data.module import DataModule
+from thaw.data.text_module import TextDataModule
+from thaw.models.network import Network
+from thaw.models.shapes import output_shapes
+from thaw.reporting.mistakes import confident_mistakes
+from thaw.reporting.report import Look
+from thaw.runs.outputs import Outputs
+from thaw.types import BatchRequest
+
+log = logging.getLogger(__name__)
+
+EACH = 4
+"""Samples of each kind, wrong and right."""
+SHOWN_PX = 160
+"""Height and width of a heat map in a report."""
+MOST_TOKENS = 128
+"""Tokens of a text that are weighed; the rest is not shown."""
+
+
+def looks(network: Network, data: DataModule, outputs: Outputs) -> list[Look]:
+    """Where the network looked in its most confident mistakes and in some samples that it classified right.
+
+    Images need the package `grad-cam` and a network with feature maps; without them the list is empty.
+
+    Args:
+        network: the network, with its best weights.
+        data: the samples, whose input spec is known.
+        outputs: what the network gave on a split of `data`.
+    """
+    wrong = confident_mistakes(outputs)[:EACH]
+    right = np.flatnonzero(outputs.predictions == outputs.targets)
+    right = right[np.linspace(0, len(right) - 1, min(EACH, len(right))).astype(int)]
+    rows = np.concatenate([wrong, right])
+    indices, classes = outputs.indices[rows].tolist(), outputs.predictions[rows].tolist()
+    if not indices:
+        return []
+    was_training = network.training
+    network.eval()
+    try:
+        if isinstance(data, TextDataModule):
+            return [
+                Look(index, tokens=_tokens(network, data, index, c)) for index, c in zip(indices, classes, strict=True)
+            ]
+        return _images(network, data, indices, classes)
+    finally:
+        network.train(was_training)
+
+
+def _images(network: Network, data: DataModule, indices: Sequence[int], classes: Sequence[int]) -> list[Look]:
+    batch = data.dataset()[BatchRequest(list(indices), None)]
+    inputs, normalised = batch.inputs, data.on_after_batch_transfer(batch, 0).inputs
+    assert isinstance(inputs, Tensor)
+    assert isinstance(normalised, Tensor)
+    maps = heat_maps(network, data.input_spec, normalised.to(next(network.parameters())), classes)
+    if maps is None:
+        return []
+    return [
+        Look(index, image=overlay(image.numpy(), heat))
+        for index, image, heat in zip(indices, inputs, maps, strict=True)
+    ]
+
+
+def heat_maps(network: Network, spec: Any, inputs: Tensor, classes: Sequence[int]) -> NDArray[np.floating] | None:
+    """Grad-CAM (Selvaraju et al. 2017) of the last feature maps of the backbone: (B, H, W), from 0 to 1.
+
+    None if the package `grad-cam` is not installed, or the network has no feature maps.
+
+    Args:
+        network: in evaluation mode.
+        spec: what it expects of its inputs.
+        inputs: normalised images (B, C, H, W).
+        classes: the class of each image whose output is explained, B of them.
+    """
+    try:
+        from pytorch_grad_cam import GradCAM  # here, because it is an extra
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError:
+        return None
+    maps = [name for name, shape in output_shapes(network, spec).items() if len(shape) == 3]
+    if not maps:
+        return None
+    layer: nn.Module = network.get_submodule(network.stages[maps[-1]].modules[-1])
+    with GradCAM(network, [layer]) as explain, torch.enable_grad():
+        targets = [ClassifierOutputTarget(number) for number in classes]
+        found = explain(inputs.detach().requires_grad_(), targets)  # gradients reach the maps also of frozen stages
+    network.zero_grad(set_to_none=True)
+    return found
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating]) -> bytes:
+    """A JPEG of an image (C, H, W), as the network sees it, below its heat map (H, W) of 0 to 1."""
+    pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    colours = colormaps["inferno"](heat)[..., :3] * 255
+    strength = 0.15 + 0.5 * heat[..., None]
+    mixed = Image.fromarray((pixels * (1 - strength) + colours * strength).astype(np.uint8))
+    file = BytesIO()
+    mixed.resize((SHOWN_PX, SHOWN_PX), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _tokens(network: Network, data: TextDataModule, index: int, number: int) -> list[tuple[str, float]]:
+    from tokenizers import Tokenizer  # not needed for images, and not always installed
+
+    assert data.tokens is not None
+    batch = data.tokens.batch([index])
+    weights = occlusion(network, batch, number)
+    tokenizer = Tokenizer.from_str(data.input_spec.tokenizer)
+    ids = batch["input_ids"][0, : len(weights)].tolist()
+    return [(tokenizer.id_to_token(token) or "?", weight) for token, weight in zip(ids, weights, strict=True)]
+
+
+@torch.no_grad()
+def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int) -> list[float]:
+    """How much the log-probability of a class falls if each token is hidden, scaled to -1..1 (Zeiler & Fergus 2014).
+
+    Args:
+        network: takes `input_ids` and `attention_mask`, both (B, T), and returns logits (B, C).
+        inputs: one text.
+        number: the class.
+    """
+    device = next(network.parameters()).device
+    ids, mask = (inputs[name].to(device) for name in ("input_ids", "attention_mask"))
+    length = min(int(mask.sum()), MOST_TOKENS)
+    masks = mask.repeat(length + 1, 1)
+    hidden = torch.arange(length, device=device)
+    masks[hidden, hidden] = 0  # the last row hides nothing
+    rows = zip(ids.expand_as(masks).split(32), masks.split(32), strict=True)
+    logits = torch.cat([network({"input_ids": i, "attention_mask": m}).float() for i, m in rows])
+    logs = logits.log_softmax(dim=1)[:, number]
+    falls = logs[-1] - logs[:-1]
+    return (falls / falls.abs().max().clamp(min=1e-9)).tolist()

@@ -1,0 +1,305 @@
+"""The report of a run folder, also of one whose run failed or was stopped.
+
+N: samples, C: classes.
+"""
+
+import json
+import logging
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from thaw.data.module import DataModule
+from thaw.data.splits import SPLITS
+from thaw.distributed.ranks import ranks
+from thaw.reporting.mistakes import wanted_samples
+from thaw.reporting.page import render
+from thaw.reporting.pictures.learning_curves import learning_curves
+from thaw.reporting.pictures.phases import PhaseSpan
+from thaw.reporting.pictures.precision_recall import precision_recall
+from thaw.reporting.pictures.rates import stage_rates
+from thaw.reporting.pictures.reliability import reliability
+from thaw.reporting.pictures.render import svg
+from thaw.reporting.report import Look, PhaseRow, Picture, Report, Reproduction, Run, SampleView, Training
+from thaw.runs.files import (
+    BASELINES_FILE,
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    DATA_FILE,
+    ENVIRONMENT_FILE,
+    LOG_FILE,
+    METRICS_CSV,
+    METRICS_FILE,
+    OUTPUTS_FILE,
+    OVERRIDES_FILE,
+    PHASES_FILE,
+    REPORT_FILE,
+)
+from thaw.runs.folder import RunFolder
+from thaw.runs.loggers import read_rows
+from thaw.runs.outputs import Outputs, read_outputs
+from thaw.storage import write_atomically
+
+log = logging.getLogger(__name__)
+
+THUMBNAIL_PX = 160
+"""Longest side of an image in a report."""
+LOG_LINES = 30
+"""Last lines of the log that the report of a failed run shows."""
+
+Curves = dict[str, dict[str, list[tuple[int, float]]]]
+"""Pairs of epoch and value by category, then by split."""
+
+
+@contextmanager
+def reported(run: RunFolder, class_names: Sequence[str], data: DataModule) -> Iterator[None]:
+    """Write the report when the `with` block ends, also by an error or a signal. A report that fails only warns."""
+    try:
+        yield
+    finally:
+        if ranks().is_first:
+            try:
+                log.info("report: %s", write_report(run, class_names, data))
+            except Exception:
+                log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
+
+
+def write_report(
+    run: RunFolder,
+    class_names: Sequence[str],
+    data: DataModule | None = None,
+    looks: Sequence[Look] = (),
+    outputs: Mapping[str, Outputs] | None = None,
+    file: str = REPORT_FILE,
+) -> Path:
+    """Write the report of a run into its folder, and return the file.
+
+    Args:
+        run: the folder.
+        class_names: in the order of the network's outputs.
+        data: the samples, to show some of them; None: none are shown.
+        looks: where the network looked in some of them.
+        outputs: what the network gave, by split; None: what the run wrote at its end.
+        file: name of the file.
+    """
+    if outputs is None:
+        read = {split: read_outputs(run.path / OUTPUTS_FILE.format(split=split)) for split in ("val", "test")}
+        outputs = {split: values for split, values in read.items() if values is not None}
+    page = render(report_of(run, class_names, data, looks, outputs))
+    write_atomically(run.path / file, page)
+    return run.path / file
+
+
+def report_of(
+    run: RunFolder,
+    class_names: Sequence[str],
+    data: DataModule | None,
+    looks: Sequence[Look],
+    outputs: Mapping[str, Outputs],
+) -> Report:
+    """What the report of a run shows. The arguments are those of `write_report`."""
+    config_yaml = _text(run.path / CONFIG_FILE)
+    config = yaml.safe_load(config_yaml)
+    monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
+    rows = read_rows(run.path / METRICS_CSV)
+    curves = curves_of(rows)
+    results = _json(run.path / METRICS_FILE)
+    phases = phase_rows(_json(run.path / PHASES_FILE), rows, monitor, mode)
+    measured = next((split for split in ("test", "val") if split in outputs), None)
+    baselines = _json(run.path / BASELINES_FILE)
+    versions = _json(run.path / ENVIRONMENT_FILE)
+    temperature = _json(run.path / CALIBRATION_FILE).get("temperature")
+    overrides = _json(run.path / OVERRIDES_FILE) or []
+    commit = versions.pop("commit", None)
+    training = Training(monitor, mode, results.get("epoch"), results.get("metrics", {}), curves, phases)
+    wanted = [] if data is None or measured is None else wanted_samples(outputs[measured])
+    splits = Counter(record.split for record in run.records())
+    return Report(
+        run=_run(run, config, results, versions),
+        network=_network(config),
+        things="texts" if data is not None and data.facts.texts is not None else "images",
+        class_names=list(class_names),
+        counts={split: splits[split] for split in SPLITS if splits[split]},
+        training=training,
+        reproduction=Reproduction(
+            " ".join(["python -m thaw.train", *map(shlex.quote, overrides)]), config_yaml, overrides, versions, commit
+        ),
+        outputs=dict(outputs),
+        temperature=temperature,
+        samples={} if data is None else {i: sample_view(data, i) for i in {*wanted, *(look.index for look in looks)}},
+        looks=looks,
+        baselines=baselines.get("accuracy", {}) if baselines.get("split") == measured else {},
+        data_report=_text(run.path / DATA_FILE),
+        data_warnings=[] if data is None else data.warnings(),
+        pictures=_pictures(training, rows, outputs, measured, temperature, class_names),
+    )
+
+
+def curves_of(rows: Sequence[Mapping[str, str]]) -> Curves:
+    """Metrics of train and val by epoch, from the rows of metrics.csv. A value that was logged twice counts last."""
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            category, _, split = name.partition("/")
+            if value and row.get("epoch") and split in ("train", "val"):
+                values.setdefault((category, split), {})[int(row["epoch"])] = float(value)
+    curves: Curves = {}
+    for (category, split), by_epoch in values.items():
+        curves.setdefault(category, {})[split] = sorted(by_epoch.items())
+    return curves
+
+
+def rates_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[int, float]]]:
+    """Pairs of step and learning rate by stage, from what LearningRateMonitor wrote into the rows of metrics.csv."""
+    rates: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name.startswith("lr-") and value:
+                rates.setdefault(name.split("/")[-2], []).append((int(row["step"]), float(value)))
+    return rates
+
+
+def phase_rows(
+    phases: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, str]], monitor: str, mode: str
+) -> list[PhaseRow]:
+    """What each phase that has begun trained, gained and cost.
+
+    Args:
+        phases: content of phases.json.
+        rows: rows of metrics.csv.
+        monitor: name of the monitored metric.
+        mode: max or min.
+    """
+    best = max if mode == "max" else min
+    starts = np.cumsum([0, *(phase["epochs"] for phase in phases)]).tolist()
+    columns = ("speed/epoch_seconds", "speed/cached", "memory/gpu_gb", monitor)
+    epochs = {name: {int(row["epoch"]): float(row[name]) for row in rows if row.get(name)} for name in columns}
+    seen = {epoch for values in epochs.values() for epoch in values}
+    found = []
+    for phase, (start, end) in zip(phases, pairwise(starts), strict=True):
+        if not any(start <= epoch for epoch in seen):
+            break
+        here = {name: [v for epoch, v in values.items() if start <= epoch < end] for name, values in epochs.items()}
+        until = {name: [value for epoch, value in epochs[monitor].items() if epoch < name] for name in (start, end)}
+        found.append(
+            PhaseRow(
+                first_epoch=start,
+                last_epoch=min(end - 1, max(seen)),
+                trains=phase["trains"],
+                parameters=phase["parameters"],
+                lr_scale=phase["lr_scale"],
+                best_before=best(until[start], default=None),
+                best_after=best(until[end], default=None),
+                seconds=sum(here["speed/epoch_seconds"]) or None,
+                peak_memory_gb=max(here["memory/gpu_gb"], default=None),
+                cached=float(np.mean(here["speed/cached"])) if here["speed/cached"] else None,
+            )
+        )
+    return found
+
+
+def sample_view(data: DataModule, index: int) -> SampleView:
+    """A sample as the report shows it: its text, or a small image."""
+    name = data.facts.name(index)
+    if data.facts.texts is not None:
+        return SampleView(name, text=data.facts.texts[index])
+    image = data.image(index)  # type: ignore[attr-defined]  # of ImageDataModule
+    return SampleView(name, image=small_image(image))
+
+
+def small_image(image: Image.Image) -> bytes:
+    """A JPEG of at most `THUMBNAIL_PX` per side; a PNG of an image so small that JPEG would blur it."""
+    image = image.copy()
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    file = BytesIO()
+    if max(image.size) <= 48:
+        image.save(file, "PNG")
+    else:
+        image.convert("RGB").save(file, "JPEG", quality=82)
+    return file.getvalue()
+
+
+def _run(run: RunFolder, config: Mapping[str, Any], results: Mapping[str, Any], versions: Mapping[str, str]) -> Run:
+    lines = _text(run.path / LOG_FILE).splitlines()
+    message = ""
+    if results:
+        state = "finished"
+    elif any(line.startswith("Traceback") for line in lines):
+        state, message = "failed", lines[-1]
+    else:
+        stopped = [line for line in lines if "stopped in epoch" in line]
+        state, message = "stopped", stopped[-1] if stopped else f"To go on: python -m thaw.train resume={run.path}"
+    began = run.path / OVERRIDES_FILE
+    device = ", ".join(versions[name] for name in ("device", "precision") if name in versions)
+    return Run(
+        name=run.path.name,
+        run_id=str(config.get("run_id")),
+        began=datetime.fromtimestamp((began if began.exists() else run.path).stat().st_mtime),
+        state=state,
+        message=message,
+        log_lines=lines[-LOG_LINES:] if state == "failed" else (),
+        seconds=results.get("seconds"),
+        device=device,
+    )
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    backbone = config["backbone"]
+    name = Path(str(backbone.get("name") or "")).name or backbone["_target_"].rpartition(".")[2]
+    weights = config.get("init_from") or backbone.get("weights")
+    return f"{name}, {'from scratch' if weights is None else f'weights {Path(str(weights)).name}'}"
+
+
+def _pictures(
+    training: Training,
+    rows: Sequence[Mapping[str, str]],
+    outputs: Mapping[str, Outputs],
+    measured: str | None,
+    temperature: float | None,
+    class_names: Sequence[str],
+) -> list[Picture]:
+    pictures = []
+    phases = [PhaseSpan(row.first_epoch, row.last_epoch, row.trains) for row in training.phases]
+    main = [name for name in ("loss", training.monitor.partition("/")[0]) if name in training.curves]
+    if main:
+        curves = learning_curves(
+            {name: training.curves[name] for name in dict.fromkeys(main)}, phases, training.best_epoch
+        )
+        pictures.append(
+            Picture("learning", "Learning curves of training and validation, by phase", svg(curves, "curves"))
+        )
+    rates: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name.startswith("lr-") and value:
+                rates.setdefault(name.partition("/")[2].partition("/")[0] or name, []).append(
+                    (int(row["step"]), float(value))
+                )
+    if rates:
+        pictures.append(Picture("learning", "Learning rate of each stage", svg(stage_rates(rates), "rates")))
+    if measured is not None:
+        targets, probabilities = outputs[measured].targets, outputs[measured].probabilities()
+        calibrated = None if temperature is None else outputs[measured].probabilities(temperature)
+        drawn = reliability(targets, probabilities, calibrated)
+        pictures.append(Picture("trust", "Accuracy by confidence", svg(drawn, "reliability")))
+        drawn = precision_recall(targets, probabilities, class_names)
+        pictures.append(Picture("classes", "Precision and recall at every threshold", svg(drawn, "precision")))
+    return pictures
+
+
+def _json(file: Path) -> Any:
+    return json.loads(_text(file)) if file.is_file() else {}
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
