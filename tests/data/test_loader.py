@@ -1,5 +1,7 @@
 """The processes that load."""
 
+import gc
+import os
 import subprocess
 import sys
 import time
@@ -7,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from thaw.data.loader import init_worker
 
 PROGRAM = """
 import sys, time
@@ -44,3 +49,36 @@ def test_loader_processes_end_with_the_one_that_they_load_for(method: str, tmp_p
     while any(is_alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a loader process outlives the run"
         time.sleep(0.05)
+
+
+class OfParent:
+    """Garbage in a cycle, as an earlier loader is. Notes the process that finalizes it."""
+
+    def __init__(self, notes: Path):
+        self.itself, self.notes = self, notes
+
+    def __del__(self) -> None:
+        with self.notes.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+class Collects(Dataset[int]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        gc.collect()
+        return index
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is inherited where processes are spawned")
+def test_garbage_of_the_parent_is_not_finalized_in_loader_processes(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    gc.disable()
+    try:
+        OfParent(notes)
+        assert len(list(DataLoader(Collects(), num_workers=2, worker_init_fn=init_worker))) == 4
+    finally:
+        gc.enable()
+    gc.collect()
+    assert notes.read_text().split() == [str(os.getpid())]

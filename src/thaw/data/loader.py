@@ -1,5 +1,6 @@
 """Loaders: where the batches of an epoch come from, and the processes that load them."""
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ def init_worker(worker: int) -> None:
     Where cores are scarce, training comes first: a kernel waits for the slowest of its threads. Torch's own watchdog
     looks at the process that started the worker, which may be a fork server that outlives the parent.
     """
+    gc.freeze()  # what was inherited is the parent's to finalize: a loader that is garbage would complain here
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
         # Leave the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a
