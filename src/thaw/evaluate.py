@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     print(comparison_table({"training run": recorded, "now": metrics}))
     if cfg.report:
         names, file = parts.module.class_names, f"evaluate_{cfg.split}.html"
-        print("report:", write_report(run, names, parts.samples, outputs=collected.latest, file=file))
+        print("report:", write_report(run, names, parts.samples, parts.network, collected.latest, file))
     return metrics
 
 

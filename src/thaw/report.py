@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from thaw.config.command import command
+from thaw.errors import UserError
 
 
 @command("report")
@@ -19,30 +20,28 @@ def report(cfg: DictConfig) -> Path:
     Samples are shown if the data are where they were and did not change. Raises UserError if `run` is no run folder.
     """
     # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import split_data
+    from thaw.config.assemble import assemble, split_data
     from thaw.config.resume import read_config
-    from thaw.data.module import DataModule
-    from thaw.errors import UserError
     from thaw.reporting.run_report import write_report
     from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
-    class_names = sorted({record.label for record in run.records()})
-    data: DataModule | None = None
+    records = run.records()
+    data = network = None
     try:
         data = split_data(run_cfg)
-        if data.identities() == [record.sample for record in run.records()]:
-            class_names = data.class_names
-        else:
-            print("the data have changed since the run: no samples are shown")
-            data = None
+        if data.identities() != [record.sample for record in records]:
+            raise UserError("the data have changed since the run")
+        if run.weights.is_file():
+            parts = assemble(run_cfg, run)
+            data, network = parts.samples, parts.network
     except (UserError, OSError) as error:
         print(f"no samples are shown: {error}")
-    if run.weights.is_file():
-        class_names = run.class_names()
-    return write_report(run, class_names, data)
+        data = None
+    class_names = run.class_names() if run.weights.is_file() else sorted({record.label for record in records})
+    return write_report(run, class_names, data, network)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     processes = join(cfg)
     run, parts, trainer = start(cfg)
     data, module = parts.samples, parts.module
-    written = reported(run, module.class_names, data) if cfg.report else nullcontext()
+    written = reported(run, module.class_names, data, parts.network) if cfg.report else nullcontext()
     with written, recording(run, parts.settings, module, trainer):
         log.info("%s\ndevice %s, precision %s", run.path, trainer.strategy.root_device, trainer.precision)
         log.info(data.summary())

@@ -12,7 +12,7 @@ from thaw.data.splits import SPLITS
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
 from thaw.finetuning.phase import Plan
-from thaw.finetuning.table import trained_parts
+from thaw.finetuning.table import trained_names
 from thaw.tasks.metrics import by_split
 
 
@@ -44,7 +44,7 @@ def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: 
         model=model,
         origin=origin,
         phases=[
-            (phase, ", ".join(stage + part for stage, part in trained_parts(model.network, trained).items()))
+            (phase, trained_names(model.network, trained))
             for phase, trained in zip(plan.phases, plan.trained_in, strict=True)
         ],
         splits=SPLITS,

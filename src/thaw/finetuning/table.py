@@ -47,13 +47,18 @@ def trained_parts(network: Network, trained: frozenset[str]) -> dict[str, str]:
     return parts
 
 
+def trained_names(network: Network, trained: frozenset[str]) -> str:
+    """The stages that train, in a row, such as `layer4 (480 parameters), head`."""
+    return ", ".join(stage + part for stage, part in trained_parts(network, trained).items())
+
+
 def phase_rows(network: Network, plan: Plan) -> list[dict[str, Any]]:
     """Each phase as plain values: its epochs, what trains, how many parameters that are, the factor on rates."""
     sizes = {network.addresses[n]: p.numel() for own in network.stage_parameters().values() for n, p in own.items()}
     return [
         {
             "epochs": phase.epochs,
-            "trains": ", ".join(stage + part for stage, part in trained_parts(network, trained).items()),
+            "trains": "all stages" if len(trained) == len(sizes) else trained_names(network, trained),
             "parameters": sum(sizes[address] for address in trained),
             "lr_scale": phase.lr_scale,
         }

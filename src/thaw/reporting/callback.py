@@ -4,6 +4,7 @@ N: samples of a split, C: classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from thaw.models.network import Network
 from thaw.reporting.pictures.images import image_grid, views_grid
 from thaw.reporting.samples import confidences, most_confident_mistakes
 from thaw.reporting.sinks import Sink, sinks
+from thaw.runs.files import CONFIG_FILE
 from thaw.runs.outputs import Outputs, latest_outputs
 from thaw.signatures import only_accepted
 from thaw.types import BatchRequest, ImageSpec
@@ -116,9 +118,11 @@ class Pictures(Callback):
         data, network = trainer.datamodule, module.network
         tree = stage_tree(network, network.num_features, data.input_spec)
         module.train()  # which stage_tree ended
+        configuration = Path(trainer.default_root_dir, CONFIG_FILE).read_text(encoding="utf-8")
         for sink in self._sinks:
             sink.network(stage_modules(network), tree)
             sink.text("data/report", data.report())
+            sink.text("configuration/run", configuration)
         if self.histograms and not is_sharded(trainer.strategy):
             weights = {stage: list(own.values()) for stage, own in network.stage_parameters().items()}
             self._hand_histograms("weights", weights, 0)

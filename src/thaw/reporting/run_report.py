@@ -22,6 +22,8 @@ from PIL import Image
 from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
 from thaw.distributed.ranks import ranks
+from thaw.models.network import Network
+from thaw.reporting.looks import looks
 from thaw.reporting.mistakes import wanted_samples
 from thaw.reporting.page import render
 from thaw.reporting.pictures.learning_curves import learning_curves
@@ -62,14 +64,17 @@ Curves = dict[str, dict[str, list[tuple[int, float]]]]
 
 
 @contextmanager
-def reported(run: RunFolder, class_names: Sequence[str], data: DataModule) -> Iterator[None]:
-    """Write the report when the `with` block ends, also by an error or a signal. A report that fails only warns."""
+def reported(run: RunFolder, class_names: Sequence[str], data: DataModule, network: Network) -> Iterator[None]:
+    """Write the report when the `with` block ends, also by an error or a signal. A report that fails only warns.
+
+    The arguments are those of `write_report`.
+    """
     try:
         yield
     finally:
         if ranks().is_first:
             try:
-                log.info("report: %s", write_report(run, class_names, data))
+                log.info("report: %s", write_report(run, class_names, data, network))
             except Exception:
                 log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
 
@@ -78,7 +83,7 @@ def write_report(
     run: RunFolder,
     class_names: Sequence[str],
     data: DataModule | None = None,
-    looks: Sequence[Look] = (),
+    network: Network | None = None,
     outputs: Mapping[str, Outputs] | None = None,
     file: str = REPORT_FILE,
 ) -> Path:
@@ -88,14 +93,16 @@ def write_report(
         run: the folder.
         class_names: in the order of the network's outputs.
         data: the samples, to show some of them; None: none are shown.
-        looks: where the network looked in some of them.
+        network: the network with its best weights, to show where it looked; None: that is not shown.
         outputs: what the network gave, by split; None: what the run wrote at its end.
         file: name of the file.
     """
     if outputs is None:
         read = {split: read_outputs(run.path / OUTPUTS_FILE.format(split=split)) for split in ("val", "test")}
         outputs = {split: values for split, values in read.items() if values is not None}
-    page = render(report_of(run, class_names, data, looks, outputs))
+    measured = next((outputs[split] for split in ("test", "val") if split in outputs), None)
+    found = [] if data is None or network is None or measured is None else looks(network, data, measured)
+    page = render(report_of(run, class_names, data, found, outputs))
     write_atomically(run.path / file, page)
     return run.path / file
 
@@ -104,10 +111,10 @@ def report_of(
     run: RunFolder,
     class_names: Sequence[str],
     data: DataModule | None,
-    looks: Sequence[Look],
+    shown: Sequence[Look],
     outputs: Mapping[str, Outputs],
 ) -> Report:
-    """What the report of a run shows. The arguments are those of `write_report`."""
+    """What the report of a run shows. `shown`: where the network looked in some samples; the rest as `write_report`."""
     config_yaml = _text(run.path / CONFIG_FILE)
     config = yaml.safe_load(config_yaml)
     monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
@@ -136,8 +143,8 @@ def report_of(
         ),
         outputs=dict(outputs),
         temperature=temperature,
-        samples={} if data is None else {i: sample_view(data, i) for i in {*wanted, *(look.index for look in looks)}},
-        looks=looks,
+        samples={} if data is None else {i: sample_view(data, i) for i in {*wanted, *(look.index for look in shown)}},
+        looks=shown,
         baselines=baselines.get("accuracy", {}) if baselines.get("split") == measured else {},
         data_report=_text(run.path / DATA_FILE),
         data_warnings=[] if data is None else data.warnings(),

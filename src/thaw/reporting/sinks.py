@@ -42,12 +42,9 @@ class Sink(Protocol):
     def network(self, stages: Mapping[str, Sequence[str]], tree: str) -> None:
         """Take the modules of each stage, by path, and the same as a text."""
 
-    def final(self, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of the finished run."""
-
 
 class TensorBoardSink:
-    """TensorBoard: images, histograms, texts, a graph of the stages, hyperparameters with the final metrics."""
+    """TensorBoard: images, histograms, texts, a graph of the stages."""
 
     def __init__(self, logger: TensorBoardLogger):
         self.writer = logger.experiment
@@ -87,14 +84,9 @@ class TensorBoardSink:
         self.writer._get_file_writer().add_onnx_graph(stage_graph(stages))  # of any origin: it only writes the graph
         self.text("network/stages", tree)
 
-    def final(self, metrics: Mapping[str, float]) -> None:
-        """Log each as `final/<name>`, which HPARAMS shows beside the configuration."""
-        for name, value in metrics.items():
-            self.writer.add_scalar(f"final/{name}", value)
-
 
 class WandbSink:
-    """Weights & Biases: images, histograms and tables of its own kinds; final metrics in the run's summary."""
+    """Weights & Biases: images, histograms and tables of its own kinds."""
 
     def __init__(self, logger: WandbLogger):
         import wandb  # here, because it takes a second
@@ -122,10 +114,6 @@ class WandbSink:
     def network(self, stages: Mapping[str, Sequence[str]], tree: str) -> None:
         """Log the tree of stages as a text."""
         self.text("network/stages", tree)
-
-    def final(self, metrics: Mapping[str, float]) -> None:
-        """Write the metrics into the summary of the run, from which tables of runs are made."""
-        self.logger.experiment.summary.update(dict(metrics))
 
     def _log(self, values: Mapping[str, Any]) -> None:
         self.logger.log_media(values)  # type: ignore[attr-defined]  # of ResumableWandbLogger
@@ -159,9 +147,6 @@ class FileSink:
         """Write the tree of stages."""
         self.text("network/stages", tree)
 
-    def final(self, metrics: Mapping[str, float]) -> None:
-        """Do nothing: metrics.json and config.yaml have them."""
-
     def _file(self, name: str) -> Path:
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +157,7 @@ class FileSink:
 
 
 class MLflowSink(FileSink):
-    """MLflow: the same files as artifacts; final metrics as metrics of their own."""
+    """MLflow: the same files as artifacts."""
 
     def __init__(self, logger: MLFlowLogger, folder: Path):
         super().__init__(folder)
@@ -186,11 +171,6 @@ class MLflowSink(FileSink):
         """Write a CSV and send it."""
         super().table(name, columns, rows, step)
         self._send(f"{name}_{step:06}.csv")
-
-    def final(self, metrics: Mapping[str, float]) -> None:
-        """Log each as `final/<name>`."""
-        for name, value in metrics.items():
-            self.client.log_metric(self.run_id, f"final/{name}", value)
 
     def _send(self, name: str) -> None:
         place = Path(PICTURES, name).parent

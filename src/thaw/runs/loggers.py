@@ -7,7 +7,7 @@ because it is logged again. W&B cannot drop rows, so rows that it has are not se
 import csv
 import netrc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -135,6 +135,15 @@ def mlflow(folder: Path, thaw_id: str, experiment: str, tracking_uri: str) -> Lo
         tags={"thaw.run_id": thaw_id},
         run_id=runs[0].info.run_id if runs else None,
     )
+
+
+def log_final(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:
+    """Log the metrics of a finished run: TensorBoard and MLflow as `final/<name>`, W&B in the summary of the run."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(dict(metrics))
+        elif isinstance(logger, TensorBoardLogger | MLFlowLogger):
+            logger.log_metrics({f"final/{name}": value for name, value in metrics.items()}, step)
 
 
 def close(loggers: Iterable[Logger]) -> None:

@@ -33,7 +33,7 @@ from thaw.runs.files import (
     PHASES_FILE,
 )
 from thaw.runs.folder import RunFolder
-from thaw.runs.loggers import close
+from thaw.runs.loggers import close, log_final
 from thaw.runs.outputs import latest_outputs
 from thaw.tasks.calibration import fit_temperature
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
@@ -99,6 +99,7 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
     if not ranks().is_first:
         return metrics
+    log_final(trainer.loggers, metrics, trainer.global_step)
     # A process of a sharded run holds only pieces of the weights; checkpoints have the whole ones.
     state = checkpoint["state_dict"] if is_sharded(trainer.strategy) else module.state_dict()
     network = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}

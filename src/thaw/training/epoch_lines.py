@@ -91,5 +91,6 @@ def epoch_line(
     left = round((end - epoch - 1) * seconds)
     if epoch + 1 < total:
         more = "" if number + 1 == len(plan.phases) else "+"
-        words.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}{more} left".removeprefix("0:"))
+        minutes = f"{left // 3600}:{left // 60 % 60:02}" if left >= 3600 else f"{left // 60}"
+        words.append(f"{minutes}:{left % 60:02}{more} left")
     return "  ".join(words)

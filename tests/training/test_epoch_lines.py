@@ -1,0 +1,21 @@
+"""The line that is printed after each epoch."""
+
+from tests.finetuning.test_phase import STAGES, plan_of
+from thaw.finetuning.plans import probe_then_full
+from thaw.training.epoch_lines import epoch_line
+
+PLAN = plan_of(probe_then_full(STAGES, probe_epochs=2, full_epochs=98))
+METRICS = {"loss/train": 0.5, "loss/val": 0.25, "accuracy/val": 0.75, "plan/trainable_parameters": 1290.0, "other": 1.0}
+
+
+def test_a_line_says_what_trains_how_well_and_how_long_it_will_take() -> None:
+    line = epoch_line(PLAN, 9, METRICS, "accuracy/val", 0.8, 2.4e-3, 61.0)
+    assert line == (
+        "epoch  10/100  phase 2/2  1,290 trained  lr 2.4e-03  loss/train 0.5000  loss/val 0.2500  "
+        "accuracy/val 0.7500  best 0.8000  1:31:30 left"
+    )
+
+
+def test_the_time_of_later_phases_is_unknown_and_the_last_epoch_leaves_none() -> None:
+    assert epoch_line(PLAN, 0, {}, "loss/val", None, 1.0, 3.4) == "epoch   1/100  phase 1/2  lr 1.0e+00  0:03+ left"
+    assert epoch_line(PLAN, 99, {}, "loss/val", None, 1.0, 3.0) == "epoch 100/100  phase 2/2  lr 1.0e+00"
