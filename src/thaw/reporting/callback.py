@@ -132,7 +132,7 @@ class Pictures(Callback):
             shown = [data.dataset()[BatchRequest(indices, view)].inputs for view in views]
             originals = [np.asarray(data.image(index)) for index in indices]
             pictures = [[as_image(batch[row]) for batch in shown] for row in range(len(indices))]
-            self._hand("inputs/train", views_grid(originals, pictures), 0)
+            self._hand("inputs/train", views_grid(originals, pictures, ["in evaluation", *(f"view {n}" for n in range(1, len(views)))]), 0)
 
     def _show_outputs(self, trainer: Any, module: Any, split: str) -> None:
         outputs = latest_outputs(trainer).get(split)
@@ -171,7 +171,7 @@ class Pictures(Callback):
                 sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
             return
         captions = [
-            f"{t}\n{s} {c:.0%}" if t != s else f"{t} {c:.0%}" for t, s, c in zip(true, said, confidence, strict=True)
+            f"true {t}\npredicted {s} ({c:.0%})" for t, s, c in zip(true, said, confidence, strict=True)
         ]
         correct = [t == s for t, s in zip(true, said, strict=True)]
         images = [np.asarray(data.image(index)) for index in indices]
