@@ -132,7 +132,11 @@ class Pictures(Callback):
             shown = [data.dataset()[BatchRequest(indices, view)].inputs for view in views]
             originals = [np.asarray(data.image(index)) for index in indices]
             pictures = [[as_image(batch[row]) for batch in shown] for row in range(len(indices))]
-            self._hand("inputs/train", views_grid(originals, pictures, ["in evaluation", *(f"view {n}" for n in range(1, len(views)))]), 0)
+            self._hand(
+                "inputs/train",
+                views_grid(originals, pictures, ["in evaluation", *(f"view {n}" for n in range(1, len(views)))]),
+                0,
+            )
 
     def _show_outputs(self, trainer: Any, module: Any, split: str) -> None:
         outputs = latest_outputs(trainer).get(split)
@@ -170,9 +174,7 @@ class Pictures(Callback):
             for sink in self._sinks:
                 sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
             return
-        captions = [
-            f"true {t}\npredicted {s} ({c:.0%})" for t, s, c in zip(true, said, confidence, strict=True)
-        ]
+        captions = [f"true {t}\npredicted {s} ({c:.0%})" for t, s, c in zip(true, said, confidence, strict=True)]
         correct = [t == s for t, s in zip(true, said, strict=True)]
         images = [np.asarray(data.image(index)) for index in indices]
         self._hand(name, image_grid(images, captions, correct), step)
