@@ -1,0 +1,56 @@
+"""Which mistakes a report shows.
+
+N: samples, C: classes. A position is a row of the outputs, an index is a sample's number in its data set.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.reporting.classes import ConfusedPair, confused_pairs, confusion_counts
+from thaw.reporting.outputs import Integers, SplitOutputs
+
+CONFIDENT, PAIRS, EXAMPLES = 24, 30, 3
+"""Most mistakes, confused pairs, and examples of each pair in a report."""
+
+
+class Mistakes(NamedTuple):
+    """A choice of the mistakes in the outputs of a split."""
+
+    confident: list[int]
+    """Positions of the most confident mistakes, most confident first."""
+    pairs: list[ConfusedPair]
+    """The most confused pairs of classes."""
+    examples: dict[tuple[int, int], list[int]]
+    """Positions of a few samples of each pair, by true and predicted class; the most confident first."""
+    single: dict[tuple[int, int], int]
+    """Position of each of `confident` whose classes are no pair, by true and predicted class."""
+
+
+def mistakes_of(outputs: SplitOutputs, confusion: Integers) -> Mistakes:
+    """Choose from the outputs of a split and their confusion matrix (C, C)."""
+    positions = confident_mistakes(outputs)
+    true, predicted = outputs.targets[positions], outputs.predictions[positions]
+    pairs = confused_pairs(confusion, PAIRS)
+    examples = {
+        (pair.true, pair.predicted): positions[(true == pair.true) & (predicted == pair.predicted)][:EXAMPLES].tolist()
+        for pair in pairs
+    }
+    confident = positions[:CONFIDENT].tolist()
+    classes = zip(true.tolist(), predicted.tolist(), strict=True)
+    single = {both: position for both, position in zip(classes, confident, strict=False) if confusion[both] == 1}
+    return Mistakes(confident, pairs, examples, single)
+
+
+def confident_mistakes(outputs: SplitOutputs) -> Integers:
+    """Return the positions of all mistakes, the most confident first."""
+    wrong = np.flatnonzero(outputs.predictions != outputs.targets)
+    return wrong[np.argsort(-outputs.confidences[wrong], kind="stable")]
+
+
+def wanted_samples(outputs: SplitOutputs) -> list[int]:
+    """Return the indices of the samples that a report shows: at most 114, without those of its `looks`."""
+    confusion = confusion_counts(outputs.targets, outputs.predictions, outputs.logits.shape[1])
+    chosen = mistakes_of(outputs, confusion)
+    positions = {*chosen.confident, *(position for some in chosen.examples.values() for position in some)}
+    return sorted({int(outputs.indices[position]) for position in positions})

@@ -1,0 +1,68 @@
+"""The result of a run in one sentence, and what casts doubt on it."""
+
+from collections.abc import Mapping, Sequence
+
+from thaw.reporting.report import Report
+from thaw.reporting.results import Results
+from thaw.reporting.wording import enumerate_names, percent, percent_range
+
+MOST_FREQUENT = "always the most frequent class"
+
+
+def all_baselines(baselines: Mapping[str, float], results: Results) -> dict[str, float]:
+    """Accuracy of the given baselines and of always naming the most frequent class, by name."""
+    return {MOST_FREQUENT: results.most_frequent_share, **baselines}
+
+
+def not_beaten(baselines: Mapping[str, float], results: Results) -> dict[str, float]:
+    """Baselines that are as accurate as the run, or more."""
+    return {name: share for name, share in all_baselines(baselines, results).items() if share >= results.accuracy}
+
+
+def result_sentence(report: Report, results: Results | None) -> str:
+    """The result in one sentence: accuracy with its interval, baselines, the most confused classes."""
+    if results is None:
+        how = "was stopped" if report.run.state == "stopped" else report.run.state
+        return f"The run {how} before anything was measured."
+    parts = [
+        f"{percent(results.accuracy)} of {results.total:,} {report.split} {report.things} are classified right "
+        f"(95% interval {percent_range(results.interval)})"
+    ]
+    level = [share >= results.interval[0] for share in report.baselines.values()]
+    not_worse = not_beaten(report.baselines, results)
+    for verb, is_meant in (("it beats", False), ("it is not clearly better than", True)):
+        named = [
+            f"{name} ({percent(share)})"
+            for (name, share), is_level in zip(report.baselines.items(), level, strict=True)
+            if name not in not_worse and is_level is is_meant
+        ]
+        if named:
+            parts.append(f"{verb} {_joined(named)}")
+    if not_worse:
+        parts.append(f"it does not beat {_joined([f'{name} ({percent(share)})' for name, share in not_worse.items()])}")
+    if results.mistakes.pairs:
+        worst = results.mistakes.pairs[0]
+        true, predicted = report.class_names[worst.true], report.class_names[worst.predicted]
+        parts.append(f"most often {true} is taken for {predicted} ({worst.times:,} times)")
+    return "; ".join(parts) + "."
+
+
+def warnings(report: Report, results: Results | None) -> list[str]:
+    """What casts doubt on the result, the gravest first."""
+    found = []
+    if results is not None:
+        found += [
+            f"No better than a simple baseline: {name} gets {percent(share)}, the run {percent(results.accuracy)}."
+            for name, share in not_beaten(report.baselines, results).items()
+        ]
+        if report.split == "val":
+            found.append("There is no test split. Val has chosen the best epoch, so scores on it flatter.")
+        if missing := [report.class_names[row.number] for row in results.scores if not row.support]:
+            found.append(
+                f"No {report.split} {report.things} of {enumerate_names(missing)}: how well they do is unknown."
+            )
+    return [*found, *report.data_warnings]
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(names)

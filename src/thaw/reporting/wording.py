@@ -1,0 +1,29 @@
+"""Numbers and lists as a reader sees them."""
+
+from collections.abc import Sequence
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one digit; it says 100.0% or 0.0% only where it is exactly so."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{100 * share:.1f}%"
+
+
+def percent_range(interval: tuple[float, float]) -> str:
+    """An interval of shares, as two percentages with one sign."""
+    return "\N{EN DASH}".join(percent(bound) for bound in interval).replace("%", "", 1)
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: "3 min 20 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
+    return f"{minutes} min {round(seconds) % 60} s" if seconds < 3600 else f"{hours} h {round(seconds / 60) % 60} min"
+
+
+def enumerate_names(names: Sequence[str], most: int = 8) -> str:
+    """The first `most` names, and how many more there are: "a, b and 3 more"."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
