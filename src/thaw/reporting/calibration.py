@@ -6,8 +6,9 @@ N: samples, C: classes.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from thaw.reporting.outputs import Floats, Integers, SplitOutputs, log_softmax
+from thaw.reporting.outputs import Floats, SplitOutputs, log_softmax
 
 BINS = 15
 """Bins of confidence of equal width, as many as conf/task has."""
@@ -30,7 +31,7 @@ def calibration(outputs: SplitOutputs, temperature: float = 1.0) -> Calibration:
     return Calibration(float(nll), expected_calibration_error(confidences, outputs.predictions == outputs.targets))
 
 
-def expected_calibration_error(confidences: Floats, is_right: Integers) -> float:
+def expected_calibration_error(confidences: Floats, is_right: NDArray[np.bool_]) -> float:
     """Mean distance of confidence from accuracy over bins of confidence, weighted by their samples.
 
     Args:

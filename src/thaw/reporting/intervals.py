@@ -9,6 +9,8 @@ from thaw.reporting.outputs import Integers
 
 Z = 1.959964
 """97.5% quantile of the normal distribution."""
+FEW_MISTAKES = 10
+"""With fewer, a bootstrap is too narrow: measured on made-up classes, it covers the true macro F1 in under 90%."""
 
 
 def accuracy_interval(right: int, total: int) -> tuple[float, float]:
@@ -24,14 +26,16 @@ def accuracy_interval(right: int, total: int) -> tuple[float, float]:
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def macro_f1_interval(confusion: Integers, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of macro F1.
+def macro_f1_interval(confusion: Integers, draws: int = 1000, seed: int = 0) -> tuple[float, float] | None:
+    """Percentile bootstrap of macro F1; None if there are fewer than `FEW_MISTAKES`.
 
     Args:
         confusion: Samples by true class (row) and predicted class (column), (C, C), at least one.
         draws: Number of times that as many samples are drawn with replacement.
         seed: Seed of the draws.
     """
+    if confusion.sum() - confusion.trace() < FEW_MISTAKES:
+        return None
     true, predicted = np.nonzero(confusion)
     cells, total = confusion[true, predicted], int(confusion.sum())
     hit, num_classes = np.where(true == predicted, true, -1), len(confusion)

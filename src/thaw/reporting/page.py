@@ -76,7 +76,7 @@ def render(report: Report) -> str:
     }
     card = templates.get_template("card.md.jinja").render(values)
     page = templates.get_template("report.html.jinja").render(values, card=card)
-    return page.encode(errors="replace").decode()  # names of files may be in no encoding
+    return page.strip().encode(errors="replace").decode() + "\n"  # names of files may be in no encoding
 
 
 def embed(image: bytes) -> Embedded:

@@ -25,8 +25,8 @@ class Results:
     """Of every class, the worst first."""
     macro: ClassScores
     """Plain mean over classes."""
-    macro_f1_interval: tuple[float, float]
-    """95% interval."""
+    macro_f1_interval: tuple[float, float] | None
+    """95% interval; None if there are too few mistakes for one."""
     confusion: Integers
     """Samples by true class and predicted class, (C, C)."""
     mistakes: Mistakes

@@ -12,7 +12,7 @@ def percent(share: float) -> str:
 
 def percent_range(interval: tuple[float, float]) -> str:
     """An interval of shares, as two percentages with one sign."""
-    return "–".join(percent(bound) for bound in interval).replace("%", "", 1)  # noqa: RUF001  # an en dash, as in print
+    return "\N{EN DASH}".join(percent(bound) for bound in interval).replace("%", "", 1)
 
 
 def duration(seconds: float) -> str:
