@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from thaw.replaying.kit import CrashKit, find_kit, read_kit, version_changes, write_kit
-from thaw.versions import current_versions
 from thaw.types import Batch, TokenStates
+from thaw.versions import current_versions
 
 KIT = CrashKit(
     error="ValueError: no",

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from thaw.reporting.mistakes import wanted_samples
-from thaw.reporting.outputs import SplitOutputs
 from thaw.reporting.report import PhaseRow, Report, Reproduction, Run, SampleView, Training
+from thaw.runs.outputs import Outputs
 
 
-def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, first: int = 1000) -> SplitOutputs:
+def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, first: int = 1000) -> Outputs:
     """Every class in turn; the others are confused with the class that follows, mostly."""
     generator = np.random.default_rng(seed)
     targets = np.arange(total) % num_classes
@@ -21,7 +21,7 @@ def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, 
     predictions = np.where(generator.random(total) < accuracy, targets, (targets + shift) % num_classes)
     logits = generator.normal(size=(total, num_classes))
     logits[np.arange(total), predictions] = logits.max(axis=1) + generator.exponential(3, total)
-    return SplitOutputs(np.arange(first, first + total), targets, logits.astype(np.float32))
+    return Outputs(np.arange(first, first + total), targets, logits.astype(np.float32))
 
 
 def image(size_px: int = 32, seed: int = 0, form: str = "PNG") -> bytes:

@@ -6,11 +6,11 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassCalibrationError
 
 from tests.reporting import made_up
-from thaw.reporting.calibration import BINS, calibration
+from thaw.reporting.calibration import calibration
 from thaw.reporting.classes import class_scores, confused_pairs, confusion_counts, macro_average
 from thaw.reporting.intervals import accuracy_interval, macro_f1_interval
 from thaw.reporting.mistakes import CONFIDENT, EXAMPLES, PAIRS, confident_mistakes, mistakes_of, wanted_samples
-from thaw.reporting.outputs import SplitOutputs
+from thaw.runs.outputs import Outputs
 
 
 def test_scores_are_those_of_scikit_learn_with_the_worst_class_first() -> None:
@@ -55,12 +55,12 @@ def test_calibration_is_that_of_torch_and_torchmetrics() -> None:
         logits, targets = torch.tensor(outputs.logits).double() / temperature, torch.tensor(outputs.targets)
         nll, ece = calibration(outputs, temperature)
         assert nll == pytest.approx(cross_entropy(logits, targets).item())
-        metric = MulticlassCalibrationError(5, n_bins=BINS)
+        metric = MulticlassCalibrationError(5, n_bins=15)
         assert ece == pytest.approx(metric(logits.softmax(dim=1), targets).item(), abs=1e-6)
 
 
 def test_huge_logits_have_finite_probabilities() -> None:
-    outputs = SplitOutputs(np.arange(1), np.array([1]), np.array([[1e4, -1e4]], dtype=np.float32))
+    outputs = Outputs(np.arange(1), np.array([1]), np.array([[1e4, -1e4]], dtype=np.float32))
     assert outputs.probabilities.tolist() == [[1, 0]]
     assert calibration(outputs) == pytest.approx((2e4, 1))
 

@@ -11,9 +11,9 @@ from sklearn.metrics import classification_report
 
 from tests.reporting import made_up
 from thaw.reporting.mistakes import confident_mistakes
-from thaw.reporting.outputs import SplitOutputs
 from thaw.reporting.page import render
 from thaw.reporting.report import SECTIONS, Look, Picture, SampleView
+from thaw.runs.outputs import Outputs
 
 EVIL = "<script>alert(1)</script>\"' onerror=alert(1) {{ 7 * 7 }}"
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>drawn</title></svg>'
@@ -165,7 +165,7 @@ def test_200_classes_fit_into_3_mb_and_classes_without_samples_are_told() -> Non
     report = made_up.report(200, 6000, 0.6, class_names=[f"a long name of class {number}" for number in range(200)])
     outputs = report.outputs["test"]
     kept = ~np.isin(outputs.targets, [3, 77])
-    test = SplitOutputs(outputs.indices[kept], outputs.targets[kept], outputs.logits[kept])
+    test = Outputs(outputs.indices[kept], outputs.targets[kept], outputs.logits[kept])
     photos = made_up.report(200, outputs={"test": test}).samples
     assert len(photos) > 100
     photos = {index: SampleView("p.jpg", image=made_up.image(90, index)) for index in photos}

@@ -41,7 +41,7 @@ def test_batches_of_all_processes_are_sorted_by_sample(monkeypatch: Any) -> None
         assert latest.targets.tolist() == [1, 0, 1]
         assert latest.logits.tolist() == [[3, 1], [5, 4], [0, 2]]
     assert latest.predictions.tolist() == [0, 0, 1]
-    assert np.allclose(latest.probabilities(2.0), softmax(latest.logits / 2, axis=1))
+    assert np.allclose(latest.calibrated(2.0).probabilities, softmax(latest.logits / 2, axis=1))
     assert np.allclose(latest.confidences, softmax(latest.logits, axis=1).max(axis=1))
 
 
@@ -53,6 +53,6 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     outputs.write(tmp_path / "outputs_test.npz")
     read = read_outputs(tmp_path / "outputs_test.npz")
     assert read is not None
-    assert all(np.array_equal(a, b) for a, b in zip(read, outputs, strict=True))
+    assert all(np.array_equal(value, vars(outputs)[name]) for name, value in vars(read).items())
     assert read_outputs(tmp_path / "absent.npz") is None
     assert [file.name for file in tmp_path.iterdir()] == ["outputs_test.npz"]

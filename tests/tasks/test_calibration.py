@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from thaw.tasks.calibration import fit_temperature, log_likelihood
+from thaw.tasks.calibration import fit_temperature, negative_log_likelihood
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 3.0])
@@ -14,7 +14,7 @@ def test_the_temperature_that_made_the_labels_is_found(true: float) -> None:
     targets = np.array([rng.choice(5, p=p) for p in softmax(logits / true, axis=1)])
     temperature = fit_temperature(logits, targets)
     assert temperature == pytest.approx(true, rel=0.1)
-    assert log_likelihood(logits, targets, temperature) <= log_likelihood(logits, targets)
+    assert negative_log_likelihood(logits, targets, temperature) <= negative_log_likelihood(logits, targets)
     assert np.array_equal((logits / temperature).argmax(axis=1), logits.argmax(axis=1))
 
 

@@ -1,17 +1,10 @@
-"""How far probabilities can be trusted, before and after temperature scaling (Guo et al. 2017).
-
-N: samples, C: classes.
-"""
+"""How far probabilities can be trusted, before and after temperature scaling (Guo et al. 2017)."""
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from thaw.reporting.outputs import Floats, SplitOutputs, log_softmax
-
-BINS = 15
-"""Bins of confidence of equal width, as many as conf/task has."""
+from thaw.reporting.pictures.reliability import reliability_bins
+from thaw.runs.outputs import Outputs
+from thaw.tasks.calibration import negative_log_likelihood
 
 
 class Calibration(NamedTuple):
@@ -23,23 +16,8 @@ class Calibration(NamedTuple):
     """Expected calibration error, 0..1."""
 
 
-def calibration(outputs: SplitOutputs, temperature: float = 1.0) -> Calibration:
+def calibration(outputs: Outputs, temperature: float = 1.0) -> Calibration:
     """Measure the probabilities softmax(logits / temperature)."""
-    log_probabilities = log_softmax(outputs.logits / temperature)
-    nll = -log_probabilities[np.arange(len(outputs.targets)), outputs.targets].mean()
-    confidences = np.exp(log_probabilities.max(axis=1))
-    return Calibration(float(nll), expected_calibration_error(confidences, outputs.predictions == outputs.targets))
-
-
-def expected_calibration_error(confidences: Floats, is_right: NDArray[np.bool_]) -> float:
-    """Mean distance of confidence from accuracy over bins of confidence, weighted by their samples.
-
-    Args:
-        confidences: Probability of the predicted class, (N,).
-        is_right: Whether the prediction is right, (N,).
-    """
-    bins = np.digitize(confidences, np.linspace(0, 1, BINS + 1))
-    gaps = np.bincount(
-        bins, is_right.astype(np.float64) - confidences
-    )  # of each bin: samples * (accuracy - confidence)
-    return float(np.abs(gaps).sum() / len(confidences))
+    scaled = outputs.calibrated(temperature)
+    bins = reliability_bins(scaled.targets, scaled.probabilities)
+    return Calibration(negative_log_likelihood(scaled.logits, scaled.targets), bins.ece)

@@ -20,8 +20,8 @@ from thaw.distributed.sharded import is_sharded
 from thaw.errors import UserError
 from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
+from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.pictures.images import image_grid, views_grid
-from thaw.reporting.samples import confidences, most_confident_mistakes
 from thaw.reporting.sinks import Sink, sinks
 from thaw.runs.files import CONFIG_FILE
 from thaw.runs.outputs import Outputs, latest_outputs
@@ -142,17 +142,16 @@ class Pictures(Callback):
         outputs = latest_outputs(trainer).get(split)
         if outputs is None:
             return
-        probabilities = module.task.probabilities(torch.from_numpy(outputs.logits)).numpy()
-        facts = {"targets": outputs.targets, "probabilities": probabilities, "class_names": module.class_names}
+        facts = {"targets": outputs.targets, "probabilities": outputs.probabilities, "class_names": module.class_names}
         for name, picture in self.pictures.items():
             self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), trainer.global_step)
         if not self.samples:
             return
         spread = np.linspace(0, len(outputs.targets) - 1, min(self.samples, len(outputs.targets))).astype(int)
-        self._show_samples(trainer, module, f"predictions/{split}", outputs, probabilities, spread)
-        wrong = most_confident_mistakes(outputs.targets, probabilities)[: self.samples]
+        self._show_samples(trainer, module, f"predictions/{split}", outputs, spread)
+        wrong = confident_mistakes(outputs)[: self.samples]
         if len(wrong):
-            self._show_samples(trainer, module, f"mistakes/{split}", outputs, probabilities, wrong)
+            self._show_samples(trainer, module, f"mistakes/{split}", outputs, wrong)
 
     def _show_samples(
         self,
@@ -160,13 +159,12 @@ class Pictures(Callback):
         module: Any,
         name: str,
         outputs: Outputs,
-        probabilities: NDArray[np.floating],
         rows: Sequence[int] | NDArray[np.integer],
     ) -> None:
         """Hand out some samples, by their rows in `outputs`: images in a grid, texts in a table."""
         data, names, step = trainer.datamodule, module.class_names, trainer.global_step
         indices = outputs.indices[rows].tolist()
-        predicted, confidence = confidences(probabilities[rows])
+        predicted, confidence = outputs.predictions[rows], outputs.confidences[rows]
         true = [names[target] for target in outputs.targets[rows]]
         said = [names[number] for number in predicted]
         if data.facts.texts is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.reporting.classes import ConfusedPair, confused_pairs, confusion_counts
-from thaw.reporting.outputs import Integers, SplitOutputs
+from thaw.runs.outputs import Integers, Outputs
 
 CONFIDENT, PAIRS, EXAMPLES = 24, 30, 3
 """Most mistakes, confused pairs, and examples of each pair in a report."""
@@ -27,7 +27,7 @@ class Mistakes(NamedTuple):
     """Position of each of `confident` whose classes are no pair, by true and predicted class."""
 
 
-def mistakes_of(outputs: SplitOutputs, confusion: Integers) -> Mistakes:
+def mistakes_of(outputs: Outputs, confusion: Integers) -> Mistakes:
     """Choose from the outputs of a split and their confusion matrix (C, C)."""
     positions = confident_mistakes(outputs)
     true, predicted = outputs.targets[positions], outputs.predictions[positions]
@@ -42,13 +42,13 @@ def mistakes_of(outputs: SplitOutputs, confusion: Integers) -> Mistakes:
     return Mistakes(confident, pairs, examples, single)
 
 
-def confident_mistakes(outputs: SplitOutputs) -> Integers:
+def confident_mistakes(outputs: Outputs) -> Integers:
     """Return the positions of all mistakes, the most confident first."""
     wrong = np.flatnonzero(outputs.predictions != outputs.targets)
     return wrong[np.argsort(-outputs.confidences[wrong], kind="stable")]
 
 
-def wanted_samples(outputs: SplitOutputs) -> list[int]:
+def wanted_samples(outputs: Outputs) -> list[int]:
     """Return the indices of the samples that a report shows: at most 114, without those of its `looks`."""
     confusion = confusion_counts(outputs.targets, outputs.predictions, outputs.logits.shape[1])
     chosen = mistakes_of(outputs, confusion)

@@ -1,13 +1,13 @@
 """The values that a report shows: plain ones, gathered from a run folder by somebody else.
 
-C: classes. Times are in seconds, epochs count from 0.
+C: classes. Times are in seconds, epochs count from 0, and are shown from 1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from thaw.reporting.outputs import SplitOutputs
+from thaw.runs.outputs import Outputs
 
 STATES = ("finished", "stopped", "failed")
 SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
@@ -136,7 +136,7 @@ class Report:
     """Number of samples by split, in the order of columns."""
     training: Training
     reproduction: Reproduction
-    outputs: Mapping[str, SplitOutputs] = field(default_factory=dict)
+    outputs: Mapping[str, Outputs] = field(default_factory=dict)
     """Of the best weights, by split: val, test. The report is about test, or about val if there is no test."""
     temperature: float | None = None
     """Calibrated probabilities are softmax(logits / temperature); fitted on val."""

@@ -295,8 +295,8 @@ def _pictures(
     if rates:
         pictures.append(Picture("learning", "Learning rate of each stage", svg(stage_rates(rates), "rates")))
     if measured is not None:
-        targets, probabilities = outputs[measured].targets, outputs[measured].probabilities()
-        calibrated = None if temperature is None else outputs[measured].probabilities(temperature)
+        targets, probabilities = outputs[measured].targets, outputs[measured].probabilities
+        calibrated = None if temperature is None else outputs[measured].calibrated(temperature).probabilities
         drawn = reliability(targets, probabilities, calibrated)
         pictures.append(Picture("trust", "Accuracy by confidence", svg(drawn, "reliability")))
         drawn = precision_recall(targets, probabilities, class_names)

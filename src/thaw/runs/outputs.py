@@ -4,8 +4,10 @@ N: samples of the split, C: classes.
 """
 
 import os
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,40 +18,50 @@ from scipy.special import softmax
 from torch import Tensor
 
 from thaw.distributed.agree import gather_on_first
+from thaw.storage import UNFINISHED
 
 MOST_ON_DEVICE = 2**24
 """Numbers that wait on the device until they are moved to the CPU: 64 MiB."""
 
 
-class Outputs(NamedTuple):
-    """Outputs of one pass over a split, sorted by sample index."""
+Integers = NDArray[np.int64]
 
-    logits: NDArray[np.float32]
-    """(N, C)."""
-    targets: NDArray[np.int64]
-    """Class indices, (N,)."""
-    indices: NDArray[np.int64]
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Outputs of one pass over a split, row by row, sorted by sample index."""
+
+    indices: Integers
     """Index of each sample in the data, (N,)."""
+    targets: Integers
+    """True class of each sample, (N,)."""
+    logits: NDArray[np.floating[Any]]
+    """As the network gives them, before any temperature, (N, C)."""
 
-    @property
-    def predictions(self) -> NDArray[np.int64]:
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Class probabilities, (N, C)."""
+        return softmax(self.logits.astype(np.float64), axis=1)
+
+    @cached_property
+    def predictions(self) -> Integers:
         """Most probable class of each sample, (N,)."""
         return self.logits.argmax(axis=1)
 
-    def probabilities(self, temperature: float = 1.0) -> NDArray[np.float64]:
-        """Class probabilities (N, C)."""
-        return softmax(self.logits.astype(np.float64) / temperature, axis=1)
-
-    @property
+    @cached_property
     def confidences(self) -> NDArray[np.float64]:
         """Probability of the predicted class of each sample, (N,)."""
-        return self.probabilities().max(axis=1)
+        return self.probabilities.max(axis=1)
+
+    def calibrated(self, temperature: float) -> "Outputs":
+        """The same with logits divided by a temperature."""
+        return replace(self, logits=self.logits / temperature)
 
     def write(self, file: Path) -> None:
         """Write a `.npz` file, whole or not at all."""
-        temporary = file.with_suffix(".partial")
+        temporary = file.with_suffix(UNFINISHED)
         with temporary.open("wb") as opened:
-            np.savez_compressed(opened, **self._asdict())
+            np.savez_compressed(opened, indices=self.indices, targets=self.targets, logits=self.logits)
         os.replace(temporary, file)
 
 
@@ -58,7 +70,7 @@ def read_outputs(file: Path) -> Outputs | None:
     if not file.is_file():
         return None
     with np.load(file, allow_pickle=False) as arrays:
-        return Outputs(**{name: arrays[name] for name in Outputs._fields})
+        return Outputs(arrays["indices"], arrays["targets"], arrays["logits"])
 
 
 class CollectOutputs(Callback):
@@ -104,7 +116,7 @@ class CollectOutputs(Callback):
         if shares:
             logits, targets, indices = (np.concatenate(parts) for parts in zip(*shares, strict=True))
             indices, first = np.unique(indices, return_index=True)
-            self.latest[split] = Outputs(logits[first], targets[first], indices)
+            self.latest[split] = Outputs(indices, targets[first], logits[first])
 
 
 def latest_outputs(trainer: Trainer) -> dict[str, Outputs]:

@@ -34,11 +34,13 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
 
     bound = np.log(LARGEST)
     temperature = float(np.exp(minimize_scalar(smoothed, bounds=(-bound, bound), method="bounded").x))
-    is_better = log_likelihood(logits, targets, temperature) < log_likelihood(logits, targets)
-    return temperature if is_better else 1.0
+    before, after = (negative_log_likelihood(logits, targets, t) for t in (1.0, temperature))
+    return temperature if after < before else 1.0
 
 
-def log_likelihood(logits: NDArray[np.floating], targets: NDArray[np.integer], temperature: float = 1.0) -> float:
+def negative_log_likelihood(
+    logits: NDArray[np.floating], targets: NDArray[np.integer], temperature: float = 1.0
+) -> float:
     """Mean negative log-likelihood of the targets (N,) under softmax(logits (N, C) / temperature)."""
     logs = log_softmax(logits.astype(np.float64) / temperature, axis=1)
     return float(-logs[np.arange(len(targets)), targets].mean())
