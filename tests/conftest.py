@@ -23,6 +23,9 @@ TINY = (
     "logger=none",
     "~callbacks.progress_bar",
     "~callbacks.model_summary",
+    "~callbacks.pictures",
+    "~callbacks.baselines",
+    "report=false",
     "+trainer.enable_progress_bar=false",
     "+trainer.enable_model_summary=false",
 )
