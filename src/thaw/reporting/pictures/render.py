@@ -1,4 +1,4 @@
-"""Figures as files and arrays. The same figure gives the same bytes. H, W: height and width in pixels."""
+"""Figures as files and arrays. The same calls give the same bytes. H, W: height and width in pixels."""
 
 import re
 from io import BytesIO, StringIO

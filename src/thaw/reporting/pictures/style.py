@@ -63,6 +63,7 @@ class Picture(Figure):
             for text in self.findobj(Text):  # ticks of an axis make more of them later: hence the context
                 text.set(fontfamily=families, parse_math=False, text=UNDRAWABLE.sub("\ufffd", text.get_text()))
             super().draw(renderer)
+        self.set_layout_engine("none")  # another layout would differ a little from this one
 
     def note(self, text: str) -> None:
         """Write a remark below it all."""
