@@ -48,7 +48,7 @@ def _on_results(report: Report, results: Results) -> Iterator[Advice]:
         yield Advice("baselines", "Beat the simple baseline first: other learning rates, weights or another backbone.")
     wrong = outputs.predictions != outputs.targets
     if sure := int(np.count_nonzero(outputs.confidences[wrong] >= SURE)):
-        text = f"Check the labels of the {sure:,} mistakes with a confidence of {100 * SURE:.0f}% or more."
+        text = f"Check the labels of the mistakes with a confidence of {100 * SURE:.0f}% or more: {sure:,}."
         yield Advice("mistakes", text)
     weakest = results.scores[0]
     if weakest.support and weakest.f1 < results.macro.f1 - WEAK:

@@ -17,10 +17,12 @@ def percent_range(interval: tuple[float, float]) -> str:
 
 def duration(seconds: float) -> str:
     """A duration in its two largest units: "3 min 20 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
-    return f"{minutes} min {round(seconds) % 60} s" if seconds < 3600 else f"{hours} h {round(seconds / 60) % 60} min"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole, minutes = round(seconds), round(seconds / 60)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def enumerate_names(names: Sequence[str], most: int = 8) -> str:
