@@ -6,19 +6,19 @@ import pytest
 
 from tests.reporting import made_up
 from thaw.reporting.advice import advice
-from thaw.reporting.outputs import SplitOutputs
 from thaw.reporting.report import Report
 from thaw.reporting.results import results_of
 from thaw.reporting.verdict import result_sentence, warnings
 from thaw.reporting.wording import duration, enumerate_names, percent, percent_range
+from thaw.runs.outputs import Outputs
 
 
-def answers(targets: list[int], predictions: list[int], confidence: float = 0.99) -> SplitOutputs:
+def answers(targets: list[int], predictions: list[int], confidence: float = 0.99) -> Outputs:
     """Outputs with these predictions, all of the same confidence."""
     num_classes = 3
     probabilities = np.full((len(targets), num_classes), (1 - confidence) / (num_classes - 1))
     probabilities[np.arange(len(targets)), predictions] = confidence
-    return SplitOutputs(np.arange(len(targets)), np.array(targets), np.log(probabilities))
+    return Outputs(np.arange(len(targets)), np.array(targets), np.log(probabilities))
 
 
 RIGHT = [0] * 40 + [1] * 40 + [2] * 20
