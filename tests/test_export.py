@@ -90,7 +90,14 @@ BESIDE = {"onnx": {"image_file.py", "run_onnx.py"}}
 """Files of an export beside the network and the card."""
 
 
-@pytest.mark.parametrize("form", ["state_dict", "safetensors", "exported_program", "onnx"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "safetensors",
+        "onnx",
+        *(pytest.param(form, marks=pytest.mark.run) for form in ("state_dict", "exported_program")),
+    ],
+)
 def test_each_format_agrees_and_says_what_it_is(
     config: Config, run: Path, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

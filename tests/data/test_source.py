@@ -255,7 +255,7 @@ def texts(*more: str) -> list[str]:
     return [*source, *short, *more]
 
 
-@pytest.mark.parametrize("choices", [images(), images("data.augment=light", "data.decoded=on"), texts()])
+@pytest.mark.parametrize("choices", [images("data.augment=light", "data.decoded=on"), texts()])
 def test_a_plain_dataset_of_torch_is_trained_on_measured_and_exported(
     config: Config, tmp_path: Any, choices: list[str]
 ) -> None:

@@ -39,13 +39,18 @@ def ended(run: Path) -> dict[str, Any]:
     }
 
 
+def in_run_tier(*choices: str) -> Any:
+    """A case that is left out of the default tier."""
+    return pytest.param(choices, marks=pytest.mark.run)
+
+
 @pytest.mark.parametrize(
     "choices",
     [
         (),
         ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5", "callbacks=ema"),
-        ("mixing=mixup", "caching=off", "data.balance=sampler", "optimizer=sgd"),
-        ("+trainer.val_check_interval=2",),
+        in_run_tier("mixing=mixup", "caching=off", "data.balance=sampler", "optimizer=sgd"),
+        in_run_tier("+trainer.val_check_interval=2"),
     ],
 )
 def test_a_run_killed_anywhere_ends_as_if_nothing_had_happened(
