@@ -23,6 +23,7 @@ TINY = (
     "logger=none",
     "~callbacks.progress_bar",
     "~callbacks.model_summary",
+    "~callbacks.speed",
     "~callbacks.pictures",
     "~callbacks.baselines",
     "report=false",

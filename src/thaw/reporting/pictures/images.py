@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from thaw.reporting.pictures.labels import wrapped
@@ -49,15 +50,13 @@ def image_grid(
     row_height = side + GAP + LINE * max(caption.count("\n") + 1 for caption in lines)
     rows = -(-len(images) // columns)
     width = GAP + min(columns, len(images)) * (side + GAP)
-    picture = Picture(width, GAP + rows * (row_height + GAP / 2), layout=None)
+    height = GAP + rows * (row_height + GAP / 2)
+    picture, axes = _canvas(width, height)
     for position, (image, caption) in enumerate(zip(images, lines, strict=True)):
         left = GAP + position % columns * (side + GAP)
         top = GAP + position // columns * (row_height + GAP / 2)
-        axes = _cell(picture, image, left, top, side)
-        place: dict[str, Any] = {"xycoords": axes.transAxes, "textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(caption, (0.5, 0), (0, -5), ha="center", va="top", fontsize=8, color=INK, **place)
-        if correct is not None:
-            _frame(axes, bool(correct[position]))
+        _cell(axes, image, left, top, side, None if correct is None else bool(correct[position]))
+        axes.text(left + side / 2, top + side + 0.07, caption, ha="center", va="top", fontsize=8, color=INK)
     return picture
 
 
@@ -75,34 +74,51 @@ def views_grid(originals: Sequence[Image], views: Sequence[Sequence[Image]], nam
     side = min((WIDTH - 2 * GAP) / columns - GAP, 1.8)
     heading = 0.3
     width = 2 * GAP + columns * (side + GAP)
-    picture = Picture(width, heading + len(originals) * (side + GAP), layout=None)
+    picture, axes = _canvas(width, heading + len(originals) * (side + GAP))
+    above = ["original", *names, *(f"view {number}" for number in range(len(names) + 1, columns))]
     for row, (original, others) in enumerate(zip(originals, views, strict=True)):
         for column, image in enumerate([original, *others]):
             left = GAP + column * (side + GAP) + (GAP if column else 0)  # the original stands apart
-            _cell(picture, image, left, heading + row * (side + GAP), side)
+            _cell(axes, image, left, heading + row * (side + GAP), side)
             if row == 0:
-                name = ["original", *names, *(f"view {n}" for n in range(len(names) + 1, columns))][column]
-                x, y = (left + side / 2) / width, 1 - 0.2 / picture.get_figheight()
-                picture.text(x, y, name, ha="center", fontsize=8.5, color=GREY)
+                axes.text(left + side / 2, 0.2, above[column], ha="center", fontsize=8.5, color=GREY)
     return picture
 
 
-def _cell(picture: Figure, image: Image, left: float, top: float, side: float) -> Axes:
-    """Draw an image in a square of `side` inches; `left` and `top` are its corner's distances, in inches."""
+def _canvas(width: float, height: float) -> tuple[Picture, Axes]:
+    """A picture and axes that fill it, in inches from its upper left corner. One for all images: axes are slow."""
+    picture = Picture(width, height, layout=None)
+    axes = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.set_autoscale_on(False)
+    return picture, axes
+
+
+def _cell(axes: Axes, image: Image, left: float, top: float, side: float, right: bool | None = None) -> None:
+    """Draw an image at the bottom of a square of `side` inches, with a frame that says whether it is classified right.
+
+    Args:
+        axes: those of `_canvas`.
+        image: any image.
+        left: of the corner of the square.
+        top: of the corner of the square.
+        side: of the square.
+        right: whether its class is right; None: unknown.
+    """
     image = np.asarray(image)
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ValueError(f"an image is uint8 (H, W) or (H, W, 3), not {image.dtype} {image.shape}")
-    width, height = picture.get_size_inches()
-    axes = picture.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
-    smooth = max(image.shape[:2]) > side * DPI  # made smaller: every pixel counts
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="hanning" if smooth else "nearest")
-    axes.set(xticks=[], yticks=[], anchor="S")
-    axes.spines[:].set(color="#B0B0B0", linewidth=0.8)
-    return axes
-
-
-def _frame(axes: Axes, right: bool) -> None:
-    colour = GREEN if right else ORANGE
-    axes.spines[:].set(color=colour, linewidth=3)
-    mark: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": 9, "color": "white", "transform": axes.transAxes}
-    axes.text(0.03, 0.97, "✓" if right else "✗", bbox={"facecolor": colour, "linewidth": 0, "pad": 1.5}, **mark)
+    rows, columns = image.shape[:2]
+    wide, high = (side * length / max(rows, columns) for length in (columns, rows))
+    start, end = left + (side - wide) / 2, top + side
+    smooth = max(rows, columns) > side * DPI  # made smaller: every pixel counts
+    extent = (start, start + wide, end, end - high)
+    axes.imshow(
+        image, "gray", aspect="auto", extent=extent, vmin=0, vmax=255, interpolation="hanning" if smooth else "nearest"
+    )
+    colour, line = ("#B0B0B0", 0.8) if right is None else (GREEN if right else ORANGE, 3)
+    axes.add_patch(Rectangle((start, end - high), wide, high, fill=False, edgecolor=colour, linewidth=line))
+    if right is not None:
+        mark: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": 9, "color": "white"}
+        box = {"facecolor": colour, "linewidth": 0, "pad": 1.5}
+        axes.text(start + 0.04, end - high + 0.04, "✓" if right else "✗", bbox=box, **mark)
