@@ -25,7 +25,7 @@ def test_labels_of_many_stages_do_not_overlap() -> None:
     texts(figure)
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 30
-    assert all(above.y0 > below.y0 + 9 for below, above in pairwise(boxes))  # pixels
+    assert all(above.y0 > below.y0 + 12 for below, above in pairwise(boxes))  # pixels
     assert boxes[0].x1 <= 800
 
 

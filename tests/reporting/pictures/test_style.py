@@ -66,6 +66,9 @@ def test_each_script_has_the_first_font_that_is_installed(monkeypatch: pytest.Mo
     monkeypatch.setattr(style, "get_font_names", lambda: ["Noto Sans CJK JP", "DejaVu Sans", "PingFang SC"])
     style.font_families.cache_clear()
     assert style.font_families() == ["DejaVu Sans", "Noto Sans CJK JP", "sans-serif"]  # one font for three scripts
+    figure = confusion_matrix([0], [[1.0, 0.0]], ["고양이", "other"])
+    FigureCanvasAgg(figure).draw()
+    assert all(text.get_fontfamily() == style.font_families() for text in figure.findobj(Text))
     monkeypatch.undo()
     style.font_families.cache_clear()
     assert set(style.font_families()[:-1]) <= set(font_manager.get_font_names())

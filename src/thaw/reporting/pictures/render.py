@@ -21,7 +21,7 @@ def png(figure: Figure) -> bytes:
 
 
 def rgb(figure: Figure) -> NDArray[np.uint8]:
-    """Return the pixels, (H, W, 3)."""
+    """Return the pixels, (H, W, 3): also for `wandb.Image`, which takes Figure but no subclass of it."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -8,14 +8,11 @@ from functools import cache
 from textwrap import fill
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.text import Text
-
-from thaw.reporting.pictures.labels import UNDRAWABLE
 
 DPI, WIDTH = 100, 8.0
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -57,11 +54,10 @@ class Picture(Figure):
 
     def draw(self, renderer: Any) -> None:
         """Draw with a font for each script."""
-        families = font_families()
-        with rc_context({"font.family": families, "text.parse_math": False}), warnings.catch_warnings():
+        for text in self.findobj(Text):
+            text.set(fontfamily=font_families(), parse_math=False)
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"(Glyph \d+|Matplotlib currently does not support)", UserWarning)
-            for text in self.findobj(Text):  # ticks of an axis make more of them later: hence the context
-                text.set(fontfamily=families, parse_math=False, text=UNDRAWABLE.sub("\ufffd", text.get_text()))
             super().draw(renderer)
         self.set_layout_engine("none")  # another layout would differ a little from this one
 
