@@ -38,9 +38,10 @@ class Pictures(Callback):
     """Shows how a run goes on, in every logger: at the end of each phase, and of every n-th epoch if that is set.
 
     At the start, once: the stages as a graph, the configuration, warnings about the data, images as the network sees
-    them beside augmented ones, and a histogram of the weights of each stage. At the end of a phase: `pictures`,
+    them beside augmented ones, and a histogram of the weights of each stage. At the end of each phase: `pictures`,
     samples with their true and predicted classes, the most confident mistakes, histograms of weights and gradients of
-    what trains, and the size of an update beside the size of the weights. After the test: `pictures` of the test split.
+    what trains, and the size of an update beside the size of the weights. At the end of the run, with the best weights:
+    `pictures` and samples of test, or of validation if there is no test.
 
     Nothing happens in a step, except in the last one of an epoch that is shown.
 
@@ -99,9 +100,15 @@ class Pictures(Callback):
         """Show an epoch, if it is its turn. Before its metrics are logged, so that W&B puts both into one row."""
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if self._sinks and training and self._shows(trainer, pl_module):
-            self._show_outputs(trainer, pl_module, "val")
+            if trainer.current_epoch + 1 < pl_module.plan.total_epochs:  # then the best weights are shown
+                self._show_outputs(trainer, pl_module, "val")
             if self.histograms and not is_sharded(trainer.strategy):
                 self._show_histograms(trainer, pl_module)
+
+    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Show validation with the best weights, if there is no test."""
+        if self._sinks and not len(trainer.datamodule.parts["test"]):
+            self._show_outputs(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show the test."""

@@ -88,11 +88,9 @@ def _draw_names(axes: Axes, class_names: Sequence[str]) -> None:
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set(visible=True, color=FAINT)
     if classes <= MOST_TICKS:
-        edges = np.arange(0.5, classes - 1)
-        axes.set_xticks(edges, minor=True)
-        axes.set_yticks(edges, minor=True)
-        axes.grid(which="minor", color=FAINT, linewidth=0.6)
-        axes.tick_params(which="minor", length=0)
+        edges, ends = np.arange(0.5, classes - 1), (-0.5, classes - 0.5)
+        axes.vlines(edges, *ends, color=FAINT, linewidth=0.6)
+        axes.hlines(edges, *ends, color=FAINT, linewidth=0.6)
 
 
 def _list_pairs(axes: Axes, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
