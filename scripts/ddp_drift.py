@@ -112,7 +112,7 @@ def train_lightning(folder: Path, labels: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    samples = TensorDataset(batch.inputs, batch.target)  # type: ignore[arg-type]
+    samples = TensorDataset(batch.inputs, batch.target)
     trainer.fit(PlainModule(), DataLoader(samples, batch_size=32, shuffle=True))
 
 
