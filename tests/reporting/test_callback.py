@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,6 +22,7 @@ Config = Callable[..., DictConfig]
 
 SHOWN = [word for word in TINY if word not in ("~callbacks.pictures", "~callbacks.speed")]
 SHORT = ("freezing.probe_epochs=1", "freezing.full_epochs=2", "data.augment=light")
+KINDS = ("images", "histograms", "scalars", "tensors")
 SPLITS = {"confusion", "precision_recall", "reliability", "predictions", "mistakes"}
 
 
@@ -81,13 +83,12 @@ def test_tensorboard_shows_phases_and_the_end_also_after_a_resume(config: Config
 
 def test_without_a_logger_that_holds_pictures_they_are_files(config: Config, tmp_path: Path) -> None:
     train(config(*SHOWN, *SHORT, "data.test_fraction=0", "callbacks.pictures.every_epochs=2"))
-    files = {
-        path.relative_to(tmp_path / "run/pictures").as_posix() for path in (tmp_path / "run/pictures").rglob("*.*")
-    }
+    folder = tmp_path / "run/pictures"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     (phase, second, end) = sorted({int(name[-10:-4]) for name in files if name.startswith("confusion/val")})
     assert {f"{name}_{step:06}.png" for name in names("val") for step in (phase, second, end)} < files
     assert {"inputs/train_000000.png", f"histograms/weights_{end:06}.png", "network/stages.txt"} < files
-    assert all((tmp_path / "run/pictures" / name).stat().st_size for name in files)
+    assert all((folder / name).stat().st_size for name in files)
 
 
 def test_texts_are_tables(config: Config, tmp_path: Path) -> None:
@@ -105,31 +106,29 @@ def test_wandb_gets_its_own_kinds(config: Config, tmp_path: Path, monkeypatch: p
     train(config(*SHOWN, *SHORT, "logger=wandb", "logger.wandb.offline=true"))
     (file,) = (tmp_path / "run").rglob("*.wandb")
     records = list(read_records(file))
-    rows = [
-        {i.key or "/".join(i.nested_key): i.value_json for i in r.history.item}
-        for r in records
-        if r.HasField("history")
-    ]
-    kinds = {name: value for row in rows for name, value in row.items() if "_type" in value}
-    assert '"image-file"' in kinds["confusion/val"]
-    assert '"histogram"' in kinds["weights/head"]
-    assert '"html-file"' in kinds["data/report"]
+    histories = [record.history.item for record in records if record.HasField("history")]
+    rows = [{"/".join(item.nested_key): item.value_json for item in items} for items in histories]
+    kinds = {name: value for row in rows for name, value in row.items() if name.endswith("/_type")}
+    assert kinds["confusion/val/_type"] == '"image-file"'
+    assert kinds["weights/head/_type"] == '"histogram"'
+    assert kinds["data/report/_type"] == '"html-file"'
     with_metrics = [row for row in rows if "accuracy/test" in row]
     assert len(with_metrics) == 1
-    assert "confusion/test" in with_metrics[0], "pictures have no rows of their own"
-    summary = {item.key: item.value_json for r in records if r.HasField("summary") for item in r.summary.update}
+    assert "confusion/test/_type" in with_metrics[0], "pictures have no rows of their own"
+    summary = {
+        "/".join(item.nested_key) or item.key: item.value_json
+        for r in records
+        if r.HasField("summary")
+        for item in r.summary.update
+    }
     assert float(summary["accuracy/test"]) == float(with_metrics[0]["accuracy/test"])
 
 
 def test_numbers_of_weights() -> None:
-    before, after = (
-        [nn.Parameter(nn.init.ones_(nn.Parameter(nn.Linear(2, 2).weight)))],
-        [nn.Parameter(nn.Linear(2, 2).weight)],
-    )
-    after[0].data.fill_(1.1)
-    assert float(update_ratio([before[0].detach()], after)) == pytest.approx(0.1)
-    counts, edges = histogram([after[0], nn.Parameter(after[0].detach() * float("nan"))])
-    assert counts.sum() == 4, "numbers that are not finite are left out"
+    parameters = [nn.Parameter(torch.full((2, 2), 1.1)), nn.Parameter(torch.full((2,), 1.1))]
+    assert float(update_ratio([torch.ones(2, 2), torch.ones(2)], parameters)) == pytest.approx(0.1)
+    counts, edges = histogram([*parameters, torch.full((3,), torch.nan)])
+    assert counts.sum() == 6, "numbers that are not finite are left out"
     assert edges[0] <= 1.1 <= edges[-1]
 
 

@@ -20,7 +20,7 @@ class Advice(NamedTuple):
     """One piece of advice."""
 
     section: str
-    """The section that shows why."""
+    """The section that shows why; none is called "top"."""
     text: str
 
 

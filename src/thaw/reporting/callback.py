@@ -204,9 +204,9 @@ class Pictures(Callback):
 
 
 def trained_tensors(network: Network) -> dict[str, list[Parameter]]:
-    """Parameters by stage that trained in the last step; stages without any are left out."""
+    """Parameters by stage that train now; stages without any are left out."""
     stages = network.stage_parameters().items()
-    trained = {stage: [p for p in own.values() if p.grad is not None] for stage, own in stages}
+    trained = {stage: [p for p in own.values() if p.requires_grad] for stage, own in stages}
     return {stage: own for stage, own in trained.items() if own}
 
 

@@ -23,8 +23,8 @@ class Mistakes(NamedTuple):
     """The most confused pairs of classes."""
     examples: dict[tuple[int, int], list[int]]
     """Positions of a few samples of each pair, by true and predicted class; the most confident first."""
-    single: dict[tuple[int, int], int]
-    """Position of each of `confident` whose classes are no pair, by true and predicted class."""
+    others: dict[tuple[int, int], int]
+    """Position of the first of `confident` of each true and predicted class that are none of `pairs`."""
 
 
 def mistakes_of(outputs: Outputs, confusion: Integers) -> Mistakes:
@@ -37,9 +37,12 @@ def mistakes_of(outputs: Outputs, confusion: Integers) -> Mistakes:
         for pair in pairs
     }
     confident = positions[:CONFIDENT].tolist()
-    classes = zip(true.tolist(), predicted.tolist(), strict=True)
-    single = {both: position for both, position in zip(classes, confident, strict=False) if confusion[both] == 1}
-    return Mistakes(confident, pairs, examples, single)
+    others: dict[tuple[int, int], int] = {}
+    for position in confident:
+        both = int(outputs.targets[position]), int(outputs.predictions[position])
+        if both not in examples:
+            others.setdefault(both, position)
+    return Mistakes(confident, pairs, examples, others)
 
 
 def confident_mistakes(outputs: Outputs) -> Integers:

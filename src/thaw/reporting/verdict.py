@@ -1,6 +1,6 @@
 """The result of a run in one sentence, and what casts doubt on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from thaw.reporting.report import Report
 from thaw.reporting.results import Results
@@ -28,18 +28,17 @@ def result_sentence(report: Report, results: Results | None) -> str:
         f"{percent(results.accuracy)} of {results.total:,} {report.split} {report.things} are classified right "
         f"(95% interval {percent_range(results.interval)})"
     ]
-    level = [share >= results.interval[0] for share in report.baselines.values()]
-    not_worse = not_beaten(report.baselines, results)
-    for verb, is_meant in (("it beats", False), ("it is not clearly better than", True)):
-        named = [
-            f"{name} ({percent(share)})"
-            for (name, share), is_level in zip(report.baselines.items(), level, strict=True)
-            if name not in not_worse and is_level is is_meant
-        ]
-        if named:
-            parts.append(f"{verb} {_joined(named)}")
-    if not_worse:
-        parts.append(f"it does not beat {_joined([f'{name} ({percent(share)})' for name, share in not_worse.items()])}")
+    low, given = results.interval[0], report.baselines
+    groups = {
+        "it beats": {name: share for name, share in given.items() if share < low},
+        "it is not clearly better than": {
+            name: share for name, share in given.items() if low <= share < results.accuracy
+        },
+        "it does not beat": not_beaten(given, results),
+    }
+    for verb, group in groups.items():
+        if group:
+            parts.append(f"{verb} " + " and ".join(f"{name} ({percent(share)})" for name, share in group.items()))
     if results.mistakes.pairs:
         worst = results.mistakes.pairs[0]
         true, predicted = report.class_names[worst.true], report.class_names[worst.predicted]
@@ -62,7 +61,3 @@ def warnings(report: Report, results: Results | None) -> list[str]:
                 f"No {report.split} {report.things} of {enumerate_names(missing)}: how well they do is unknown."
             )
     return [*found, *report.data_warnings]
-
-
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join(names)
