@@ -92,6 +92,7 @@ class RunTensorBoard(TensorBoardLogger):
 
         Custom scalars get a chart for each metric with the curves of train and val.
         """
+        self.hparams.update(params)  # for hparams.yaml
         metrics = ["loss", *params["task"]["metrics"]]
         charts = {metric: ["Multiline", [f"^{metric}/train$", f"^{metric}/val$"]] for metric in metrics}
         self.experiment.add_custom_scalars({"train and val": charts})
