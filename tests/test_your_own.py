@@ -37,6 +37,7 @@ CHOICES = {
     "Schedule": ("schedule=triangle",),
     "Optimizer": ("optimizer=muon",),
     "Callback": ("callbacks=mistakes", "logger=tensorboard"),
+    "Picture": ("callbacks=margins", "logger=tensorboard"),
 }
 """How each section's example is chosen."""
 SHORT = ("freezing=full", "freezing.epochs=2")
@@ -64,7 +65,8 @@ def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         for path, text in examples(section).items():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(text)
-        quiet = [override for override in TINY if not override.startswith(f"{section.lower()}.")]
+        loud = (f"{section.lower()}.", "~callbacks.pictures" if section == "Picture" else "-")
+        quiet = [override for override in TINY if not override.startswith(loud)]
         if section == "Data":
             digits = load_digits()
             pixels = np.repeat(np.uint8(digits.images * 15)[:300, :, :, None], 3, axis=3)
@@ -131,3 +133,6 @@ def test_an_example_is_trained_resumed_evaluated_exported_and_predicts(
     if section == "Callback":
         events = EventAccumulator(str(tmp_path / "run/tensorboard"), {"images": 0}).Reload()
         assert len(events.Images("mistakes")) == 3  # of the check before training, and of two epochs
+    if section == "Picture":
+        events = EventAccumulator(str(tmp_path / "run/tensorboard"), {"images": 0}).Reload()
+        assert len(events.Images("margins/test")) == 1

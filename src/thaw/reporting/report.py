@@ -116,7 +116,6 @@ class Reproduction:
 
     command: str
     config_yaml: str
-    overrides: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 

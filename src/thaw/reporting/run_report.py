@@ -139,7 +139,7 @@ def report_of(
         counts={split: splits[split] for split in SPLITS if splits[split]},
         training=training,
         reproduction=Reproduction(
-            " ".join(["python -m thaw.train", *map(shlex.quote, overrides)]), config_yaml, overrides, versions, commit
+            " ".join(["python -m thaw.train", *map(shlex.quote, overrides)]), config_yaml, versions, commit
         ),
         outputs=dict(outputs),
         temperature=temperature,
