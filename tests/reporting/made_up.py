@@ -54,7 +54,6 @@ def report(num_classes: int = 3, total: int = 90, accuracy: float = 0.9, size_px
         reproduction=Reproduction(
             "python -m thaw.train data=image_folder data.root=flowers",
             "seed: 0\n",
-            ["data=image_folder", "data.root=flowers"],
             {"thaw": "0.3.0", "torch": "2.11.0"},
             "84c9cf6",
         ),
