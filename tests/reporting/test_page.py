@@ -142,7 +142,6 @@ def test_names_texts_and_messages_are_shown_and_never_run() -> None:
             report.reproduction,
             command=EVIL,
             config_yaml=EVIL,
-            overrides=[EVIL],
             versions={EVIL: EVIL},
             git_commit=EVIL,
         ),
