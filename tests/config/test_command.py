@@ -174,6 +174,7 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
         main()
     assert leaving.value.code == 1, "two trials failed"
     summary = (tmp_path / "s/summary.md").read_text()
+    assert (tmp_path / "s/summary.png").stat().st_size
     assert summary in capsys.readouterr().out
     assert "| trial | freezing | freezing.epochs | status | best accuracy/val | epoch |" in summary
     assert "| 1 | head_only | 0 | failed: phase 1 lasts 0 epochs" in summary

@@ -60,11 +60,18 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
+class _ConsoleHandler(logging.Handler):
+    """Prints to what is `sys.stdout` at that time: a progress bar puts something there that prints above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 @contextmanager
 def _logging_to_console() -> Iterator[None]:
     is_first = (launched_rank() or (0, 1))[0] == 0  # only one of several processes prints
     log = logging.getLogger("thaw")
-    console: logging.Handler = logging.StreamHandler(sys.stdout) if is_first else logging.NullHandler()
+    console: logging.Handler = _ConsoleHandler() if is_first else logging.NullHandler()
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:

@@ -1,20 +1,52 @@
 """Hydra callback for the end of a sweep."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from thaw.sweeping.trials import read_trials, write_summary
+from thaw.sweeping.trials import Trial, best, read_trials, varied, write_summary
 
 
 class SweepSummary(Callback):
-    """Prints and writes the table of all trials; the command leaves with exit code 1 if a trial failed."""
+    """Prints, writes and draws the trials; the command leaves with exit code 1 if one failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and write the table after the last trial. Raises SystemExit with code 1 if a trial failed."""
         sweep = Path(config.hydra.sweep.dir)
         print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
-        if any(trial.results is None for trial in read_trials(sweep)):
+        trials = read_trials(sweep)
+        if drawn := picture(trials):
+            (sweep / "summary.png").write_bytes(drawn)
+        if any(trial.results is None for trial in trials):
             raise SystemExit(1)
+
+
+def picture(trials: Sequence[Trial]) -> bytes | None:
+    """A PNG of what varied and the monitored metric, a line for each trial; None if no trial has the metric."""
+    # Here, and not at the top: `--help` must not wait for matplotlib.
+    from thaw.reporting.pictures.parallel_coordinates import parallel_coordinates
+    from thaw.reporting.pictures.render import png
+
+    if (winner := best(trials)) is None or winner.results is None:
+        return None
+    metric, mode = winner.results["monitor"], winner.results["mode"]
+    keys = varied(trials)
+    rows = [
+        {
+            **{key: _number(value) for key, value in trial.choices(keys).items()},
+            metric: (trial.results or {}).get("best"),
+        }
+        for trial in trials
+    ]
+    return png(parallel_coordinates(rows, metric, mode))
+
+
+def _number(value: str) -> float | str:
+    """A number if it is one."""
+    try:
+        return float(value)
+    except ValueError:
+        return value

@@ -92,7 +92,11 @@ class Baselines(Callback):
         parts = data.parts
         split = "test" if len(parts["test"]) else "val"
         rng = np.random.default_rng(0)
-        train = parts["train"] if len(parts["train"]) <= MOST_TRAINING else rng.choice(parts["train"], MOST_TRAINING)
+        train = (
+            parts["train"]
+            if len(parts["train"]) <= MOST_TRAINING
+            else rng.choice(parts["train"], MOST_TRAINING, replace=False)
+        )
         known = (data.targets[train], data.targets[parts[split]])
         baselines: dict[str, float] = {}
         if (texts := data.facts.texts) is not None:

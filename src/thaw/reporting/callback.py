@@ -77,6 +77,7 @@ class Pictures(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Show what the run begins with; a resumed run has shown it already."""
         self._sinks = sinks(trainer) if trainer.is_global_zero else []
+        self.histograms = self.histograms and not is_sharded(trainer.strategy)  # a process holds pieces of the weights
         if self._sinks and trainer.global_step == 0:
             self._show_start(trainer, pl_module)
 
@@ -102,7 +103,7 @@ class Pictures(Callback):
         if self._sinks and training and self._shows(trainer, pl_module):
             if trainer.current_epoch + 1 < pl_module.plan.total_epochs:  # then the best weights are shown
                 self._show_outputs(trainer, pl_module, "val")
-            if self.histograms and not is_sharded(trainer.strategy):
+            if self.histograms:
                 self._show_histograms(trainer, pl_module)
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -130,7 +131,7 @@ class Pictures(Callback):
             sink.network(stage_modules(network), tree)
             sink.text("data/report", data.report())
             sink.text("configuration/run", configuration)
-        if self.histograms and not is_sharded(trainer.strategy):
+        if self.histograms:
             weights = {stage: list(own.values()) for stage, own in network.stage_parameters().items()}
             self._hand_histograms("weights", weights, 0)
         if self.samples and isinstance(data.input_spec, ImageSpec):

@@ -151,7 +151,8 @@ def load_best(trainer: Trainer, module: FineTuningModule) -> None:
 
 def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataModule, sizes: Mapping[str, int]) -> None:
     """Test the module, and compute its outputs for validation samples. `sizes`: samples of each split."""
-    if sizes["val"]:
+    # Without a checkpoint, the metrics of the last epoch are wanted, which this would clear.
+    if sizes["val"] and best_checkpoint(trainer):
         trainer.predict(module, datamodule=loaders, return_predictions=False)
     if sizes["test"]:
         trainer.test(module, datamodule=loaders, verbose=False)

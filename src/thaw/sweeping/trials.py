@@ -58,7 +58,7 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 def table(trials: Sequence[Trial]) -> list[list[str]]:
     """Build the header and one row per trial: number, what varied, status, best and test metrics, seconds."""
-    keys = _varied(trials)
+    keys = varied(trials)
     all_results = [trial.results for trial in trials if trial.results]
     monitor = all_results[0]["monitor"] if all_results else "best"
     tested = sorted({name for results in all_results for name in results["metrics"] if name.endswith("/test")})
@@ -85,7 +85,7 @@ def write_summary(sweep: Path) -> str:
     with (sweep / "summary.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     finished = [trial for trial in trials if trial.results]
-    keys = _varied(finished)
+    keys = varied(finished)
     recalls = recall_table(read_folds({trial.folder: trial.choices(keys) for trial in finished}))
     text = "\n\n".join([*(_markdown(rows) for rows in (rows, recalls) if rows), _verdict(trials)]) + "\n"
     (sweep / "summary.md").write_text(text, encoding="utf-8")
@@ -104,7 +104,7 @@ def _read(folder: Path) -> Trial:
     return Trial(folder, overrides, results, (failure.strip() or "no result").splitlines()[0])
 
 
-def _varied(trials: Iterable[Trial]) -> list[str]:
+def varied(trials: Iterable[Trial]) -> list[str]:
     """Keys of overrides with more than one value among the trials, in the order typed."""
     values: dict[str, set[str]] = {}
     for trial in trials:
@@ -124,6 +124,6 @@ def _verdict(trials: Sequence[Trial]) -> str:
     if winner is None or winner.results is None:
         return f"all {failed} trials failed"
     text = f"best: trial {winner.number}, {winner.results['monitor']} = {winner.results['best']:.4f}"
-    if choices := winner.choices(_varied(trials)):
+    if choices := winner.choices(varied(trials)):
         text += f" ({' '.join(f'{key}={value}' for key, value in choices.items())})"
     return text + (f"; {failed} of {len(trials)} trials failed" if failed else "")
