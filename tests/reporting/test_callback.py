@@ -121,6 +121,19 @@ def test_wandb_gets_its_own_kinds(config: Config, tmp_path: Path, monkeypatch: p
     assert float(summary["accuracy/test"]) == float(with_metrics[0]["accuracy/test"])
 
 
+def test_mlflow_gets_artifacts(config: Config, tmp_path: Path) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    train(config(*SHOWN, *SHORT, "logger=mlflow", f"logger.mlflow.tracking_uri={address}"))
+    client = tracking.MlflowClient(address)
+    (run,) = client.search_runs([client.get_experiment_by_name("thaw").experiment_id])
+    artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "pictures/confusion")}
+    assert {path.rpartition("_")[0] for path in artifacts} == {
+        f"pictures/confusion/{split}" for split in ("val", "test")
+    }
+    assert run.data.metrics["final/accuracy/test"] == run.data.metrics["accuracy/test"]
+
+
 def test_numbers_of_weights() -> None:
     parameters = [nn.Parameter(torch.full((2, 2), 1.1)), nn.Parameter(torch.full((2,), 1.1))]
     assert float(update_ratio([torch.ones(2, 2), torch.ones(2)], parameters)) == pytest.approx(0.1)

@@ -124,7 +124,10 @@ def wandb(folder: Path, thaw_id: str, project: str, offline: bool | None) -> Log
 
 
 def mlflow(folder: Path, thaw_id: str, experiment: str, tracking_uri: str) -> Logger:
-    """Return an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run."""
+    """Return an MLflow logger (`pip install mlflow`). The tag `thaw.run_id` names the run.
+
+    Pictures of a new experiment in a local database go beside it: MLflow would put them into the current folder.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     try:
         from mlflow.tracking import MlflowClient  # here, because it is an extra
@@ -134,8 +137,11 @@ def mlflow(folder: Path, thaw_id: str, experiment: str, tracking_uri: str) -> Lo
     client = MlflowClient(tracking_uri)
     existing = client.get_experiment_by_name(experiment)
     runs = client.search_runs([existing.experiment_id], f"tags.`thaw.run_id` = '{thaw_id}'") if existing else []
+    database = tracking_uri.removeprefix("sqlite:///")
+    beside = Path(database).resolve().with_name("mlflow_artifacts").as_uri() if database != tracking_uri else None
     return MLFlowLogger(
         experiment_name=experiment,
+        artifact_location=beside,
         run_name=folder.name,
         tracking_uri=tracking_uri,
         tags={"thaw.run_id": thaw_id},
