@@ -19,7 +19,7 @@ from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.predict import predict
 from thaw.report import report
-from thaw.reporting.run_report import curves_of, phase_rows, rates_of
+from thaw.reporting.history import curves_of, phase_rows, rates_of
 from thaw.runs.outputs import read_outputs
 from thaw.tasks.calibration import negative_log_likelihood
 from thaw.train import train

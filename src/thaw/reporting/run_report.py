@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from PIL import Image
 
@@ -23,6 +21,7 @@ from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
 from thaw.distributed.ranks import ranks
 from thaw.models.network import Network
+from thaw.reporting.history import curves_of, phase_rows
 from thaw.reporting.looks import looks
 from thaw.reporting.mistakes import wanted_samples
 from thaw.reporting.page import render
@@ -32,7 +31,7 @@ from thaw.reporting.pictures.precision_recall import precision_recall
 from thaw.reporting.pictures.rates import stage_rates
 from thaw.reporting.pictures.reliability import reliability
 from thaw.reporting.pictures.render import svg
-from thaw.reporting.report import Look, PhaseRow, Picture, Report, Reproduction, Run, SampleView, Training
+from thaw.reporting.report import Look, Picture, Report, Reproduction, Run, SampleView, Training
 from thaw.runs.files import (
     BASELINES_FILE,
     CALIBRATION_FILE,
@@ -58,9 +57,6 @@ THUMBNAIL_PX = 160
 """Longest side of an image in a report."""
 LOG_LINES = 30
 """Last lines of the log that the report of a failed run shows."""
-
-Curves = dict[str, dict[str, list[tuple[int, float]]]]
-"""Pairs of epoch and value by category, then by split."""
 
 
 @contextmanager
@@ -150,69 +146,6 @@ def report_of(
         data_warnings=[] if data is None else data.warnings(),
         pictures=_pictures(training, rows, outputs, measured, temperature, class_names),
     )
-
-
-def curves_of(rows: Sequence[Mapping[str, str]]) -> Curves:
-    """Metrics of train and val by epoch, from the rows of metrics.csv. A value that was logged twice counts last."""
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            category, _, split = name.partition("/")
-            if value and row.get("epoch") and split in ("train", "val"):
-                values.setdefault((category, split), {})[int(row["epoch"])] = float(value)
-    curves: Curves = {}
-    for (category, split), by_epoch in values.items():
-        curves.setdefault(category, {})[split] = sorted(by_epoch.items())
-    return curves
-
-
-def rates_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[int, float]]]:
-    """Pairs of step and learning rate by stage, from what LearningRateMonitor wrote into the rows of metrics.csv."""
-    rates: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name.startswith("lr-") and value:
-                rates.setdefault(name.split("/")[-2], []).append((int(row["step"]), float(value)))
-    return rates
-
-
-def phase_rows(
-    phases: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, str]], monitor: str, mode: str
-) -> list[PhaseRow]:
-    """What each phase that has begun trained, gained and cost.
-
-    Args:
-        phases: content of phases.json.
-        rows: rows of metrics.csv.
-        monitor: name of the monitored metric.
-        mode: max or min.
-    """
-    best = max if mode == "max" else min
-    starts = np.cumsum([0, *(phase["epochs"] for phase in phases)]).tolist()
-    columns = ("speed/epoch_seconds", "speed/cached", "memory/gpu_gb", monitor)
-    epochs = {name: {int(row["epoch"]): float(row[name]) for row in rows if row.get(name)} for name in columns}
-    seen = {epoch for values in epochs.values() for epoch in values}
-    found = []
-    for phase, (start, end) in zip(phases, pairwise(starts), strict=True):
-        if not any(start <= epoch for epoch in seen):
-            break
-        here = {name: [v for epoch, v in values.items() if start <= epoch < end] for name, values in epochs.items()}
-        until = {name: [value for epoch, value in epochs[monitor].items() if epoch < name] for name in (start, end)}
-        found.append(
-            PhaseRow(
-                first_epoch=start,
-                last_epoch=min(end - 1, max(seen)),
-                trains=phase["trains"],
-                parameters=phase["parameters"],
-                lr_scale=phase["lr_scale"],
-                best_before=best(until[start], default=None),
-                best_after=best(until[end], default=None),
-                seconds=sum(here["speed/epoch_seconds"]) or None,
-                peak_memory_gb=max(here["memory/gpu_gb"], default=None),
-                cached=float(np.mean(here["speed/cached"])) if here["speed/cached"] else None,
-            )
-        )
-    return found
 
 
 def sample_view(data: DataModule, index: int) -> SampleView:
