@@ -1,4 +1,4 @@
-"""What was logged while a run trained, by epoch and by phase: from rows of metrics.csv and the content of phases.json."""
+"""What was logged while a run trained, by epoch and by phase, from the content of metrics.csv and phases.json."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
