@@ -32,7 +32,8 @@ def rates_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[int, flo
     for row in rows:
         for name, value in row.items():
             if name.startswith("lr-") and value:
-                rates.setdefault(name.split("/")[-2], []).append((int(row["step"]), float(value)))
+                _, stage, *_ = [*name.split("/"), name]  # lr-AdamW/<stage>/decay
+                rates.setdefault(stage, []).append((int(row["step"]), float(value)))
     return rates
 
 

@@ -218,14 +218,8 @@ def _pictures(
         pictures.append(
             Picture("learning", "Learning curves of training and validation, by phase", svg(curves, "curves"))
         )
-    rates: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name.startswith("lr-") and value:
-                rates.setdefault(name.partition("/")[2].partition("/")[0] or name, []).append(
-                    (int(row["step"]), float(value))
-                )
-    if rates:
+    rates = rates_of(rows)
+    if any(len(points) > 1 for points in rates.values()):
         pictures.append(Picture("learning", "Learning rate of each stage", svg(stage_rates(rates), "rates")))
     if measured is not None:
         targets, probabilities = outputs[measured].targets, outputs[measured].probabilities
