@@ -28,13 +28,13 @@ def curves_of(rows: Sequence[Mapping[str, str]]) -> Curves:
 
 def rates_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[int, float]]]:
     """Pairs of step and learning rate by stage, from what LearningRateMonitor wrote into the rows of metrics.csv."""
-    rates: dict[str, list[tuple[int, float]]] = {}
+    rates: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row.items():
             if name.startswith("lr-") and value:
                 _, stage, *_ = [*name.split("/"), name]  # lr-AdamW/<stage>/decay
-                rates.setdefault(stage, []).append((int(row["step"]), float(value)))
-    return rates
+                rates.setdefault(stage, {})[int(row["step"])] = float(value)
+    return {stage: sorted(by_step.items()) for stage, by_step in rates.items()}
 
 
 def phase_rows(

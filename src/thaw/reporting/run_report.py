@@ -21,7 +21,7 @@ from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
 from thaw.distributed.ranks import ranks
 from thaw.models.network import Network
-from thaw.reporting.history import curves_of, phase_rows
+from thaw.reporting.history import curves_of, phase_rows, rates_of
 from thaw.reporting.looks import looks
 from thaw.reporting.mistakes import wanted_samples
 from thaw.reporting.page import render
