@@ -20,7 +20,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from thaw.config import trainers
     from thaw.config.assemble import assemble, finished_run
     from thaw.config.resume import read_config
-    from thaw.reporting.run_report import write_report
+    from thaw.reporting.run_report import Measured, try_to_report
     from thaw.runs.outputs import CollectOutputs
     from thaw.storage import write_atomically
     from thaw.tasks.metrics import comparison_table
@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     print(comparison_table({"training run": recorded, "now": metrics}))
     if cfg.report:
         names, file = parts.module.class_names, f"evaluate_{cfg.split}.html"
-        print("report:", write_report(run, names, parts.samples, parts.network, collected.latest, file))
+        try_to_report(run, names, parts.samples, parts.network, Measured(collected.latest, metrics), file)
     return metrics
 
 

@@ -19,7 +19,11 @@ def current_versions(device: torch.device, precision: str) -> dict[str, str]:
     command = (
         f"git ls-files --error-unmatch {Path(__file__).name} && git describe --always --dirty --abbrev=40 --exclude='*'"
     )
-    git = subprocess.run(command, shell=True, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
+    folder = Path(__file__).parent
+    try:
+        git = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=20).stdout.split()
+    except subprocess.TimeoutExpired:  # a slow network file system
+        git = []
     libraries = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -29,7 +33,7 @@ def current_versions(device: torch.device, precision: str) -> dict[str, str]:
         "thaw": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # with the CUDA version, which the metadata lacks; it is no plain str
-        "commit": "none" if git.returncode else git.stdout.split()[-1],
+        "commit": git[-1] if len(git) == 2 else "none",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "precision": precision,

@@ -49,7 +49,7 @@ def test_tensorboard_shows_phases_and_the_end_also_after_a_resume(config: Config
     run = tmp_path / "run"
     first = events(run)
     tags = first.Tags()
-    (phase, end) = (first.Scalars("plan/phase")[0].step + 1, first.Scalars("plan/phase")[-1].step + 1)
+    (phase, end) = (first.Scalars("plan/phase")[0].step, first.Scalars("plan/phase")[-1].step)
     steps = {name: [image.step for image in first.Images(name)] for name in tags["images"]}
     shown = {name: [phase] if name.endswith("val") else [end] for split in ("val", "test") for name in names(split)}
     assert steps == {**shown, "own/val": [phase], "own/test": [end], "inputs/train": [0]}
@@ -60,7 +60,7 @@ def test_tensorboard_shows_phases_and_the_end_also_after_a_resume(config: Config
         **{f"gradients/{stage}": [end] for stage in stages[:3]},
         "gradients/head": [phase, end],
     }
-    assert [point.step for point in first.Scalars("update_ratio/head")] == [phase - 1, end - 1]
+    assert [point.step for point in first.Scalars("update_ratio/head")] == [phase, end]
     assert all(0 < point.value < 1 for point in first.Scalars("update_ratio/stem"))
     assert {"data/report/text_summary", "network/stages/text_summary", "configuration/run/text_summary"} < set(
         tags["tensors"]
@@ -71,7 +71,7 @@ def test_tensorboard_shows_phases_and_the_end_also_after_a_resume(config: Config
     final = first.Scalars("final/accuracy/test")
     assert [point.value for point in final] == [point.value for point in first.Scalars("accuracy/test")]
 
-    train(config(f"resume={run}/checkpoints/best-phase2-epoch001.ckpt"))
+    train(config(f"resume={run}/checkpoints/best-phase1-epoch000.ckpt"))  # the end of the first phase
     again = events(run)
     assert {name: [image.step for image in again.Images(name)] for name in again.Tags()["images"]} == steps
     assert [point.step for point in again.Scalars("speed/cached")] == [p.step for p in first.Scalars("speed/cached")]
@@ -132,6 +132,18 @@ def test_mlflow_gets_artifacts(config: Config, tmp_path: Path) -> None:
         f"pictures/confusion/{split}" for split in ("val", "test")
     }
     assert run.data.metrics["final/accuracy/test"] == run.data.metrics["accuracy/test"]
+
+
+def test_what_cannot_be_drawn_ends_no_run(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = "+callbacks.pictures.pictures.own={_target_: tests.reporting.test_callback.broken, _partial_: true}"
+    assert "accuracy/test" in train(config(*SHOWN, *SHORT, wrong))
+    assert "on_test_epoch_end failed; the run goes on" in caplog.text
+    assert "cannot be drawn" in caplog.text
+
+
+def broken(class_names: Any) -> Figure:
+    """Cannot draw."""
+    raise ValueError("cannot be drawn")
 
 
 def test_numbers_of_weights() -> None:

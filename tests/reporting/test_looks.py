@@ -36,7 +36,7 @@ def test_heat_lies_where_the_image_decides_also_in_frozen_stages() -> None:
     network.requires_grad_(False)
     inputs = torch.zeros(1, backbone.input_spec.channels, backbone.input_spec.size_px, backbone.input_spec.size_px)
     inputs[..., :2, :2] = 3
-    maps = heat_maps(network, backbone.input_spec, inputs, [0])
+    maps = heat_maps(network, inputs, [0])
     assert maps is not None
     assert maps.shape == (1, *inputs.shape[2:])
     assert 0 <= maps.min() <= maps.max() <= 1

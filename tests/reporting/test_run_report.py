@@ -19,7 +19,7 @@ from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.predict import predict
 from thaw.report import report
-from thaw.reporting.history import curves_of, phase_rows, rates_of
+from thaw.reporting.history import curves_of, phase_results, rates_of
 from thaw.runs.outputs import read_outputs
 from thaw.tasks.calibration import negative_log_likelihood
 from thaw.train import train
@@ -55,7 +55,6 @@ def test_a_run_leaves_a_report_and_the_commands_make_it_again(
 
     evaluate(config(f"run={run}", "split=val", name="evaluate"))
     assert f"{metrics['accuracy/val']:.1%} of 270 val images" in text_of(run / "evaluate_val.html")
-    assert "evaluate_val.html" in capsys.readouterr().out
 
     config_file = run / "config.yaml"
     config_file.write_text(config_file.read_text().replace("_target_: thaw.data.digits.Digits", "_target_: gone.Data"))
@@ -129,8 +128,8 @@ PHASES = [
 def test_what_was_logged_becomes_curves_rates_and_phases() -> None:
     assert curves_of(ROWS) == {"accuracy": {"val": [(0, 0.5), (1, 0.6)]}, "loss": {"train": [(1, 1.5)]}}
     assert rates_of(ROWS) == {"head": [(3, 0.1)]}
-    first, second = phase_rows(PHASES, ROWS, "accuracy/val", "max")
+    first, second = phase_results(PHASES, ROWS, "accuracy/val", "max")
     assert (first.first_epoch, first.last_epoch, first.seconds, first.cached) == (0, 0, 2, 1)
     assert (first.best_before, first.best_after) == (None, 0.5)
     assert (second.first_epoch, second.last_epoch, second.best_before, second.best_after) == (1, 1, 0.5, 0.6)
-    assert phase_rows(PHASES, [], "accuracy/val", "max") == []
+    assert phase_results(PHASES, [], "accuracy/val", "max") == []

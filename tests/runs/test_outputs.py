@@ -10,11 +10,15 @@ from scipy.special import softmax
 
 from thaw.runs import outputs as module
 from thaw.runs.outputs import CollectOutputs, Outputs, latest_outputs, read_outputs
+from thaw.tasks.single_label import SingleLabel
 
 BATCHES = [
     {"output": torch.tensor([[0.0, 2.0], [3.0, 1.0]]), "target": torch.tensor([1, 1]), "index": torch.tensor([7, 2])},
     {"output": torch.tensor([[5.0, 4.0]]), "target": torch.tensor([0]), "index": torch.tensor([4])},
 ]
+
+
+MODULE = SimpleNamespace(task=SingleLabel(2))
 
 
 def collected(monkeypatch: Any, shares: list[list[Any]]) -> Outputs:
@@ -29,7 +33,7 @@ def collected(monkeypatch: Any, shares: list[list[Any]]) -> Outputs:
     for batches in shares:
         collector = CollectOutputs()
         for batch in batches:
-            collector.on_validation_batch_end(None, None, batch, None, 0)  # type: ignore[arg-type]
+            collector.on_validation_batch_end(None, MODULE, batch, None, 0)  # type: ignore[arg-type]
         collector.on_validation_epoch_end(None, None)  # type: ignore[arg-type]
     return collector.latest["val"]
 
@@ -47,7 +51,7 @@ def test_batches_of_all_processes_are_sorted_by_sample(monkeypatch: Any) -> None
 
 def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     collector = CollectOutputs()
-    collector.on_test_batch_end(None, None, BATCHES[0])  # type: ignore[arg-type]
+    collector.on_test_batch_end(None, MODULE, BATCHES[0])  # type: ignore[arg-type]
     collector.on_test_epoch_end(None, None)  # type: ignore[arg-type]
     outputs = latest_outputs(SimpleNamespace(callbacks=[collector]))["test"]  # type: ignore[arg-type]
     outputs.write(tmp_path / "outputs_test.npz")

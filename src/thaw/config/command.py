@@ -64,7 +64,11 @@ class _ConsoleHandler(logging.Handler):
     """Prints to what is `sys.stdout` at that time: a progress bar puts something there that prints above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        """Print a message. What cannot be printed, because of its encoding or a closed pipe, ends no run."""
+        try:
+            print(self.format(record), flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 @contextmanager

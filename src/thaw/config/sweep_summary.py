@@ -18,8 +18,11 @@ class SweepSummary(Callback):
         sweep = Path(config.hydra.sweep.dir)
         print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
         trials = read_trials(sweep)
-        if drawn := picture(trials):
-            (sweep / "summary.png").write_bytes(drawn)
+        try:
+            if drawn := picture(trials):
+                (sweep / "summary.png").write_bytes(drawn)
+        except Exception as error:  # failed trials must still be reported
+            print(f"summary.png was not drawn: {type(error).__name__}: {error}")
         if any(trial.results is None for trial in trials):
             raise SystemExit(1)
 

@@ -38,7 +38,7 @@ def first_failure(trainer: Trainer, failure: Failure | None) -> Failure | None:
 
 
 def gather_on_first(value: Any) -> list[Any]:
-    """Return the values of all processes on the first one, and on the others nothing of use."""
+    """Return the values of all processes on the first one; the others get a list of None."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     values = [None] * distributed.get_world_size()

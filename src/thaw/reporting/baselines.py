@@ -4,7 +4,6 @@ N: samples, M: samples to measure, D: features, C: classes.
 """
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,15 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import normalize
 
 from thaw.caching.data_module import CachedDataModule
+from thaw.reporting.harmless import harmless
 from thaw.runs.files import BASELINES_FILE
 from thaw.storage import write_atomically
 from thaw.types import BatchRequest
 
-log = logging.getLogger(__name__)
-
-MOST_TRAINING = 20_000
-"""Training samples that a baseline uses; of more, these are drawn at random."""
+MOST_SAMPLES = 20_000
+"""Samples to learn from, and samples to measure; of more, these are drawn at random."""
+MOST_NUMBERS = 4_000_000
+"""Coefficients of the logistic regression, over all classes: its solver takes 200 bytes for each."""
 NEIGHBOURS = 5
 
 Features = NDArray[np.floating]
@@ -71,8 +71,10 @@ def text_baseline(
     """
     if len(np.unique(targets)) < 2:
         return {}
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=100_000)
+    most = MOST_NUMBERS // len(np.unique(targets)) // 2
+    limits: dict[str, Any] = {"sublinear_tf": True, "max_features": min(most, 100_000)}
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+", **limits)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **limits)
     model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=200))
     return {"TF-IDF + logistic regression": float(model.fit(list(texts), targets).score(list(test), test_targets))}
 
@@ -81,9 +83,10 @@ class Baselines(Callback):
     """Writes the test accuracy (validation, if there is no test) of the baselines into the run folder at the start.
 
     Features are taken where the plan begins with a frozen backbone and the cache keeps what it gives: then those of the
-    training samples are computed in any case. The first process does all of it.
+    training samples are computed in any case, and those of the test are kept, too. Runs of several processes have none.
     """
 
+    @harmless
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Measure the baselines of a new run."""
         data = trainer.datamodule
@@ -92,21 +95,17 @@ class Baselines(Callback):
         parts = data.parts
         split = "test" if len(parts["test"]) else "val"
         rng = np.random.default_rng(0)
-        train = (
-            parts["train"]
-            if len(parts["train"]) <= MOST_TRAINING
-            else rng.choice(parts["train"], MOST_TRAINING, replace=False)
-        )
-        known = (data.targets[train], data.targets[parts[split]])
+        train, measured = (rng.permutation(parts[name])[:MOST_SAMPLES] for name in ("train", split))
+        known = (data.targets[train], data.targets[measured])
         baselines: dict[str, float] = {}
         if (texts := data.facts.texts) is not None:
-            train_texts, test_texts = ([texts[index] for index in indices] for indices in (train, parts[split]))
+            train_texts, test_texts = ([texts[index] for index in indices] for indices in (train, measured))
             baselines |= text_baseline(train_texts, known[0], test_texts, known[1])
         if isinstance(data, CachedDataModule) and data.start("train") == data.prefix.last:
             features = self._features(data, "train", train)
-            measured = None if features is None else self._features(data, split, parts[split])
-            if features is not None and measured is not None:
-                baselines |= feature_baselines(features, known[0], measured, known[1])
+            others = None if features is None else self._features(data, split, measured)
+            if features is not None and others is not None:
+                baselines |= feature_baselines(features, known[0], others, known[1])
         if baselines:
             content = {"split": split, "accuracy": baselines}
             write_atomically(Path(trainer.default_root_dir) / BASELINES_FILE, json.dumps(content, indent=2) + "\n")

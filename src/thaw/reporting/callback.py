@@ -20,6 +20,7 @@ from thaw.distributed.sharded import is_sharded
 from thaw.errors import UserError
 from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
+from thaw.reporting.harmless import harmless
 from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.pictures.images import image_grid, views_grid
 from thaw.reporting.sinks import Sink, sinks
@@ -43,7 +44,8 @@ class Pictures(Callback):
     what trains, and the size of an update beside the size of the weights. At the end of the run, with the best weights:
     `pictures` and samples of test, or of validation if there is no test.
 
-    Nothing happens in a step, except in the last one of an epoch that is shown.
+    Nothing happens in a step, except in the last one of an epoch that is shown: gradients and weights that train are
+    copied on the device. A phase that early stopping ends shows no gradients. What cannot be drawn only warns.
 
     Args:
         pictures: by name, a function that draws what it takes of `targets`, class indices (N,); `probabilities` (N, C);
@@ -74,6 +76,7 @@ class Pictures(Callback):
         self._before: dict[str, list[Tensor]] = {}
         self._ratios: dict[str, Tensor] = {}
 
+    @harmless
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Show what the run begins with; a resumed run has shown it already."""
         self._sinks = sinks(trainer) if trainer.is_global_zero else []
@@ -81,6 +84,7 @@ class Pictures(Callback):
         if self._sinks and trainer.global_step == 0:
             self._show_start(trainer, pl_module)
 
+    @harmless
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Copy gradients and weights in the last step of an epoch that is shown."""
         if self._sinks and self.histograms and trainer.is_last_batch and self._shows(trainer, pl_module):
@@ -90,6 +94,7 @@ class Pictures(Callback):
             }
             self._before = {stage: [p.detach().clone() for p in own] for stage, own in trained.items()}
 
+    @harmless
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Compare the weights with their copies; the numbers are asked for only when they are shown."""
         if self._before:
@@ -97,6 +102,7 @@ class Pictures(Callback):
             self._ratios = {stage: update_ratio(old, after[stage]) for stage, old in self._before.items()}
             self._before = {}
 
+    @harmless
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show an epoch, if it is its turn. Before its metrics are logged, so that W&B puts both into one row."""
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
@@ -106,11 +112,17 @@ class Pictures(Callback):
             if self.histograms:
                 self._show_histograms(trainer, pl_module)
 
+    def on_train_epoch_end(self, *args: Any) -> None:
+        """Drop copies that no validation has shown."""
+        self._gradients, self._ratios = {}, {}
+
+    @harmless
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show validation with the best weights, if there is no test."""
         if self._sinks and not len(trainer.datamodule.parts["test"]):
             self._show_outputs(trainer, pl_module, "val")
 
+    @harmless
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Show the test."""
         if self._sinks:
@@ -151,8 +163,9 @@ class Pictures(Callback):
         if outputs is None:
             return
         facts = {"targets": outputs.targets, "probabilities": outputs.probabilities, "class_names": module.class_names}
+        step = last_step(trainer)
         for name, picture in self.pictures.items():
-            self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), trainer.global_step)
+            self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), step)
         if not self.samples:
             return
         spread = np.linspace(0, len(outputs.targets) - 1, min(self.samples, len(outputs.targets))).astype(int)
@@ -170,7 +183,7 @@ class Pictures(Callback):
         rows: Sequence[int] | NDArray[np.integer],
     ) -> None:
         """Hand out some samples, by their rows in `outputs`: images in a grid, texts in a table."""
-        data, names, step = trainer.datamodule, module.class_names, trainer.global_step
+        data, names, step = trainer.datamodule, module.class_names, last_step(trainer)
         indices = outputs.indices[rows].tolist()
         predicted, confidence = outputs.predictions[rows], outputs.confidences[rows]
         true = [names[target] for target in outputs.targets[rows]]
@@ -186,13 +199,12 @@ class Pictures(Callback):
         self._hand(name, image_grid(images, captions, correct), step)
 
     def _show_histograms(self, trainer: Any, module: Any) -> None:
-        step = trainer.global_step
+        step = last_step(trainer)
         self._hand_histograms("weights", trained_tensors(module.network), step)
         self._hand_histograms("gradients", self._gradients, step)
         ratios = {f"update_ratio/{stage}": float(ratio) for stage, ratio in self._ratios.items()}
         for logger in trainer.loggers if ratios else ():
-            logger.log_metrics(ratios, step - 1)
-        self._gradients, self._ratios = {}, {}
+            logger.log_metrics(ratios, step)
 
     def _hand(self, name: str, figure: Figure, step: int) -> None:
         for sink in self._sinks:
@@ -202,6 +214,11 @@ class Pictures(Callback):
         values = {stage: histogram(own) for stage, own in tensors.items() if own}
         for sink in self._sinks if values else ():
             sink.histograms(name, values, step)
+
+
+def last_step(trainer: Any) -> int:
+    """Number of the last optimizer step, as for metrics: a run that resumes after it does not drop what it showed."""
+    return max(trainer.global_step - 1, 0)
 
 
 def trained_tensors(network: Network) -> dict[str, list[Parameter]]:
@@ -219,7 +236,7 @@ def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
 
 def histogram(tensors: Sequence[Tensor]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
     """Counts and edges of all finite numbers in some tensors."""
-    numbers = torch.cat([tensor.detach().float().flatten() for tensor in tensors]).cpu().numpy()
+    numbers = torch.cat([tensor.detach().float().flatten() for tensor in tensors]).cpu().double().numpy()
     return np.histogram(numbers[np.isfinite(numbers)], bins=BINS)
 
 

@@ -37,7 +37,7 @@ def rates_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[int, flo
     return {stage: sorted(by_step.items()) for stage, by_step in rates.items()}
 
 
-def phase_rows(
+def phase_results(
     phases: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, str]], monitor: str, mode: str
 ) -> list[PhaseRow]:
     """What each phase that has begun trained, gained and cost.

@@ -3,7 +3,6 @@
 B: samples, C: classes or channels, H, W: height and width of the network's input, T: tokens.
 """
 
-import logging
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -18,20 +17,17 @@ from torch import Tensor, nn
 from thaw.data.module import DataModule
 from thaw.data.text_module import TextDataModule
 from thaw.models.network import Network
-from thaw.models.shapes import output_shapes
 from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.report import Look
 from thaw.runs.outputs import Outputs
 from thaw.types import BatchRequest
-
-log = logging.getLogger(__name__)
 
 EACH = 4
 """Samples of each kind, wrong and right."""
 SHOWN_PX = 160
 """Height and width of a heat map in a report."""
 MOST_TOKENS = 128
-"""Tokens of a text that are weighed; the rest is not shown."""
+"""Tokens of a text that are weighed; the rest of it is not read."""
 
 
 def looks(network: Network, data: DataModule, outputs: Outputs) -> list[Look]:
@@ -68,7 +64,7 @@ def _images(network: Network, data: DataModule, indices: Sequence[int], classes:
     inputs, normalised = batch.inputs, data.on_after_batch_transfer(batch, 0).inputs
     assert isinstance(inputs, Tensor)
     assert isinstance(normalised, Tensor)
-    maps = heat_maps(network, data.input_spec, normalised.to(next(network.parameters())), classes)
+    maps = heat_maps(network, normalised.to(next(network.parameters())), classes)
     if maps is None:
         return []
     return [
@@ -77,14 +73,13 @@ def _images(network: Network, data: DataModule, indices: Sequence[int], classes:
     ]
 
 
-def heat_maps(network: Network, spec: Any, inputs: Tensor, classes: Sequence[int]) -> NDArray[np.floating] | None:
+def heat_maps(network: Network, inputs: Tensor, classes: Sequence[int]) -> NDArray[np.floating] | None:
     """Grad-CAM (Selvaraju et al. 2017) of the last feature maps of the backbone: (B, H, W), from 0 to 1.
 
     None if the package `grad-cam` is not installed, or the network has no feature maps.
 
     Args:
         network: in evaluation mode.
-        spec: what it expects of its inputs.
         inputs: normalised images (B, C, H, W).
         classes: the class of each image whose output is explained, B of them.
     """
@@ -93,15 +88,35 @@ def heat_maps(network: Network, spec: Any, inputs: Tensor, classes: Sequence[int
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError:
         return None
-    maps = [name for name, shape in output_shapes(network, spec).items() if len(shape) == 3]
-    if not maps:
+    layer = last_feature_maps(network, inputs[:1])
+    if layer is None:
         return None
-    layer: nn.Module = network.get_submodule(network.stages[maps[-1]].modules[-1])
     with GradCAM(network, [layer]) as explain, torch.enable_grad():
         targets = [ClassifierOutputTarget(number) for number in classes]
         found = explain(inputs.detach().requires_grad_(), targets)  # gradients reach the maps also of frozen stages
     network.zero_grad(set_to_none=True)
     return found
+
+
+def last_feature_maps(network: Network, image: Tensor) -> nn.Module | None:
+    """The last module of the backbone that gives square maps (1, C, H, H) of more than one pixel, for an image.
+
+    None if there is none, as in transformers.
+    """
+    layers: list[nn.Module] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
+            layers.append(module)
+
+    hooks = [module.register_forward_hook(note) for module in network.backbone.modules()]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return layers[-1] if layers else None
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating]) -> bytes:
@@ -136,8 +151,8 @@ def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int) -> lis
         number: the class.
     """
     device = next(network.parameters()).device
-    ids, mask = (inputs[name].to(device) for name in ("input_ids", "attention_mask"))
-    length = min(int(mask.sum()), MOST_TOKENS)
+    length = min(int(inputs["attention_mask"].sum()), MOST_TOKENS)
+    ids, mask = (inputs[name][:, :length].to(device) for name in ("input_ids", "attention_mask"))
     masks = mask.repeat(length + 1, 1)
     hidden = torch.arange(length, device=device)
     masks[hidden, hidden] = 0  # the last row hides nothing

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from PIL import Image
@@ -21,7 +21,7 @@ from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
 from thaw.distributed.ranks import ranks
 from thaw.models.network import Network
-from thaw.reporting.history import curves_of, phase_rows, rates_of
+from thaw.reporting.history import curves_of, phase_results, rates_of
 from thaw.reporting.looks import looks
 from thaw.reporting.mistakes import wanted_samples
 from thaw.reporting.page import render
@@ -59,6 +59,15 @@ LOG_LINES = 30
 """Last lines of the log that the report of a failed run shows."""
 
 
+class Measured(NamedTuple):
+    """A measurement of a finished run, on its own or on other data."""
+
+    outputs: Mapping[str, Outputs]
+    """What the network gave, by split."""
+    metrics: Mapping[str, float]
+    """By name."""
+
+
 @contextmanager
 def reported(run: RunFolder, class_names: Sequence[str], data: DataModule, network: Network) -> Iterator[None]:
     """Write the report when the `with` block ends, also by an error or a signal. A report that fails only warns.
@@ -69,10 +78,15 @@ def reported(run: RunFolder, class_names: Sequence[str], data: DataModule, netwo
         yield
     finally:
         if ranks().is_first:
-            try:
-                log.info("report: %s", write_report(run, class_names, data, network))
-            except Exception:
-                log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
+            try_to_report(run, class_names, data, network)
+
+
+def try_to_report(run: RunFolder, *arguments: Any, **more: Any) -> None:
+    """Write the report and log its file; if that fails, log why. The arguments are those of `write_report`."""
+    try:
+        log.info("report: %s", write_report(run, *arguments, **more))
+    except Exception:
+        log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
 
 
 def write_report(
@@ -80,7 +94,7 @@ def write_report(
     class_names: Sequence[str],
     data: DataModule | None = None,
     network: Network | None = None,
-    outputs: Mapping[str, Outputs] | None = None,
+    again: Measured | None = None,
     file: str = REPORT_FILE,
 ) -> Path:
     """Write the report of a run into its folder, and return the file.
@@ -90,15 +104,22 @@ def write_report(
         class_names: in the order of the network's outputs.
         data: the samples, to show some of them; None: none are shown.
         network: the network with its best weights, to show where it looked; None: that is not shown.
-        outputs: what the network gave, by split; None: what the run wrote at its end.
+        again: a measurement of `data`, which may be other data than the run's; None: what the run measured at its end.
         file: name of the file.
     """
-    if outputs is None:
+    if again is not None:
+        outputs = again.outputs
+    else:
         read = {split: read_outputs(run.path / OUTPUTS_FILE.format(split=split)) for split in ("val", "test")}
-        outputs = {split: values for split, values in read.items() if values is not None}
+        outputs = {split: o for split, o in read.items() if o is not None} if is_finished(run) else {}
     measured = next((outputs[split] for split in ("test", "val") if split in outputs), None)
-    found = [] if data is None or network is None or measured is None else looks(network, data, measured)
-    page = render(report_of(run, class_names, data, found, outputs))
+    shown: list[Look] = []
+    if data is not None and network is not None and measured is not None:
+        try:
+            shown = looks(network, data, measured)
+        except Exception:  # whatever a network does with images that are partly hidden, or with gradients
+            log.warning("the report does not show where the network looked", exc_info=True)
+    page = render(report_of(run, class_names, data, shown, outputs, again))
     write_atomically(run.path / file, page)
     return run.path / file
 
@@ -109,30 +130,45 @@ def report_of(
     data: DataModule | None,
     shown: Sequence[Look],
     outputs: Mapping[str, Outputs],
+    again: Measured | None = None,
 ) -> Report:
-    """What the report of a run shows. `shown`: where the network looked in some samples; the rest as `write_report`."""
+    """What the report of a run shows.
+
+    Args:
+        run: see `write_report`, as for all that is not named here.
+        class_names: in the order of the outputs.
+        data: the samples.
+        shown: where the network looked in some samples.
+        outputs: what the network gave, by split.
+        again: the measurement that the outputs are of, if it is not the run's own.
+    """
     config_yaml = _text(run.path / CONFIG_FILE)
     config = yaml.safe_load(config_yaml)
     monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
     rows = read_rows(run.path / METRICS_CSV)
     curves = curves_of(rows)
-    results = _json(run.path / METRICS_FILE)
-    phases = phase_rows(_json(run.path / PHASES_FILE), rows, monitor, mode)
+    results = _json(run.path / METRICS_FILE) if is_finished(run) else {}
+    phases = phase_results(_json(run.path / PHASES_FILE), rows, monitor, mode)
     measured = next((split for split in ("test", "val") if split in outputs), None)
     baselines = _json(run.path / BASELINES_FILE)
-    versions = _json(run.path / ENVIRONMENT_FILE)
+    environment = _json(run.path / ENVIRONMENT_FILE)
     temperature = _json(run.path / CALIBRATION_FILE).get("temperature")
     overrides = _json(run.path / OVERRIDES_FILE) or []
-    commit = versions.pop("commit", None)
-    training = Training(monitor, mode, results.get("epoch"), results.get("metrics", {}), curves, phases)
+    commit = environment.get("commit")
+    versions = {name: value for name, value in environment.items() if name not in ("began", "finished", "commit")}
+    metrics = results.get("metrics", {}) if again is None else again.metrics
+    training = Training(monitor, mode, results.get("epoch"), metrics, curves, phases)
     wanted = [] if data is None or measured is None else wanted_samples(outputs[measured])
-    splits = Counter(record.split for record in run.records())
+    if again is None or data is None:
+        counts, data_report = Counter(record.split for record in run.records()), _text(run.path / DATA_FILE)
+    else:
+        counts, data_report = Counter({split: len(part) for split, part in data.parts.items()}), data.report()
     return Report(
-        run=_run(run, config, results, versions),
+        run=_run(run, config, results, environment),
         network=_network(config),
-        things="texts" if data is not None and data.facts.texts is not None else "images",
+        things=run.input_spec().things,
         class_names=list(class_names),
-        counts={split: splits[split] for split in SPLITS if splits[split]},
+        counts={split: counts[split] for split in SPLITS if counts[split]},
         training=training,
         reproduction=Reproduction(
             " ".join(["python -m thaw.train", *map(shlex.quote, overrides)]), config_yaml, versions, commit
@@ -141,8 +177,8 @@ def report_of(
         temperature=temperature,
         samples={} if data is None else {i: sample_view(data, i) for i in {*wanted, *(look.index for look in shown)}},
         looks=shown,
-        baselines=baselines.get("accuracy", {}) if baselines.get("split") == measured else {},
-        data_report=_text(run.path / DATA_FILE),
+        baselines=baselines.get("accuracy", {}) if again is None and baselines.get("split") == measured else {},
+        data_report=data_report,
         data_warnings=[] if data is None else data.warnings(),
         pictures=_pictures(training, rows, outputs, measured, temperature, class_names),
     )
@@ -169,8 +205,15 @@ def small_image(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _run(run: RunFolder, config: Mapping[str, Any], results: Mapping[str, Any], versions: Mapping[str, str]) -> Run:
+def is_finished(run: RunFolder) -> bool:
+    """Whether a run has come to its end since it was started or resumed last."""
+    return bool(_json(run.path / ENVIRONMENT_FILE).get("finished"))
+
+
+def _run(run: RunFolder, config: Mapping[str, Any], results: Mapping[str, Any], environment: Mapping[str, str]) -> Run:
     lines = _text(run.path / LOG_FILE).splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("device ")]
+    lines = lines[starts[-1] :] if starts else lines  # since it was started or resumed last
     message = ""
     if results:
         state = "finished"
@@ -178,13 +221,13 @@ def _run(run: RunFolder, config: Mapping[str, Any], results: Mapping[str, Any], 
         state, message = "failed", lines[-1]
     else:
         stopped = [line for line in lines if "stopped in epoch" in line]
-        state, message = "stopped", stopped[-1] if stopped else f"To go on: python -m thaw.train resume={run.path}"
-    began = run.path / OVERRIDES_FILE
-    device = ", ".join(versions[name] for name in ("device", "precision") if name in versions)
+        go_on = "It still trains." if run.in_use else f"To go on: python -m thaw.train resume={run.path}"
+        state, message = "stopped", stopped[-1] if stopped else go_on
+    device = ", ".join(environment[name] for name in ("device", "precision") if name in environment)
     return Run(
         name=run.path.name,
         run_id=str(config.get("run_id")),
-        began=datetime.fromtimestamp((began if began.exists() else run.path).stat().st_mtime),
+        began=datetime.fromisoformat(environment["began"]) if environment else datetime.now(),
         state=state,
         message=message,
         log_lines=lines[-LOG_LINES:] if state == "failed" else (),

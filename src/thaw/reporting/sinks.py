@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from lightning import Trainer
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from thaw.reporting.pictures.histograms import stage_histograms
 from thaw.reporting.pictures.render import png, rgb
 from thaw.reporting.stage_graph import stage_graph
+from thaw.runs.wandb import ResumableWandbLogger
 
 PICTURES = "pictures"
 """Folder in the run folder, and of artifacts."""
@@ -88,7 +89,7 @@ class TensorBoardSink:
 class WandbSink:
     """Weights & Biases: images, histograms and tables of its own kinds."""
 
-    def __init__(self, logger: WandbLogger):
+    def __init__(self, logger: ResumableWandbLogger):
         import wandb  # here, because it takes a second
 
         self.logger, self.wandb = logger, wandb
@@ -116,7 +117,7 @@ class WandbSink:
         self.text("network/stages", tree)
 
     def _log(self, values: Mapping[str, Any]) -> None:
-        self.logger.log_media(values)  # type: ignore[attr-defined]  # of ResumableWandbLogger
+        self.logger.log_media(values)
 
 
 class FileSink:
@@ -190,6 +191,6 @@ def sinks(trainer: Trainer) -> list[Sink]:
 def _sink(logger: Logger, folder: Path) -> Sink | None:
     if isinstance(logger, TensorBoardLogger):
         return TensorBoardSink(logger)
-    if isinstance(logger, WandbLogger):
+    if isinstance(logger, ResumableWandbLogger):
         return WandbSink(logger)
     return MLflowSink(logger, folder) if isinstance(logger, MLFlowLogger) else None

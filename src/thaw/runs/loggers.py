@@ -81,7 +81,7 @@ def tensorboard(folder: Path, first_step: int) -> Logger:
     return RunTensorBoard(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
-BESIDE = ("callbacks", "logger", "caching", "run_folder", "run_id", "report")
+WITHOUT_EFFECT = ("callbacks", "logger", "caching", "run_folder", "run_id", "report")
 """Groups of the configuration that no result depends on."""
 
 
@@ -97,11 +97,11 @@ class RunTensorBoard(TensorBoardLogger):
         What no result depends on is left out. Custom scalars get a chart for each metric, with train and val.
         """
         self.hparams.update(params)  # for hparams.yaml
-        metrics = ["loss", *params["task"]["metrics"]]
+        metrics = ["loss", *(params["task"].get("metrics") or ())]
         charts = {metric: ["Multiline", [f"^{metric}/train$", f"^{metric}/val$"]] for metric in metrics}
         self.experiment.add_custom_scalars({"train and val": charts})
         names = {f"final/{metric}/{split}": 0.0 for metric in metrics for split in ("train", "val", "test")}
-        chosen = {name: value for name, value in params.items() if name not in BESIDE}
+        chosen = {name: value for name, value in params.items() if name not in WITHOUT_EFFECT}
         for summary in hparams(_sanitize_params(_flatten_dict(chosen)), names):
             self.experiment._get_file_writer().add_summary(summary)
 

@@ -82,11 +82,16 @@ class CollectOutputs(Callback):
 
     def __init__(self) -> None:
         self.latest: dict[str, Outputs] = {}
-        self._batches: list[tuple[Tensor, ...]] = []
+        self._on_device: list[tuple[Tensor, ...]] = []
+        self._moved: list[tuple[Tensor, ...]] = []
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Add a batch."""
-        self._add(outputs)
+        # Copies: a target may lie in memory that a loader process shares. Nothing waits for the device.
+        target = pl_module.task.classes(outputs["target"]).clone()
+        self._on_device.append((outputs["output"].detach().float(), target, outputs["index"].clone()))
+        if len(self._on_device) * outputs["output"].numel() > MOST_ON_DEVICE:
+            self._move()
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
@@ -102,16 +107,14 @@ class CollectOutputs(Callback):
         """Put the batches together."""
         self._end("test")
 
-    def _add(self, outputs: dict[str, Tensor]) -> None:
-        # Copies: a target may lie in memory that a loader process shares. Nothing waits for the device.
-        batch = (outputs["output"].detach().float(), outputs["target"].clone(), outputs["index"].clone())
-        self._batches.append(batch)
-        if len(self._batches) * batch[0].numel() > MOST_ON_DEVICE and batch[0].device.type != "cpu":
-            self._batches = [tuple(tensor.cpu() for tensor in waiting) for waiting in self._batches]
+    def _move(self) -> None:
+        self._moved += [tuple(tensor.cpu() for tensor in batch) for batch in self._on_device]
+        self._on_device = []
 
     def _end(self, split: str) -> None:
-        batches, self._batches = self._batches, []
-        arrays = [torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*batches, strict=True)]
+        self._move()
+        batches, self._moved = self._moved, []
+        arrays = [torch.cat(parts).numpy() for parts in zip(*batches, strict=True)]
         shares = [share for share in gather_on_first(arrays) if share]
         if shares:
             logits, targets, indices = (np.concatenate(parts) for parts in zip(*shares, strict=True))

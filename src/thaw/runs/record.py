@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
         if is_first:
             device, precision = trainer.strategy.root_device, str(trainer.precision)
             run.write(PHASES_FILE, json.dumps(phase_rows(module.network, module.plan), indent=2))
-            run.write(ENVIRONMENT_FILE, json.dumps(current_versions(device, precision), indent=2))
+            environment = {"began": _now(), "finished": None, **current_versions(device, precision)}
+            run.write(ENVIRONMENT_FILE, json.dumps(environment, indent=2))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
         yield
@@ -109,7 +111,8 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
     run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
     if module.confusion is not None:
         run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
-    for split, outputs in latest_outputs(trainer).items():
+    # A sharded run measures nothing again: its outputs are of the last epoch.
+    for split, outputs in () if is_sharded(trainer.strategy) else latest_outputs(trainer).items():
         outputs.write(run.path / OUTPUTS_FILE.format(split=split))
         if split == "val":
             temperature = fit_temperature(outputs.logits, outputs.targets)
@@ -125,8 +128,14 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         "metrics": metrics,
     }
     run.write(METRICS_FILE, json.dumps(results, indent=2))
+    environment = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    run.write(ENVIRONMENT_FILE, json.dumps({**environment, "finished": _now()}, indent=2))
     AtomicCheckpointIO().remove_checkpoint(run.checkpoints / PREVIOUS)  # nothing overwrites the last one any more
     return metrics
+
+
+def _now() -> str:
+    return datetime.now().isoformat(timespec="seconds")
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
@@ -153,6 +162,7 @@ def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataMo
     """Test the module, and compute its outputs for validation samples. `sizes`: samples of each split."""
     # Without a checkpoint, the metrics of the last epoch are wanted, which this would clear.
     if sizes["val"] and best_checkpoint(trainer):
+        trainer.limit_predict_batches = trainer.limit_val_batches
         trainer.predict(module, datamodule=loaders, return_predictions=False)
     if sizes["test"]:
         trainer.test(module, datamodule=loaders, verbose=False)

@@ -23,7 +23,7 @@ class EpochLines(Callback):
 
     def __init__(self, monitor: str, mode: str):
         self.monitor, self.better = monitor, max if mode == "max" else min
-        self._began = 0.0
+        self._began = self._rate = 0.0
         self._best: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -39,6 +39,10 @@ class EpochLines(Callback):
             self._print(trainer, pl_module, trainer.current_epoch - 1)
         self._began = time.monotonic()
 
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Remember the rate of this step."""
+        self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the last epoch."""
         if trainer.callback_metrics:
@@ -50,9 +54,8 @@ class EpochLines(Callback):
             value = metrics[self.monitor]
             self._best = value if self._best is None else self.better(self._best, value)
         if trainer.is_global_zero:
-            rate = trainer.optimizers[0].param_groups[-1]["lr"]
             seconds = time.monotonic() - self._began
-            log.info(epoch_line(module.plan, epoch, metrics, self.monitor, self._best, rate, seconds))
+            log.info(epoch_line(module.plan, epoch, metrics, self.monitor, self._best, self._rate, seconds))
 
 
 def epoch_line(

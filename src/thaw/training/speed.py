@@ -33,7 +33,7 @@ class Speed(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
-        self._began = self._batch_done = time.perf_counter()
+        self._began = self._batch_done = self._waiting_since = time.perf_counter()
         self._waited, self._samples, self._cached = 0.0, 0, 0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -41,13 +41,17 @@ class Speed(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Count the time since the last batch as waiting."""
         if self._began is not None:
-            self._waited += time.perf_counter() - self._batch_done
+            self._waited += time.perf_counter() - self._waiting_since
             self._samples += len(batch.index)
             self._cached += len(batch.index) * (batch.start > 0)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note when the batch was done; on a GPU, when its work was queued."""
-        self._batch_done = time.perf_counter()
+        self._batch_done = self._waiting_since = time.perf_counter()
+
+    def on_validation_end(self, *args: Any) -> None:
+        """Do not count validation inside the epoch as waiting."""
+        self._waiting_since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch."""
