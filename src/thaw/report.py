@@ -31,12 +31,13 @@ def report(cfg: DictConfig) -> Path:
     records = run.records()
     data = network = None
     try:
-        data = split_data(run_cfg)
-        if data.identities() != [record.sample for record in records]:
-            raise UserError("the data have changed since the run")
         if run.weights.is_file():
             parts = assemble(run_cfg, run)
             data, network = parts.samples, parts.network
+        else:
+            data = split_data(run_cfg)
+        if data.identities() != [record.sample for record in records]:
+            raise UserError("the data have changed since the run")
     except (UserError, OSError) as error:
         print(f"no samples are shown: {error}")
         data = None

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from thaw.runs.outputs import Outputs
 
-STATES = ("finished", "stopped", "failed")
 SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
 """Sections that pictures can be in."""
 
@@ -23,7 +22,7 @@ class Run:
     run_id: str
     began: datetime
     state: str
-    """One of `STATES`."""
+    """`finished`, `stopped` or `failed`."""
     message: str = ""
     """Why it stopped or failed, and what to type to go on."""
     log_lines: Sequence[str] = ()

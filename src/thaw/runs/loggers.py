@@ -20,6 +20,9 @@ from torch.utils.tensorboard.summary import hparams
 from thaw.errors import UserError
 from thaw.runs.wandb import ResumableWandbLogger
 
+NOT_SHOWN = ("callbacks", "logger", "caching", "run_folder", "run_id", "report")
+"""Keys of the configuration that TensorBoard's table of runs leaves out: they have many columns and seldom differ."""
+
 
 class MetricsCSV(CSVLogger):
     """Logger that writes `metrics.csv` in the run folder, one row each time something is logged."""
@@ -81,10 +84,6 @@ def tensorboard(folder: Path, first_step: int) -> Logger:
     return RunTensorBoard(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=first_step)
 
 
-WITHOUT_EFFECT = ("callbacks", "logger", "caching", "run_folder", "run_id", "report")
-"""Groups of the configuration that no result depends on."""
-
-
 class RunTensorBoard(TensorBoardLogger):
     """Lightning's logger, except that the HPARAMS tab knows the names of the final metrics from the start.
 
@@ -94,14 +93,14 @@ class RunTensorBoard(TensorBoardLogger):
     def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write the configuration of a run, flat, and the names `final/<metric>/<split>`.
 
-        What no result depends on is left out. Custom scalars get a chart for each metric, with train and val.
+        `NOT_SHOWN` is left out. Custom scalars get a chart for each metric, with train and val.
         """
         self.hparams.update(params)  # for hparams.yaml
         metrics = ["loss", *(params["task"].get("metrics") or ())]
         charts = {metric: ["Multiline", [f"^{metric}/train$", f"^{metric}/val$"]] for metric in metrics}
         self.experiment.add_custom_scalars({"train and val": charts})
         names = {f"final/{metric}/{split}": 0.0 for metric in metrics for split in ("train", "val", "test")}
-        chosen = {name: value for name, value in params.items() if name not in WITHOUT_EFFECT}
+        chosen = {name: value for name, value in params.items() if name not in NOT_SHOWN}
         for summary in hparams(_sanitize_params(_flatten_dict(chosen)), names):
             self.experiment._get_file_writer().add_summary(summary)
 
