@@ -104,12 +104,13 @@ def thaw(choices: argparse.Namespace) -> Outcome:
     """Train with thaw: as its train command does, but without the final test."""
     from configuration import configuration
 
-    from thaw.config.assemble import start
-    from thaw.runs.record import load_best
-    from thaw.train import exclude_libraries_from_garbage_collection
+    from thaw.imports import library_imports
+
+    with library_imports():  # as the train command does
+        from thaw.config.assemble import start
+        from thaw.runs.record import load_best
 
     clock = Clock(choices.frozen_epochs, choices.full_epochs)
-    exclude_libraries_from_garbage_collection()
     _, parts, trainer = start(configuration(*overrides(choices)))
     loaders = parts.loaders()
     fit(clock, trainer, parts.module, loaders)

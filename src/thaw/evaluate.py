@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.errors import UserError
+from thaw.imports import library_imports
 
 
 @command("evaluate")
@@ -16,14 +17,14 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name. Raises UserError if the split or the trainer does not fit."""
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config import trainers
-    from thaw.config.assemble import assemble, finished_run
-    from thaw.config.resume import read_config
-    from thaw.reporting.run_report import Measured, try_to_report
-    from thaw.runs.outputs import CollectOutputs
-    from thaw.storage import write_atomically
-    from thaw.tasks.metrics import comparison_table
+    with library_imports():
+        from thaw.config import trainers
+        from thaw.config.assemble import assemble, finished_run
+        from thaw.config.resume import read_config
+        from thaw.reporting.run_report import Measured, try_to_report
+        from thaw.runs.outputs import CollectOutputs
+        from thaw.storage import write_atomically
+        from thaw.tasks.metrics import comparison_table
 
     if cfg.split not in ("val", "test"):
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.errors import UserError
+from thaw.imports import library_imports
 
 if TYPE_CHECKING:
     from thaw.exporting.card import Origin
@@ -28,14 +29,14 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         UserError: if the file cannot be loaded again or does not agree with the network. Nothing is written then.
     """
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import assemble, finished_run
-    from thaw.config.instantiation import call_expression
-    from thaw.config.resume import read_config
-    from thaw.exporting.card import model_card
-    from thaw.exporting.formats import FORMATS, write
-    from thaw.exporting.inference import InferenceModel
-    from thaw.exporting.verify import require_agreement
+    with library_imports():
+        from thaw.config.assemble import assemble, finished_run
+        from thaw.config.instantiation import call_expression
+        from thaw.config.resume import read_config
+        from thaw.exporting.card import model_card
+        from thaw.exporting.formats import FORMATS, write
+        from thaw.exporting.inference import InferenceModel
+        from thaw.exporting.verify import require_agreement
 
     if cfg.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")

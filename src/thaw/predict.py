@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.errors import UserError
+from thaw.imports import library_imports
 
 if TYPE_CHECKING:
     from thaw.predicting.dataset import PredictionDataset
@@ -21,11 +22,11 @@ def main(cfg: DictConfig) -> None:
 
 def predict(cfg: DictConfig) -> Path:
     """Write a row for each sample of `cfg.input`, list those that cannot be used, and return the CSV file."""
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import trained
-    from thaw.predicting.predictions import predictions
-    from thaw.predicting.tables import output_files, write_predictions
-    from thaw.runs.folder import RunFolder
+    with library_imports():
+        from thaw.config.assemble import trained
+        from thaw.predicting.predictions import predictions
+        from thaw.predicting.tables import output_files, write_predictions
+        from thaw.runs.folder import RunFolder
 
     parts = trained(cfg.run)
     if cfg.calibrate:

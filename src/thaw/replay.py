@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.errors import UserError
+from thaw.imports import library_imports
 
 if TYPE_CHECKING:
     from thaw.config.assemble import Parts
@@ -26,11 +27,11 @@ def replay(cfg: DictConfig) -> None:
     Raises:
         UserError: the run left no crash kit, or its error is not reproduced.
     """
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.resume import read_config
-    from thaw.replaying.kit import find_kit, read_kit
-    from thaw.replaying.step import is_same_error
-    from thaw.runs.folder import RunFolder
+    with library_imports():
+        from thaw.config.resume import read_config
+        from thaw.replaying.kit import find_kit, read_kit
+        from thaw.replaying.step import is_same_error
+        from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
     read_config(run.path)  # raises if the folder is no run's
@@ -51,15 +52,15 @@ def replay(cfg: DictConfig) -> None:
 
 def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "ReplayResult":
     """Repeat the step, which needs no data, or the loading of its batch, and print what was seen."""
-    # Here, and not at the top: `--help` must not wait for torch.
-    from hydra.errors import HydraException
+    with library_imports():
+        from hydra.errors import HydraException
 
-    from thaw.config import trainers
-    from thaw.config.assemble import Labels, assemble, split_data
-    from thaw.config.instantiation import TargetError
-    from thaw.replaying.kit import version_changes
-    from thaw.replaying.step import replay_loading, replay_step
-    from thaw.versions import current_versions
+        from thaw.config import trainers
+        from thaw.config.assemble import Labels, assemble, split_data
+        from thaw.config.instantiation import TargetError
+        from thaw.replaying.kit import version_changes
+        from thaw.replaying.step import replay_loading, replay_step
+        from thaw.versions import current_versions
 
     trainer = trainers.trainer_without_logs(config, enable_progress_bar=False, enable_model_summary=False)
     if kit.batch is None:

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from thaw.config.command import command
 from thaw.errors import UserError
+from thaw.imports import library_imports
 
 
 @command("report")
@@ -19,11 +20,11 @@ def report(cfg: DictConfig) -> Path:
 
     Samples are shown if the data are where they were and did not change. Raises UserError if `run` is no run folder.
     """
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import assemble, split_data
-    from thaw.config.resume import read_config
-    from thaw.reporting.run_report import write_report
-    from thaw.runs.folder import RunFolder
+    with library_imports():
+        from thaw.config.assemble import assemble, split_data
+        from thaw.config.resume import read_config
+        from thaw.reporting.run_report import write_report
+        from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
     run_cfg = read_config(run.path)

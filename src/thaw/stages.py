@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from thaw.config.command import command
+from thaw.imports import library_imports
 
 
 @command("stages")
@@ -13,11 +14,11 @@ def main(cfg: DictConfig) -> None:
 
 def stages(cfg: DictConfig) -> str:
     """A tree with parameter counts and output shapes; weights are neither loaded nor downloaded."""
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config import build
-    from thaw.finetuning.table import stage_tree
-    from thaw.models.heads import linear
-    from thaw.models.network import Network
+    with library_imports():
+        from thaw.config import build
+        from thaw.finetuning.table import stage_tree
+        from thaw.models.heads import linear
+        from thaw.models.network import Network
 
     backbone = build.backbone(cfg, pretrained=False)
     network = Network(backbone, linear(backbone.num_features, num_outputs=1))

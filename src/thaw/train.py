@@ -1,10 +1,7 @@
 """Fine-tune a network: `python -m thaw.train data=... backbone=... freezing=...` (`--help` lists the choices)."""
 
-import atexit
-import gc
 import logging
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +10,7 @@ from omegaconf import DictConfig
 from thaw.config.command import command
 from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
+from thaw.imports import library_imports
 from thaw.runs.files import read_metrics
 from thaw.training.stop_signals import signals
 
@@ -37,14 +35,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Returns:
         The final metrics by name.
     """
-    # Here, and not at the top: `--help` must not wait for torch.
-    from thaw.config.assemble import start
-    from thaw.distributed.sharded import is_sharded
-    from thaw.finetuning.table import stage_table
-    from thaw.reporting.run_report import reported
-    from thaw.runs.record import load_best, measure, recording, save
+    with library_imports():
+        from thaw.config.assemble import start
+        from thaw.distributed.sharded import is_sharded
+        from thaw.finetuning.table import stage_table
+        from thaw.reporting.run_report import reported
+        from thaw.runs.record import load_best, measure, recording, save
 
-    exclude_libraries_from_garbage_collection()
     processes = join(cfg)
     run, parts, trainer = start(cfg)
     data, module = parts.samples, parts.module
@@ -63,16 +60,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
         log.info(run.report())
     processes.leave()
     return metrics
-
-
-@cache
-def exclude_libraries_from_garbage_collection() -> None:
-    """Exclude what was imported so far from garbage collection: 550,000 objects, which take 0.3 s at each full pass.
-
-    Once per process, so that what an earlier trial of a sweep left behind is still collected.
-    """
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # at exit libraries look for what was not freed, and complain
 
 
 if __name__ == "__main__":
