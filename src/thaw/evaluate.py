@@ -21,7 +21,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.config import trainers
         from thaw.config.assemble import assemble, finished_run
         from thaw.config.resume import read_config
-        from thaw.reporting.run_report import Measured, try_to_report
+        from thaw.reporting.collect import Measured
+        from thaw.reporting.write import try_to_report
         from thaw.runs.outputs import CollectOutputs
         from thaw.storage import write_atomically
         from thaw.tasks.metrics import comparison_table

@@ -77,14 +77,14 @@ def _origin(run: "RunFolder", cfg: DictConfig, backbone: "Backbone") -> "Origin"
     from thaw.data.samples import counts_by_label  # here, so that --help is fast
     from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
+    from thaw.runs.origin import origin
 
     rates = build.rates(cfg, backbone)
     optimizer = (
         f"{cfg.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
         f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"
     )
-    name = Path(cfg.backbone.get("name", "")).name or cfg.backbone._target_.rsplit(".", 1)[-1]
-    weights = Path(str(cfg.init_from or cfg.backbone.get("weights"))).name
+    name, weights = origin(cfg)
     return Origin(name, weights, optimizer, cfg.seed, counts_by_label(run.records(), SPLITS), run.metrics())
 
 

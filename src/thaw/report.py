@@ -23,7 +23,7 @@ def report(cfg: DictConfig) -> Path:
     with library_imports():
         from thaw.config.assemble import assemble, split_data
         from thaw.config.resume import read_config
-        from thaw.reporting.run_report import write_report
+        from thaw.reporting.write import write_report
         from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)

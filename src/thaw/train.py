@@ -39,7 +39,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         from thaw.config.assemble import start
         from thaw.distributed.sharded import is_sharded
         from thaw.finetuning.table import stage_table
-        from thaw.reporting.run_report import reported
+        from thaw.reporting.write import reported
         from thaw.runs.record import load_best, measure, recording, save
 
     processes = join(cfg)

@@ -64,7 +64,7 @@ def test_a_run_leaves_a_report_and_the_commands_make_it_again(
 
 
 def test_a_run_that_fails_leaves_what_there_is(config: Config, tmp_path: Path) -> None:
-    wrong = "+callbacks.wrong._target_=tests.reporting.test_run_report.Failing"
+    wrong = "+callbacks.wrong._target_=tests.reporting.test_write.Failing"
     with pytest.raises(RuntimeError, match="the third epoch went wrong"):
         train(config(*WRITTEN, *SHORT, wrong))
     shown = text_of(tmp_path / "run/report.html")
