@@ -19,7 +19,7 @@ except ImportError:  # Windows
 class Speed(Callback):
     """Logs how fast each training epoch was, on the first process and about that process.
 
-    - `speed/samples_per_second`, `speed/epoch_seconds` (validation included);
+    - `speed/samples_per_second` of training, `speed/epoch_seconds` with validation;
     - `speed/data_wait`: share of the training time, from 0 to 1, in which the loop waited for the next batch;
     - `speed/cached`: share of the samples, from 0 to 1, whose frozen stages came from the cache;
     - `memory/cpu_gb`: the most that the process has used so far; `memory/gpu_gb`: on the device, in this epoch.
@@ -33,31 +33,33 @@ class Speed(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
-        self._began = self._batch_done = self._waiting_since = time.perf_counter()
-        self._waited, self._samples, self._cached = 0.0, 0, 0
+        self._began = self._since = time.perf_counter()
+        self._waited = self._computed = 0.0
+        self._samples = self._cached = 0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Count the time since the last batch as waiting."""
         if self._began is not None:
-            self._waited += time.perf_counter() - self._waiting_since
+            self._waited += self._lap()
             self._samples += len(batch.index)
             self._cached += len(batch.index) * (batch.start > 0)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the batch was done; on a GPU, when its work was queued."""
-        self._batch_done = self._waiting_since = time.perf_counter()
+        """Count the time of the batch; on a GPU, until its work is queued."""
+        if self._began is not None:
+            self._computed += self._lap()
 
     def on_validation_end(self, *args: Any) -> None:
-        """Do not count validation inside the epoch as waiting."""
-        self._waiting_since = time.perf_counter()
+        """Leave out validation."""
+        self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch."""
         if self._began is None or not self._samples:
             return
-        training = self._batch_done - self._began
+        training = self._waited + self._computed
         values = {
             "speed/samples_per_second": self._samples / training,
             "speed/epoch_seconds": time.perf_counter() - self._began,
@@ -67,6 +69,11 @@ class Speed(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+
+    def _lap(self) -> float:
+        """Seconds since the last call, or since validation."""
+        last, self._since = self._since, time.perf_counter()
+        return self._since - last
 
 
 def memory() -> dict[str, float]:
