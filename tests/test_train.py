@@ -160,7 +160,9 @@ def test_a_run_resumed_after_any_epoch_ends_bit_identical(
 
 
 def test_the_last_checkpoint_is_of_the_last_epoch_also_when_it_is_no_better(config: Config, tmp_path: Path) -> None:
-    train(config(*TINY, "freezing=head_only", "freezing.epochs=3", "monitor.metric=plan/phase"))  # never better
+    train(
+        config(*TINY, "freezing=head_only", "freezing.epochs=3", "monitor.metric=plan/phase", "monitor.mode=max")
+    )  # never better
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
     assert (tmp_path / "run/checkpoints/best-phase1-epoch000.ckpt").exists()
 
@@ -334,7 +336,7 @@ def test_a_head_of_other_classes_is_not_taken_over_even_if_as_many(
 
 
 def test_a_run_that_stopped_early_stays_so_when_resumed(config: Config, tmp_path: Path) -> None:
-    stop = ("callbacks.early_stopping.patience=2", "monitor.metric=plan/phase")  # never better
+    stop = ("callbacks.early_stopping.patience=2", "monitor.metric=plan/phase", "monitor.mode=max")  # never better
     train(config(*TINY, "freezing=full", "freezing.epochs=9", *stop))
     before = (tmp_path / "run/metrics.csv").read_text()
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
@@ -350,8 +352,8 @@ def test_keys_of_the_trainer_that_would_be_ignored_are_refused(config: Config, k
 
 
 def test_without_a_test_split_the_results_are_those_of_the_best_epoch(config: Config, tmp_path: Path) -> None:
-    never_better = "monitor.metric=plan/phase"
-    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "data.test_fraction=0", never_better))
+    never_better = ("monitor.metric=plan/phase", "monitor.mode=max")
+    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "data.test_fraction=0", *never_better))
     run = tmp_path / "run"
     results = json.loads((run / "metrics.json").read_text())
     first, *_, last = [row for row in read_rows(run / "metrics.csv") if row["loss/val"]]

@@ -119,12 +119,6 @@ def test_checkpoints_of_another_network_and_malicious_ones_are_refused(
         assert not malice.exists()
 
 
-def test_a_metric_that_is_not_logged_is_met_with_those_that_are(refused: Refused) -> None:
-    message = refused(*TINY, "freezing=full", "monitor.metric=accuracy/validation")
-    assert "accuracy/validation" in message
-    assert "'accuracy/val'" in message
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device that this is about")
 def test_a_device_that_is_not_there_is_named(refused: Refused) -> None:
     assert "gpu" in refused("trainer=gpu").lower()

@@ -105,7 +105,11 @@ def test_a_finished_run_is_extended_by_further_phases(
 def test_patience_begins_anew_in_a_run_that_is_extended(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = ("monitor.metric=plan/phase", "callbacks.early_stopping.patience=1")  # never better within a phase
+    patient = (
+        "monitor.metric=plan/phase",
+        "monitor.mode=max",
+        "callbacks.early_stopping.patience=1",
+    )  # never better within a phase
     train(config(*TINY, "freezing=phases", f"freezing.phases=[{ONE.replace('2', '5')}]", *patient))
     run = tmp_path / "run"
     assert last(run)["epoch"] == 1, "it stopped early"

@@ -15,7 +15,7 @@ from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
-FIRST_EPOCH_IS_BEST = ("freezing=full", "freezing.epochs=3", "monitor.metric=plan/phase")
+FIRST_EPOCH_IS_BEST = ("freezing=full", "freezing.epochs=3", "monitor.metric=plan/phase", "monitor.mode=max")
 """The monitored value is the same in all epochs, so that no epoch is better than the first."""
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
+from thaw.config.monitor import settle_mode
 from thaw.config.resume import read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
@@ -117,11 +118,12 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     Collective: call on every rank.
 
     Raises:
-        UserError: see `open_run`, `assemble` and `trainers.trainer`.
+        UserError: see `open_run`, `assemble`, `settle_mode` and `trainers.trainer`.
     """
     cfg, run = resume.open_together(cfg)
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
+    settle_mode(cfg, parts.module)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, resume.overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
