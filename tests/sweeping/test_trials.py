@@ -5,8 +5,8 @@ from thaw.runs.files import FAILURE_FILE
 from thaw.sweeping.trials import best, read_trials, record_failure, table, write_summary
 
 
-def trial(sweep: Path, number: int, score: float, mode: str = "max", **choices: str) -> None:
-    folder = sweep / str(number)
+def trial(sweep: Path, name: int | str, score: float, mode: str = "max", **choices: str) -> None:
+    folder = sweep / str(name)
     folder.mkdir()
     results = {"monitor": "m/val", "mode": mode, "best": score, "epoch": 4, "seconds": 2.5, "metrics": {"m/test": 0.5}}
     (folder / "metrics.json").write_text(json.dumps(results))
@@ -19,7 +19,7 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
     trial(tmp_path, 2, 0.9, lr="3", seed="0")
     (tmp_path / "3").mkdir()
     record_failure(tmp_path / "3", ["lr=4", "seed=0"], "no | stage\nand more")
-    assert [t.number for t in read_trials(tmp_path)] == [0, 2, 3, 10]
+    assert [t.name for t in read_trials(tmp_path)] == ["0", "2", "3", "10"]
     text = write_summary(tmp_path)
     assert text.splitlines()[0] == "| trial | lr | status | best m/val | epoch | m/test | seconds |"
     assert "| 3 | 4 | failed: no \\| stage |" in text
@@ -28,12 +28,25 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
     assert (tmp_path / "summary.csv").read_text().splitlines()[1] == "0,1,ok,0.8000,4,0.5000,2.5"
 
 
+def test_folders_of_the_users_own_names_are_trials(tmp_path: Path) -> None:
+    for rate in ("0.1", "0.02"):
+        (tmp_path / "lr").mkdir(exist_ok=True)
+        trial(tmp_path / "lr", f"lr={rate}", float(rate), lr=rate)
+    (tmp_path / "lr/lr=0.1/checkpoints").mkdir()
+    assert [t.name for t in read_trials(tmp_path)] == ["lr/lr=0.1", "lr/lr=0.02"]
+    assert write_summary(tmp_path).splitlines()[-1] == "best: trial lr/lr=0.1, m/val = 0.1000 (lr=0.1)"
+
+
+def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:
+    assert write_summary(tmp_path).splitlines()[-1] == "no trial has left anything here"
+
+
 def test_the_lowest_is_best_where_the_mode_says_so(tmp_path: Path) -> None:
     for number, score in enumerate((0.3, 0.1, 0.2)):
         trial(tmp_path, number, score, mode="min")
     winner = best(read_trials(tmp_path))
     assert winner is not None
-    assert winner.number == 1
+    assert winner.name == "1"
 
 
 def test_a_trial_that_came_to_no_end_counts_as_failed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ class SweepSummary(Callback):
     """Prints, writes and draws the trials; the command leaves with exit code 1 if one failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print and write the table after the last trial. Raises SystemExit with code 1 if a trial failed."""
+        """Print and write the table after the last trial. Raises SystemExit with code 1 if one failed."""
         sweep = Path(config.hydra.sweep.dir)
         print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
         trials = read_trials(sweep)
@@ -23,7 +23,7 @@ class SweepSummary(Callback):
                 (sweep / "summary.png").write_bytes(drawn)
         except Exception as error:  # failed trials must still be reported
             print(f"summary.png was not drawn: {type(error).__name__}: {error}")
-        if any(trial.results is None for trial in trials):
+        if not trials or any(trial.results is None for trial in trials):
             raise SystemExit(1)
 
 

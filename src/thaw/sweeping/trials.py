@@ -1,7 +1,8 @@
-"""Reads the trials of a sweep, each in its own numbered folder, and writes the tables that compare them."""
+"""Reads the trials of a sweep, each in a folder of its own, and writes the tables that compare them."""
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,11 @@ from thaw.sweeping.folds import read_folds, recall_table
 class Trial:
     """One run of a sweep, as its folder describes it."""
 
+    name: str  # of its folder in the sweep's: 0, 1 ... unless hydra.sweep.subdir says otherwise
     folder: Path
     overrides: dict[str, str]  # overrides that were typed or swept, value by key
     results: dict[str, Any] | None  # content of metrics.json; None if the trial failed
     failure: str  # why it failed, one line; meaningless if it did not
-
-    @property
-    def number(self) -> int:
-        """Position in the sweep, from 0; also the name of the folder."""
-        return int(self.folder.name)
 
     def choices(self, keys: Iterable[str]) -> dict[str, str]:
         """The trial's overrides of these keys; keys that it does not override are left out."""
@@ -42,9 +39,11 @@ def record_failure(folder: Path, overrides: list[str], message: str) -> None:
 
 
 def read_trials(sweep: Path) -> list[Trial]:
-    """Read every numbered folder of a sweep, in order."""
-    trials = [_read(folder) for folder in sweep.iterdir() if folder.name.isdigit()]
-    return sorted(trials, key=lambda trial: trial.number)
+    """Read every trial of a sweep, in the order of their names, with numbers in them by value."""
+    numbered = (folder for folder in sweep.iterdir() if folder.name.isdigit())  # also one that holds nothing yet
+    folders = {*numbered, *(file.parent for file in sweep.rglob(OVERRIDES_FILE))}
+    named = {folder.relative_to(sweep).as_posix(): folder for folder in folders}
+    return [_read(name, named[name]) for name in sorted(named, key=_by_value)]
 
 
 def best(trials: Iterable[Trial]) -> Trial | None:
@@ -57,14 +56,14 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 
 def table(trials: Sequence[Trial]) -> list[list[str]]:
-    """Build the header and one row per trial: number, what varied, status, best and test metrics, seconds."""
+    """Build the header and one row per trial: name, what varied, status, best and test metrics, seconds."""
     keys = varied(trials)
     all_results = [trial.results for trial in trials if trial.results]
     monitor = all_results[0]["monitor"] if all_results else "best"
     tested = sorted({name for results in all_results for name in results["metrics"] if name.endswith("/test")})
     rows = [["trial", *keys, "status", f"best {monitor}", "epoch", *tested, "seconds"]]
     for trial in trials:
-        row = [str(trial.number), *(trial.overrides.get(key, "") for key in keys)]
+        row = [trial.name, *(trial.overrides.get(key, "") for key in keys)]
         if (results := trial.results) is None:
             row += [f"failed: {trial.failure}", "", "", *("" for _ in tested), ""]
         else:
@@ -92,16 +91,20 @@ def write_summary(sweep: Path) -> str:
     return text
 
 
-def _read(folder: Path) -> Trial:
-    def text(name: str) -> str:
-        file = folder / name
+def _by_value(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _read(name: str, folder: Path) -> Trial:
+    def text(file_name: str) -> str:
+        file = folder / file_name
         return file.read_text(encoding="utf-8") if file.exists() else ""
 
     typed = json.loads(text(OVERRIDES_FILE) or "[]")
     failure = text(FAILURE_FILE)
     results = None if failure else json.loads(text(METRICS_FILE) or "null")
     overrides = dict(override.split("=", 1) for override in typed if "=" in override)
-    return Trial(folder, overrides, results, (failure.strip() or "no result").splitlines()[0])
+    return Trial(name, folder, overrides, results, (failure.strip() or "no result").splitlines()[0])
 
 
 def varied(trials: Iterable[Trial]) -> list[str]:
@@ -119,11 +122,13 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _verdict(trials: Sequence[Trial]) -> str:
+    if not trials:
+        return "no trial has left anything here"
     failed = sum(trial.results is None for trial in trials)
     winner = best(trials)
     if winner is None or winner.results is None:
         return f"all {failed} trials failed"
-    text = f"best: trial {winner.number}, {winner.results['monitor']} = {winner.results['best']:.4f}"
+    text = f"best: trial {winner.name}, {winner.results['monitor']} = {winner.results['best']:.4f}"
     if choices := winner.choices(varied(trials)):
         text += f" ({' '.join(f'{key}={value}' for key, value in choices.items())})"
     return text + (f"; {failed} of {len(trials)} trials failed" if failed else "")
