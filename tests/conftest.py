@@ -22,13 +22,11 @@ TINY = (
     "trainer.accelerator=cpu",
     "logger=none",
     "~callbacks.progress_bar",
-    "~callbacks.model_summary",
     "~callbacks.speed",
     "~callbacks.pictures",
     "~callbacks.baselines",
     "report=false",
     "+trainer.enable_progress_bar=false",
-    "+trainer.enable_model_summary=false",
 )
 """A run of about a second: the digits, few of them, and a tiny network."""
 NOISE = ("data._target_=tests.tiny.Noise", "data.labels_per_class=null")

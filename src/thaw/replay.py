@@ -62,7 +62,7 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
         from thaw.replaying.step import replay_loading, replay_step
         from thaw.versions import current_versions
 
-    trainer = trainers.trainer_without_logs(config, enable_progress_bar=False, enable_model_summary=False)
+    trainer = trainers.trainer_without_logs(config, enable_progress_bar=False)
     if kit.batch is None:
         data = split_data(config, folder, kit.class_names)
         data.use_input_spec(folder.input_spec())

@@ -32,7 +32,7 @@ def report(cfg: DictConfig) -> Path:
     records = run.records()
     data = network = None
     try:
-        if run.weights.is_file():
+        if run.best_weights is not None:
             parts = assemble(run_cfg, run)
             data, network = parts.samples, parts.network
         else:
@@ -42,7 +42,7 @@ def report(cfg: DictConfig) -> Path:
     except (UserError, OSError) as error:
         print(f"no samples are shown: {error}")
         data = None
-    class_names = run.class_names() if run.weights.is_file() else sorted({record.label for record in records})
+    class_names = run.class_names() if run.best_weights is not None else sorted({record.label for record in records})
     return write_report(run, class_names, data, network)
 
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from thaw.config.command import command
@@ -12,6 +13,7 @@ from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
 from thaw.imports import library_imports
 from thaw.runs.files import read_metrics
+from thaw.sweeping.trials import trial_line
 from thaw.training.stop_signals import signals
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m
@@ -25,6 +27,8 @@ def main(cfg: DictConfig) -> float | None:
         metrics = read_metrics(Path(HydraConfig.get().runtime.output_dir))  # metrics of a trial, for the sweeper
     else:
         metrics = train(cfg)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        print(trial_line(Path(HydraConfig.get().runtime.output_dir), cfg.monitor.metric), flush=True)
     return metrics.get(cfg.monitor.metric)
 
 

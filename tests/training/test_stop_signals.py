@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 from tests.conftest import TINY, watched
 from tests.test_train import THREE_PHASES, assert_same
 from tests.training.test_checkpoint import ended
+from thaw.errors import UserError
+from thaw.evaluate import evaluate
+from thaw.models.weights import read_checkpoint
 from thaw.train import train
 from thaw.training.stop_signals import Stopped
 
@@ -41,6 +44,7 @@ class Signal(Callback):
     [
         (signal.SIGTERM, 143, 2, 1),
         (signal.SIGUSR1, 138, 0, 0),
+        (signal.SIGINT, 130, 1, 1),
         (signal.SIGTERM, 143, 3, None),
         (signal.SIGTERM, 143, 3, 3),  # its last batch: the epoch is brought to its end
     ],
@@ -57,11 +61,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     train(config(*RUN, f"run_folder={tmp_path}/whole"))
     run = tmp_path / "run"
     caplog.set_level("INFO", "thaw")
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     with watched(Signal(number, epoch, batch)), pytest.raises(Stopped) as stopped:
         train(config(*RUN))
     assert stopped.value.code == code
-    assert f"stopped in epoch {epoch + (batch is not None and batch > 3)}. To go on: resume={run}" in caplog.text
+    assert f"stopped in epoch {epoch + 1} of 6. To go on: python -m thaw.train resume={run}" in caplog.text
     assert {each: signal.getsignal(each) for each in before} == before
     train(config(f"resume={run}"))
     assert_same(ended(run), ended(tmp_path / "whole"))
@@ -111,3 +115,20 @@ def test_before_and_after_training_a_signal_ends_the_run_at_once(config: Config,
     assert not (run / "metrics.json").exists()
     train(config(*RUN, f"run_folder={run}", "resume=auto"))
     assert_same(ended(run), ended(tmp_path / "whole"))
+
+
+def test_a_stopped_run_is_measured_with_its_best_weights_so_far(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    with watched(Signal(signal.SIGINT, 0, 1)), pytest.raises(Stopped):
+        train(config(*RUN))
+    with pytest.raises(UserError, match="has no weights yet"):
+        evaluate(config(f"run={run}", name="evaluate"))
+    with watched(Signal(signal.SIGINT, 3, 1)), pytest.raises(Stopped):
+        train(config(f"resume={run}"))
+    assert not (run / "weights.safetensors").exists()
+    best = read_checkpoint(next((run / "checkpoints").glob("best-*.ckpt")))
+    measured = evaluate(config(f"run={run}", "split=val", name="evaluate"))
+    assert measured["loss/val"] == pytest.approx(best["metrics"]["loss/val"])
+    assert "these are the weights of its best epoch so far" in caplog.text

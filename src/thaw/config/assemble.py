@@ -21,8 +21,16 @@ from thaw.errors import UserError
 from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
-from thaw.models.weights import NETWORK, load_tensors, load_weights, read_class_names, read_weights, require_network
-from thaw.runs.files import MODULE_FILE, WEIGHTS_FILE
+from thaw.models.weights import (
+    NETWORK,
+    load_tensors,
+    load_weights,
+    read_checkpoint,
+    read_class_names,
+    read_weights,
+    require_network,
+)
+from thaw.runs.files import MODULE_FILE
 from thaw.runs.folder import RunFolder, weights_file
 from thaw.training.module import FineTuningModule
 from thaw.types import TokenSpec
@@ -103,12 +111,11 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     if remembered is not None and remembered.checkpoint is not None:
         _require_same_past(remembered, plan, build.plan(read_config(remembered.path), network))
         require_network(network, remembered.checkpoint)
-    elif remembered is not None and remembered.weights.is_file():
-        require_network(network, remembered.weights)
-        load_weights(network, remembered.weights)
+    elif remembered is not None and (weights := remembered.best_weights) is not None:
+        require_network(network, weights)
+        load_weights(network, weights)
         network.eval()
-        if (own := remembered.path / MODULE_FILE).is_file():
-            _load_own(module, own)
+        _load_own(module, weights)
     return Parts(cfg, data, backbone, network, plan, module)
 
 
@@ -130,11 +137,16 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
 
 
 def finished_run(path: str) -> RunFolder:
-    """The folder of a finished run. Raises UserError if it is no run folder, or its run did not end."""
-    run = RunFolder(path)
-    read_config(run.path)
-    if not run.weights.is_file():
-        raise UserError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
+    """The folder of a run that has weights: of a finished one, or of one that has a best checkpoint, with a warning.
+
+    Raises:
+        UserError: it is no run folder, or its run ended before its first checkpoint.
+    """
+    run = RunFolder(path, checkpoints=resume.checkpoint_folder(read_config(RunFolder(path).path)))
+    if (weights := run.best_weights) is None:
+        raise UserError(f"{run.path} has no weights yet: its run did not end. Type thaw.train resume={run.path}")
+    if weights != run.weights:
+        log.warning("the run in %s did not end: these are the weights of its best epoch so far, %s", run.path, weights)
     return run
 
 
@@ -244,9 +256,22 @@ def _start_from(source: str, network: Network, data: DataModule) -> None:
     load_tensors(network, tensors, str(file), optional="head.")
 
 
-def _load_own(module: FineTuningModule, file: Path) -> None:
-    """Load what a user's own module has beside its network. Raises UserError if its class has changed."""
-    names = module.load_state_dict(load_file(file), strict=False)
+def _load_own(module: FineTuningModule, weights: Path) -> None:
+    """Load what a user's own module has beside its network. Raises UserError if its class has changed.
+
+    Args:
+        module: the module.
+        weights: the network's weights: a checkpoint, which holds the module's, too, or a file beside the module's.
+    """
+    if weights.suffix == ".safetensors":
+        file = weights.with_name(MODULE_FILE)
+        own = load_file(file) if file.is_file() else {}
+    else:
+        file, state = weights, read_checkpoint(weights)["state_dict"]
+        own = {name: value for name, value in state.items() if not name.startswith(NETWORK)}
+    if not own:
+        return
+    names = module.load_state_dict(own, strict=False)
     missing = [name for name in names.missing_keys if not name.startswith(NETWORK)]
     if missing or names.unexpected_keys:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.config.failures import is_user_error, message, report
+from thaw.config.overrides import require_known, with_new_plan_keys
+from thaw.console import print_anything
 from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
@@ -37,15 +40,20 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @wraps(task)
         def run(cfg: DictConfig) -> Any:
             try:
+                _require_known(cfg, config_name)
                 return task(cfg)
             except Exception as error:
-                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                if not _is_trial():
                     _leave(error)
                 _record(error)
 
         under_hydra = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
 
         def main() -> None:
+            print_anything()
+            sys.argv[1:] = with_new_plan_keys(sys.argv[1:])
+            if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
+                sys.exit("error: run_folder=... names one folder, and -m needs one a trial: type hydra.sweep.dir=...")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
@@ -60,11 +68,28 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
+def _is_trial() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _require_known(cfg: DictConfig, config_name: str) -> None:
+    """Raise UserError for a typed key that nothing reads, see `require_known`."""
+    hydra_config = HydraConfig.get()
+    groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
+    own = OmegaConf.load(CONF / f"{config_name}.yaml")
+    require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints to what is `sys.stdout` at that time: a progress bar puts something there that prints above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message. What cannot be printed, because of its encoding or a closed pipe, ends no run."""
+        """Print a message. What cannot be printed, because of its encoding or a closed pipe, ends no run.
+
+        Of a trial of a sweep only warnings are printed: `train.log` has the rest.
+        """
+        if record.levelno < logging.WARNING and _is_trial():
+            return
         try:
             print(self.format(record), flush=True)
         except Exception:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from thaw.training.checkpoint_io import is_intact, newest_intact
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+DEFAULT_BACKBONE = "glyphs"
 PATH_WORDS = ("root", "table", "file", "folder", "path")
 """Last words of keys that hold a path, such as `data.root` and `module.teacher_folder`."""
 PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
@@ -72,7 +74,7 @@ def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         return opened[0]
     config = OmegaConf.create(values)
     assert isinstance(config, DictConfig)
-    return config, RunFolder(path, None if checkpoint is None else Path(checkpoint), _checkpoint_folder(config))
+    return config, RunFolder(path, None if checkpoint is None else Path(checkpoint), checkpoint_folder(config))
 
 
 def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
@@ -100,15 +102,27 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
 
 
 def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
-    run = RunFolder(_new_path(cfg), checkpoints=_checkpoint_folder(cfg))
+    run = RunFolder(_new_path(cfg), checkpoints=checkpoint_folder(cfg))
     if any(run.checkpoints.glob("*.ckpt")):
         _require_one_intact(run.path, run.checkpoints)
         raise UserError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
     with open_dict(cfg):
+        if (source := _untyped_backbone(cfg)) is not None:
+            log.info("backbone: that of %s", cfg.init_from)
+            cfg.backbone = source
         cfg.run_folder = str(run.path)
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
         _settle(cfg)
     return cfg, run
+
+
+def _untyped_backbone(cfg: DictConfig) -> DictConfig | None:
+    """The backbone of the run to start from, if there is one and no backbone was chosen."""
+    if cfg.init_from is None or not HydraConfig.initialized() or not Path(cfg.init_from, CONFIG_FILE).is_file():
+        return None
+    is_typed = any(re.match(r"[+~]*backbone[.=@]", override) for override in typed_overrides())
+    is_default = HydraConfig.get().runtime.choices.get("backbone") == DEFAULT_BACKBONE
+    return None if is_typed or not is_default else read_config(Path(cfg.init_from)).backbone
 
 
 def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
@@ -139,24 +153,39 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
             f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
             f"Start it again: run_folder={folder}"
         )
-    run = RunFolder(folder, checkpoint, _checkpoint_folder(saved))
+    run = RunFolder(folder, checkpoint, checkpoint_folder(saved))
     for key in keys:
         if key != "resume" and not _is_of_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    if any(map(_is_of_plan, keys)):
-        saved.freezing = cfg.freezing
+    _change_plan(saved, cfg, keys)
     saved.run_folder = str(run.path)
     _settle(saved)
     return saved, run
 
 
-def _checkpoint_folder(cfg: DictConfig) -> str | None:
+def _change_plan(saved: DictConfig, cfg: DictConfig, keys: Sequence[str]) -> None:
+    """Take the plan of `cfg` if another was chosen, or else the keys of the saved plan that were typed.
+
+    Raises:
+        UserError: the saved plan has no such key.
+    """
+    if "freezing" in keys:
+        saved.freezing = cfg.freezing
+        return
+    for key in filter(_is_of_plan, keys):
+        if (name := key.partition(".")[2]) not in saved.freezing:
+            others = ", ".join(f"freezing.{name!s}" for name in saved.freezing if name != "_target_")
+            raise UserError(f"the plan of this run has no {key}. It has {others}")
+        saved.freezing[name] = OmegaConf.select(cfg, key)
+
+
+def checkpoint_folder(cfg: DictConfig) -> str | None:
     """Folder of the checkpoints, if the configuration names another than the run folder's."""
     return OmegaConf.select(cfg, "callbacks.checkpoint.dirpath")
 
 
 def _checkpoints_of(folder: Path) -> Path:
-    return Path(_checkpoint_folder(read_config(folder)) or folder / CHECKPOINTS)
+    return Path(checkpoint_folder(read_config(folder)) or folder / CHECKPOINTS)
 
 
 def _require_one_intact(folder: Path, checkpoints: Path) -> None:

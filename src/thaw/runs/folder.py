@@ -53,6 +53,7 @@ from thaw.runs.files import (
 )
 from thaw.storage import write_atomically
 from thaw.tasks.metrics import split_table
+from thaw.training.checkpoint_io import LAST
 from thaw.types import ImageSpec, InputSpec, TokenSpec
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,16 @@ class RunFolder:
         """The file of the best checkpoint's weights; it exists if the run has finished."""
         return self.path / WEIGHTS_FILE
 
+    @property
+    def best_weights(self) -> Path | None:
+        """The best weights so far: `weights` of a finished run, else its best checkpoint; None if there is none yet."""
+        if self.weights.is_file():
+            return self.weights
+        last = self.checkpoints / LAST
+        states = read_checkpoint(last)["callbacks"].values() if last.is_file() else ()
+        names = [state["best_model_path"] for state in states if state.get("best_model_path")]
+        return next((file for name in names if (file := self.checkpoints / name).is_file()), None)
+
     @cached_property
     def resumed(self) -> dict[str, Any]:
         """Content of the checkpoint to resume from. Raises UserError if it is not one of a run."""
@@ -101,8 +112,9 @@ class RunFolder:
         """Class names, in the order of the network's outputs."""
         if self.checkpoint is not None:
             return self.resumed["class_names"]
-        names = read_class_names(self.weights)
-        assert names is not None, f"{self.weights} names no classes"
+        assert self.best_weights is not None, f"{self.path} has no weights"
+        names = read_class_names(self.best_weights)
+        assert names is not None, f"{self.best_weights} names no classes"
         return names
 
     def metrics(self) -> dict[str, float]:

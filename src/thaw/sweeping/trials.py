@@ -38,6 +38,16 @@ def record_failure(folder: Path, overrides: list[str], message: str) -> None:
     print(f"trial {folder.name} failed: {message}", flush=True)
 
 
+def trial_line(folder: Path, metric: str) -> str:
+    """One line about a finished trial: its folder's name, its overrides, its metric and how long it took."""
+    trial = _read(folder.name, folder)
+    assert trial.results is not None
+    choices = " ".join(f"{key}={value}" for key, value in trial.overrides.items())
+    value = trial.results["metrics"].get(metric)  # fast_dev_run monitors nothing
+    measured = "" if value is None else f"  {metric} {value:.4f}"
+    return f"trial {trial.name}  {choices}{measured}  {trial.results['seconds']:.0f} s"
+
+
 def read_trials(sweep: Path) -> list[Trial]:
     """Read every trial of a sweep, in the order of their names, with numbers in them by value."""
     numbered = (folder for folder in sweep.iterdir() if folder.name.isdigit())  # also one that holds nothing yet

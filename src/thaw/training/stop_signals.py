@@ -23,11 +23,11 @@ class Stopped(SystemExit):
 
 
 class StopSignals(ContextDecorator):
-    """Handles SIGTERM and SIGUSR1 during a run; use it as a context manager or a decorator.
+    """Handles SIGINT (Ctrl-C), SIGTERM and SIGUSR1 during a run; use it as a context manager or a decorator.
 
     Clusters send SIGUSR1 before they take a machine away (`#SBATCH --signal=USR1@90`): the job then queues itself
     again. During training a signal is noted, and the run stops where it can be saved. Before and after training it
-    ends at once: nothing would be lost.
+    ends at once: nothing would be lost. A second Ctrl-C does not wait.
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,10 @@ class StopSignals(ContextDecorator):
     def __enter__(self) -> "StopSignals":
         self.deferred, self._received = False, None
         if threading.current_thread() is threading.main_thread():
-            numbers = [signal.SIGTERM, *([] if REQUEUE_SIGNAL is None else [REQUEUE_SIGNAL])]
-            self._handlers = {number: signal.signal(number, self._handle) for number in numbers}
+            numbers = [signal.SIGINT, signal.SIGTERM, *([] if REQUEUE_SIGNAL is None else [REQUEUE_SIGNAL])]
+            # Shells have SIGINT ignored in commands that they run in the background.
+            heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -61,18 +63,25 @@ class StopSignals(ContextDecorator):
         from thaw.distributed.agree import largest  # here, because `--help` must not wait for torch
 
         (requeue,) = largest(trainer, self.received and self._received == REQUEUE_SIGNAL)
-        number = REQUEUE_SIGNAL if requeue and REQUEUE_SIGNAL is not None else signal.SIGTERM
+        number = REQUEUE_SIGNAL if requeue and REQUEUE_SIGNAL is not None else self._received or signal.SIGTERM
         if trainer.is_global_zero:
-            name, folder = signal.Signals(number).name, trainer.default_root_dir
-            log.info("%s: stopped in epoch %d. To go on: resume=%s", name, trainer.current_epoch, folder)
+            name, folder, epochs = signal.Signals(number).name, trainer.default_root_dir, trainer.max_epochs
+            epoch = min(trainer.current_epoch + 1, epochs or 1)
+            command = f"python -m thaw.train resume={folder}"
+            log.info("%s: saved and stopped in epoch %d of %d. To go on: %s", name, epoch, epochs, command)
         ranks().leave()
         raise Stopped(128 + number if trainer.is_global_zero else 0)  # the first process says how the run ended
 
     def _handle(self, number: int, frame: Any) -> None:
+        if number == self._received == signal.SIGINT and self.deferred:
+            raise KeyboardInterrupt
         if self._received is None or self._received != REQUEUE_SIGNAL:  # SIGTERM may follow SIGUSR1
             self._received = number
         if not self.deferred:
+            log.info("%s: stopped", signal.Signals(number).name)
             raise Stopped(128 + number)
+        if number == signal.SIGINT and ranks().is_first:
+            log.info("Ctrl-C: saves after this step, then stops. Press it again to stop at once.")
 
 
 signals = StopSignals()
