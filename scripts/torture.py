@@ -48,6 +48,8 @@ VICTIMS = ("command", "process", "all")
 """What is killed of a run in two processes."""
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "callbacks")
 """Keys of a checkpoint that are compared."""
+TIMED = ("speed/", "memory/")
+"""Metrics that differ from run to run."""
 
 
 def main() -> None:
@@ -191,6 +193,8 @@ def results_of(run: Path) -> dict[str, Any]:
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    from thaw.runs.loggers import read_rows
+
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     results = json.loads((run / "metrics.json").read_text())
     events = EventAccumulator(str(run / "tensorboard"))
@@ -198,12 +202,19 @@ def results_of(run: Path) -> dict[str, Any]:
     return {
         **{name: last[name] for name in STATE},
         "order": last["order"],
-        "rows": (run / "metrics.csv").read_text().splitlines(),
+        "rows": [row for row in map(_untimed, read_rows(run / "metrics.csv")) if row.keys() - {"epoch", "step"}],
         "tensorboard": {
-            name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]
+            name: [(event.step, event.value) for event in events.Scalars(name)]
+            for name in events.Tags()["scalars"]
+            if not name.startswith(TIMED)
         },
+        "pictures": {name: [event.step for event in events.Images(name)] for name in events.Tags()["images"]},
         "results": {**results, "seconds": 0},
     }
+
+
+def _untimed(row: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if value and not name.startswith(TIMED)}
 
 
 def difference(a: Any, b: Any, where: str = "") -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.loader import init_worker
+from thaw.data.loader import ForkingLoader, init_worker
 
 PROGRAM = """
 import sys, time
@@ -82,3 +82,16 @@ def test_garbage_of_the_parent_is_not_finalized_in_loader_processes(tmp_path: Pa
         gc.enable()
     gc.collect()
     assert notes.read_text().split() == [str(os.getpid())]
+
+
+def starts_without_collections(worker: int) -> None:
+    assert not gc.isenabled()
+    init_worker(worker)
+    assert gc.isenabled()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is inherited where processes are spawned")
+def test_nor_is_it_before_it_is_frozen() -> None:
+    loader = ForkingLoader(Collects(), num_workers=2, worker_init_fn=starts_without_collections)
+    assert len(list(loader)) == 4
+    assert gc.isenabled()

@@ -66,6 +66,22 @@ class EpochLoader:
         """Nothing to load, see `state_dict`."""
 
 
+class ForkingLoader(DataLoader[Any]):
+    """A DataLoader that starts its processes without garbage collection, until `init_worker` has frozen the garbage.
+
+    Garbage of the parent is not to be finalized in a loader process: an iterator of torch, say, would complain there.
+    """
+
+    def _get_iterator(self) -> Any:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return super()._get_iterator()
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
 class MappedDataset(Dataset[Batch]):
     """Applies the function `then` to each batch of `dataset`."""
 
@@ -92,7 +108,8 @@ def init_worker(worker: int) -> None:
     Where cores are scarce, training comes first: a kernel waits for the slowest of its threads. Torch's own watchdog
     looks at the process that started the worker, which may be a fork server that outlives the parent.
     """
-    gc.freeze()  # what was inherited is the parent's to finalize: a loader that is garbage would complain here
+    gc.freeze()  # what was inherited is the parent's to finalize
+    gc.enable()
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
         # Leave the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a

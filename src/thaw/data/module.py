@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.labelled import LabelledData
-from thaw.data.loader import EpochLoader, MappedDataset, already_batched, init_worker
+from thaw.data.loader import EpochLoader, ForkingLoader, MappedDataset, already_batched, init_worker
 from thaw.data.sampler import EpochBatches, process_batch_size, require_shares
 from thaw.data.source import Source, content_digests
 from thaw.errors import UserError
@@ -187,7 +187,7 @@ class DataModule(LabelledData):
             then: function that loader processes apply to each batch.
         """
         dataset = self.dataset(split)
-        return DataLoader(
+        return ForkingLoader(
             dataset if then is None else MappedDataset(dataset, then),
             sampler=requests,
             batch_size=None,  # a request goes to the dataset as it is, which makes a whole batch
