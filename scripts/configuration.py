@@ -7,9 +7,7 @@ from thaw.config.command import CONF
 
 QUIET = (
     "~callbacks.progress_bar",
-    "~callbacks.model_summary",
     "+trainer.enable_progress_bar=false",
-    "+trainer.enable_model_summary=false",
 )
 """Overrides for a run that prints nothing while it trains."""
 

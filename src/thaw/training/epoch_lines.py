@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from thaw.finetuning.phase import Plan
 
@@ -47,6 +48,10 @@ class EpochLines(Callback):
         """Print the line of the last epoch."""
         if trainer.callback_metrics:
             self._print(trainer, pl_module, trainer.fit_loop.epoch_progress.current.completed - 1)
+        done, folder = trainer.fit_loop.epoch_progress.current.completed, trainer.default_root_dir
+        if trainer.is_global_zero and done < trainer.max_epochs and (reason := reason_of_end(trainer)):  # type: ignore[operator]
+            log.info("ended after epoch %d of %d: %s", done, trainer.max_epochs, reason)
+            log.info("to train on from its best weights: python -m thaw.train init_from=%s ...", folder)
 
     def _print(self, trainer: Trainer, module: Any, epoch: int) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -56,6 +61,20 @@ class EpochLines(Callback):
         if trainer.is_global_zero:
             seconds = time.monotonic() - self._began
             log.info(epoch_line(module.plan, epoch, metrics, self.monitor, self._best, self._rate, seconds))
+
+
+def reason_of_end(trainer: Any) -> str:
+    """Why training ended before the last epoch of the plan; empty in a fast_dev_run."""
+    if trainer.fast_dev_run:
+        return ""
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            return f"early stopping, {callback.monitor} has not become better for {callback.patience} epochs"
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return "trainer.max_time is over"
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"trainer.max_steps={trainer.max_steps}"
+    return "a callback has asked for it"
 
 
 def epoch_line(
