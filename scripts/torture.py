@@ -206,7 +206,7 @@ def results_of(run: Path) -> dict[str, Any]:
         "tensorboard": {
             name: [(event.step, event.value) for event in events.Scalars(name)]
             for name in events.Tags()["scalars"]
-            if not name.startswith(TIMED)
+            if not name.startswith(TIMED) and name != "epoch"  # which is logged with all others, so also with these
         },
         "pictures": {name: [event.step for event in events.Images(name)] for name in events.Tags()["images"]},
         "results": {**results, "seconds": 0},
