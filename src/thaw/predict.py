@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from thaw.config.command import command
-from thaw.errors import UserError
 from thaw.imports import library_imports
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from thaw.types import InputSpec
 
 
-@command("predict")
+@command("predict", as_typed="input")
 def main(cfg: DictConfig) -> None:
     """Entry point of the command line."""
     predict(cfg)
@@ -51,10 +50,6 @@ def _dataset(cfg: DictConfig, data: DictConfig, spec: "InputSpec") -> "Predictio
     from thaw.predicting.texts import read_texts
     from thaw.types import ImageSpec, TokenSpec
 
-    if not isinstance(cfg.input, str):
-        raise UserError(
-            f"input={cfg.input} is no text to Hydra: put it into quotes of its own, \"input='{cfg.input}'\""
-        )
     readers: dict[type, Any] = {
         ImageSpec: (read_images, data.get("path_column", "path")),
         TokenSpec: (read_texts, data.get("text")),

@@ -11,6 +11,7 @@ from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
+from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.resume import read_config
@@ -132,7 +133,10 @@ def finished_run(path: str) -> RunFolder:
     run = RunFolder(path)
     read_config(run.path)
     if not run.weights.is_file():
-        raise UserError(f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type thaw.train resume={run.path}")
+        raise UserError(
+            f"{run.path} has no {WEIGHTS_FILE}: its run did not end. Type python -m thaw.train "
+            f"{for_shell('resume', run.path)}"
+        )
     return run
 
 
@@ -184,14 +188,14 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
     if added := len(data.targets) - len(records):
         raise UserError(
             f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
-            f"Take them away, or start a new run from its weights: init_from={run.path}"
+            f"Take them away, or start a new run from its weights: {for_shell('init_from', run.path)}"
         )
     labels = Counter((sample, label) for sample, label, _ in records)
     if changed := labels - Counter((sample, label) for sample, label, _ in data.records()):
         names = ", ".join(sample.name for sample, _ in list(changed)[:5])
         raise UserError(
             f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
-            f"back, or start a new run from its weights: init_from={run.path}"
+            f"back, or start a new run from its weights: {for_shell('init_from', run.path)}"
         )
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.models.network import Network
@@ -38,7 +39,8 @@ def try_to_report(run: RunFolder, *arguments: Any, **more: Any) -> None:
     try:
         log.info("report: %s", write_report(run, *arguments, **more))
     except Exception:
-        log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
+        again = f"python -m thaw.report {for_shell('run', run.path)}"
+        log.warning("the report was not written; again: %s", again, exc_info=True)
 
 
 def write_report(

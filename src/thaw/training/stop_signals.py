@@ -8,6 +8,7 @@ import threading
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from thaw.arguments import for_shell
 from thaw.distributed.ranks import ranks
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class StopSignals(ContextDecorator):
         number = REQUEUE_SIGNAL if requeue and REQUEUE_SIGNAL is not None else signal.SIGTERM
         if trainer.is_global_zero:
             name, folder = signal.Signals(number).name, trainer.default_root_dir
-            log.info("%s: stopped in epoch %d. To go on: resume=%s", name, trainer.current_epoch, folder)
+            log.info("%s: stopped in epoch %d. To go on: %s", name, trainer.current_epoch, for_shell("resume", folder))
         ranks().leave()
         raise Stopped(128 + number if trainer.is_global_zero else 0)  # the first process says how the run ended
 
