@@ -20,11 +20,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def predict(cfg: DictConfig) -> Path:
-    """Write a row for each sample of `cfg.input`, list those that cannot be used, and return the CSV file."""
+    """Write a row for each sample of `cfg.input`, list the unusable ones, count by class, and return the CSV file."""
     with library_imports():
         from thaw.config.assemble import trained
         from thaw.predicting.predictions import predictions
-        from thaw.predicting.tables import output_files, write_predictions
+        from thaw.predicting.tables import count_table, output_files, write_predictions
         from thaw.runs.folder import RunFolder
 
     parts = trained(cfg.run)
@@ -32,14 +32,16 @@ def predict(cfg: DictConfig) -> Path:
         parts.module.task.temperature = RunFolder(cfg.run).temperature()
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
-    output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input)
-    skipped = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
+    output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)
+    skipped, counts = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
     if skipped:
         print(f"{len(skipped)} of {len(dataset)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():
         print(note)
     if len(dataset) == 1:
         print(output.jsonl.read_text(encoding="utf-8"), end="")
+    else:
+        print(count_table(counts), end="")
     print(*output, sep="\n")
     return output.csv
 

@@ -47,3 +47,10 @@ def test_paths_come_from_standard_input(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_is_not_there_is_met_with_what_can_be_named(source: str) -> None:
     with pytest.raises(UserError, match="does not exist: name an image, a folder, a glob, a table"):
         read(source)
+
+
+def test_folders_and_globs_without_an_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no image in that folder"):
+        read(str(tmp_path))
+    with pytest.raises(UserError, match=r"\*.png matches no file"):
+        read(f"{tmp_path}/*.png")

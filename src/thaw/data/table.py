@@ -186,15 +186,19 @@ def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
 def _num_columns(text: str, quotes: bool, required: set[str], delimiter: str) -> tuple[int, int]:
     """Number of required columns, and of all columns, that the first line of a table has with this delimiter."""
     try:
-        header = next(filter(None, _reader(text, delimiter, quotes)), [])
+        header: list[str] = next(filter(None, _reader(text, delimiter, quotes)), [])
     except csv.Error:
         return 0, 0
     return len(required.intersection(header)), len(header)
 
 
 def _reader(text: str, delimiter: str, quotes: bool) -> Any:  # the class has no name in public
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    return csv.reader(StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    return csv.reader(
+        StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=True,
+    )
 
 
 def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:

@@ -49,9 +49,9 @@ def write_report(
     data: DataModule | None = None,
     network: Network | None = None,
     measured: Measured | None = None,
-    file: str = REPORT_FILE,
+    file: str | Path = REPORT_FILE,
 ) -> Path:
-    """Write the report of a run into its folder, and return the file.
+    """Write the report of a run, into its folder unless `file` is elsewhere, and return the file.
 
     Args:
         run: the folder.
@@ -59,7 +59,7 @@ def write_report(
         data: the samples, to show some of them; None: none are shown.
         network: the network with its best weights, to show where it looked; None: that is not shown.
         measured: a measurement of `data`, which may be other data than the run's; None: what the run measured.
-        file: name of the file.
+        file: name of the file, or a path elsewhere.
     """
     measured = measured or measured_by(run)
     shown: list[Look] = []
