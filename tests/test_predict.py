@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.photos import COLOURS, photos
 from thaw.config.assemble import finished_run, split_data
 from thaw.config.resume import read_config
 from thaw.data.loader import default_workers
+from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.predict import predict
 from thaw.train import train
@@ -67,6 +70,39 @@ def test_a_row_an_image_with_all_probabilities(config: Config, run: Path, tmp_pa
     )
     assert [row["label"] for row in again] == [row["label"] for row in rows]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["two.csv", "two.jsonl"]
+
+
+def test_folders_of_one_name_are_counted_by_class_and_keep_their_own_tables(
+    config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("one", "two"):
+        shutil.copytree(tmp_path / "elsewhere", tmp_path / place / "new")
+    rows, first = predicted(config, run, tmp_path / "one/new")
+    shown = capsys.readouterr().out
+    for label, count in Counter(row["label"] for row in rows).items():
+        assert re.search(rf"{label} +│ +{count} │ +{count / 24:.1%}", shown)
+    _, second = predicted(config, run, tmp_path / "two/new")
+    assert first != second
+    assert "one/new" in first.read_text()
+    assert predicted(config, run, tmp_path / "one/new")[1] == first, "the same input again"
+
+
+def test_a_run_whose_folder_cannot_be_written_to_is_measured_all_the_same(
+    config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = f"+data.root={tmp_path}/elsewhere"
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    metrics = evaluate(config(f"run={run}", data, f"output={tmp_path}/a/b", name="evaluate"))
+    assert json.loads((tmp_path / "a/b/evaluate_test.json").read_text()) == metrics
+    assert (tmp_path / "a/b/evaluate_test.html").is_file()
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+    capsys.readouterr()
+    place = run / "config.yaml/x"  # a file is in the way
+    with pytest.raises(
+        UserError, match=r"config.yaml/x cannot be written to \(.*\): name another place, output=\.\.\."
+    ):
+        evaluate(config(f"run={run}", data, f"output={place}", name="evaluate"))
+    assert repr(metrics["accuracy/test"]) in capsys.readouterr().out, "printed before"
 
 
 def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Path) -> None:
@@ -180,15 +216,13 @@ def test_bad_files_are_skipped_and_listed(
     bad_files(only_bad)
     with pytest.raises(ValueError, match=r"none of the .* can be used"):
         predicted(config, run, only_bad)
-    assert not (run / "predictions_bad.csv").exists()
+    assert list(run.glob("predictions_bad*.csv")) == []
 
 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ("input=absent", "absent does not exist: name an image, a folder, a glob or a table"),
-        ("input='*.nothing'", "matches no file"),
-        ("input={tmp}", "no image in that folder"),
+        ("input={tmp}/nothing", "nothing does not exist: name an image"),
         ("top_k=0", "top_k is at least 1"),
         ("batch_size=0", "batch_size is at least 1"),
         ("device=gpu3", "device=gpu3 cannot be used here"),
@@ -198,7 +232,6 @@ def test_bad_files_are_skipped_and_listed(
 def test_wrong_inputs_are_met_with_what_to_type(
     config: Config, run: Path, tmp_path: Path, choice: str, said: str
 ) -> None:
-    (tmp_path / "nothing").mkdir()
-    choices = [f"run={run}", f"input={tmp_path}/elsewhere", choice.format(tmp=tmp_path / "nothing")]
+    choices = [f"run={run}", f"input={tmp_path}/elsewhere", choice.format(tmp=tmp_path)]
     with pytest.raises(ValueError, match=said):
         predict(config(*choices, name="predict"))

@@ -188,8 +188,6 @@ def test_a_text_a_file_of_lines_and_bad_rows(
     ]
     (alone,) = rows(f"input='{'great film ' * 30}'")
     assert "1 of 1 texts are longer than 12 tokens" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"absent.csv does not exist, or is no file: name a table, a .txt file"):
-        rows("input=absent.csv")
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(ValueError, match="none of the 2 can be used"):
         rows(f"input={tmp_path}/empty.txt")

@@ -1,6 +1,7 @@
 """Measure a finished run again, from its folder alone: `python -m thaw.evaluate run=<folder>`."""
 
 import json
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -11,7 +12,7 @@ from thaw.imports import library_imports
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
-    """Measure, print the metrics beside those of the training run, and write them into the run folder."""
+    """Measure, print the metrics beside those of the training run, and write them into `output`."""
     evaluate(cfg)
 
 
@@ -24,7 +25,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.reporting.collect import Measured
         from thaw.reporting.write import try_to_report
         from thaw.runs.outputs import CollectOutputs
-        from thaw.storage import write_atomically
+        from thaw.storage import require_writable, write_atomically
         from thaw.tasks.metrics import comparison_table
 
     if cfg.split not in ("val", "test"):
@@ -43,11 +44,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = trainers.trainer_without_logs(run_cfg, [collected, *trainers.progress_bar(run_cfg)])
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
-    write_atomically(run.path / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
     recorded = {name: value for name, value in run.metrics().items() if name in metrics}
-    print(comparison_table({"training run": recorded, "now": metrics}))
+    print(comparison_table({"training run": recorded, "now": metrics}))  # before anything is written, which may fail
+    output = run.path if cfg.output is None else Path(cfg.output).expanduser().resolve()
+    require_writable(output)
+    write_atomically(output / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
     if cfg.report:
-        names, file = parts.module.class_names, f"evaluate_{cfg.split}.html"
+        names, file = parts.module.class_names, output / f"evaluate_{cfg.split}.html"
         try_to_report(run, names, parts.samples, parts.network, Measured(collected.latest, metrics), file)
     return metrics
 

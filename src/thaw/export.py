@@ -37,6 +37,7 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.formats import FORMATS, write
         from thaw.exporting.inference import InferenceModel
         from thaw.exporting.verify import require_agreement
+        from thaw.storage import require_writable
 
     if cfg.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
@@ -54,7 +55,7 @@ def export(cfg: DictConfig) -> Path:
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
     model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names, head)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
     # Files are moved into the folder only after they were loaded again and agreed with the network.
     with tempfile.TemporaryDirectory(dir=folder) as unverified, tempfile.TemporaryDirectory() as samples_folder:
         file = write(model, cfg.format, Path(unverified))

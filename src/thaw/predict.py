@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from thaw.config.command import command
-from thaw.errors import UserError
 from thaw.imports import library_imports
 
 if TYPE_CHECKING:
@@ -14,18 +13,18 @@ if TYPE_CHECKING:
     from thaw.types import InputSpec
 
 
-@command("predict")
+@command("predict", as_typed="input")
 def main(cfg: DictConfig) -> None:
     """Entry point of the command line."""
     predict(cfg)
 
 
 def predict(cfg: DictConfig) -> Path:
-    """Write a row for each sample of `cfg.input`, list those that cannot be used, and return the CSV file."""
+    """Write a row for each sample of `cfg.input`, list the unusable ones, count by class, and return the CSV file."""
     with library_imports():
         from thaw.config.assemble import trained
         from thaw.predicting.predictions import predictions
-        from thaw.predicting.tables import output_files, write_predictions
+        from thaw.predicting.tables import count_table, output_files, write_predictions
         from thaw.runs.folder import RunFolder
 
     parts = trained(cfg.run)
@@ -33,14 +32,16 @@ def predict(cfg: DictConfig) -> Path:
         parts.module.task.temperature = RunFolder(cfg.run).temperature()
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
-    output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input)
-    skipped = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
+    output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)
+    skipped, counts = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
     if skipped:
         print(f"{len(skipped)} of {len(dataset)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():
         print(note)
     if len(dataset) == 1:
         print(output.jsonl.read_text(encoding="utf-8"), end="")
+    else:
+        print(count_table(counts), end="")
     print(*output, sep="\n")
     return output.csv
 
@@ -51,10 +52,6 @@ def _dataset(cfg: DictConfig, data: DictConfig, spec: "InputSpec") -> "Predictio
     from thaw.predicting.texts import read_texts
     from thaw.types import ImageSpec, TokenSpec
 
-    if not isinstance(cfg.input, str):
-        raise UserError(
-            f"input={cfg.input} is no text to Hydra: put it into quotes of its own, \"input='{cfg.input}'\""
-        )
     readers: dict[type, Any] = {
         ImageSpec: (read_images, data.get("path_column", "path")),
         TokenSpec: (read_texts, data.get("text")),

@@ -4,9 +4,12 @@ import os
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from torch import Tensor
+
+from thaw.errors import UserError
 
 CACHE_VARIABLE = "THAW_CACHE"
 """Environment variable that names the cache folder."""
@@ -27,6 +30,16 @@ def write_atomically(file: Path, text: str) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a command's `output`. Raises UserError if files cannot be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): name another place, output=...") from error
 
 
 def digest(*parts: str | bytes | memoryview) -> str:

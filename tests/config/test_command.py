@@ -3,17 +3,23 @@
 import errno
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
-from tests.conftest import TINY
+from tests.conftest import NOISE, TINY
 from tests.malice import save_malicious
+from thaw.arguments import for_hydra
+from thaw.config.assemble import finished_run
+from thaw.config.resume import typed_overrides
 from thaw.train import main, train
 
 Config = Callable[..., DictConfig]
@@ -291,6 +297,55 @@ def test_a_real_command_line_leaves_with_code_1_and_one_message(tmp_path: Path, 
     assert "Traceback" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("value", ["/x/señal", "a (1).jpg"])
-def test_values_that_hydra_cannot_read_come_with_what_to_type(refused: Refused, value: str) -> None:
-    assert f"\"data.root='{value}'\"" in refused("data=image_folder", f"data.root={value}")
+def arguments_in(message: str, key: str) -> list[str]:
+    """The arguments `key=...` of a command in a message, as a shell hands them on."""
+    pasted = re.search(rf".* (['\"]?{key}=.*)", message)
+    assert pasted is not None
+    return shlex.split(pasted[1].split(" continues")[0])
+
+
+@pytest.mark.parametrize("value", ["/x/señal", "a (1).jpg", "it's #1"])
+def test_values_that_hydra_cannot_read_come_with_what_to_type(refused: Refused, config: Config, value: str) -> None:
+    message = refused("data=image_folder", f"data.root={value}")
+    assert config("data=image_folder", *arguments_in(message, "data.root")).data.root == value
+
+
+@pytest.mark.parametrize("value", ["[head,stem", "{a: 1", "choice(1,", "'stem"])
+def test_other_values_that_hydra_cannot_read_come_with_what_is_wrong(refused: Refused, value: str) -> None:
+    message = refused("freezing=surgical", f"freezing.train={value}")
+    assert "quote the value" not in message
+    assert f"error: Hydra does not understand freezing.train={value}: " in message
+
+
+AS_TYPED = ["what's up, doc? #1 @home ${x}", "a\\", '"so"', "so = so", "[1, 2]", "null", "007", "1,2", "-", ""]
+
+
+@pytest.mark.parametrize("text", AS_TYPED)
+def test_the_input_of_predict_is_taken_as_typed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr("thaw.predict.predict", lambda cfg: taken.append(cfg.input))
+    monkeypatch.setattr(sys, "argv", ["thaw.predict", "run=x", f"input={text}"])
+    import_module("thaw.predict").main()
+    assert taken == [text]
+
+
+def test_what_was_typed_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = [r'data.seed="\${x}"', "seed=${oc.env:SEED,3}", "data.labels_per_class=null"]
+    recorded: list[str] = []
+    monkeypatch.setattr("thaw.train.train", lambda cfg: recorded.extend(typed_overrides()) or {})
+    monkeypatch.setattr(sys, "argv", ["thaw.train", *typed])
+    main()
+    assert recorded == typed
+
+
+def test_commands_to_paste_name_folders_with_odd_names(refused: Refused, config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "it's my, run (1)"
+    train(config(*TINY, *NOISE, "freezing=head_only", "freezing.epochs=1", for_hydra("run_folder", folder)))
+    again = next(line for line in (folder / "train.log").read_text().splitlines() if "thaw.evaluate" in line)
+    assert config(*arguments_in(again, "run"), name="evaluate").run == str(folder)
+    message = refused(*TINY, *NOISE, for_hydra("run_folder", folder))
+    assert config(*arguments_in(message, "resume")).resume == str(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"did not end\. Type python -m thaw\.train ") as unfinished:
+        finished_run(str(folder))
+    assert config(*arguments_in(str(unfinished.value), "resume")).resume == str(folder)

@@ -1,6 +1,7 @@
 """Tables of texts: read whatever their form, and refused with file, line and column."""
 
 import gzip
+import json
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -70,10 +71,18 @@ def test_a_table_is_read_whatever_its_form(table: Table) -> None:
     assert plain.class_names == ["bad", "good"]
     assert plain.texts[0] == "끔찍해 0"
     lines = [line.split(",") for line in rows().splitlines()]
+    objects = json.dumps([{"text": text, "label": label} for label, text in lines], indent=2)
     others = [
         table("label\ttext\n" + rows("\t"), name="mine.tsv"),
         table(b"\xef\xbb\xbf" + (HEAD + rows()).replace("\n", "\r\n").encode(), name="bom.csv"),
         table("\n".join(f'{{"text": "{text}", "label": "{label}"}}' for label, text in lines), name="mine.jsonl"),
+        table("label;text;a, b\n" + rows(";").replace("\n", ";1,5\n")),
+        table('"label";"text"\r\n' + "".join(f'"{label}";"{text}"\r\n' for label, text in lines)),
+        table("label|text\n" + rows("|")),
+        table("label\ttext\n" + rows("\t")),
+        table(objects, name="array.json"),
+        table(gzip.compress(objects.encode()), name="array.json.gz"),
+        table(json.dumps(json.loads(objects)), name="array.jsonl"),
         table((HEAD + rows()).replace("label,text", "kind,said"), "data.text=said", "data.label=kind"),
         table((HEAD + rows()).encode("cp949"), "data.encoding=cp949"),
         table((HEAD + rows()).encode("utf-16"), "data.encoding=utf-16"),
@@ -134,7 +143,7 @@ BROKEN = {
         "kind,said\n" + rows(),
         r"mine.csv, line 2: no column text \(data.text\), label \(data.label\); it has kind, said",
     ),
-    "semicolons": ("label;text\n" + rows(";"), "line 2: no column .* the one column 'label;text': save it with commas"),
+    "semicolons": ("kind;text\n" + rows(";"), r"line 2: no column label \(data.label\); it has kind, text"),
     "a column twice": ("label,text,text\n", "mine.csv, line 1: the column text is there more than once"),
     "no text": (HEAD + rows() + "bad, \n", "mine.csv, line 14: no text in column text"),
     "no label": (HEAD + rows() + ",fine\n", "mine.csv, line 14: no label in column label"),
@@ -176,6 +185,23 @@ LINES = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(W
 def test_what_is_wrong_with_json_lines(table: Table, line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         table(LINES + line + "\n", name="mine.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "mine.json has no rows"),
+        (
+            '[{"text": "so", "label": 1}, "so", [1]]',
+            r'item 2: an object is expected, {...}, not "so"(?s:.*)item 3: .*\[1',
+        ),
+        ('{"data": [{"text": "so", "label": 1}]}', r"item 1: no column text .*; it has data"),
+        ('[{"text": "so", "label": 1},', "mine.json is not JSON: Expecting value"),
+    ],
+)
+def test_what_is_wrong_with_a_json_array(table: Table, content: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        table(content, name="mine.json")
 
 
 @pytest.mark.parametrize("name", ["mine.parquet", "mine.parquet.gz"])
@@ -277,7 +303,9 @@ def test_other_faults_of_choice(table: Table, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             table(HEAD + rows(), *choices)
-    with pytest.raises(ValueError, match=r"is no table by its name: .* ends in .csv, .tsv, .jsonl, .parquet, or one"):
+    with pytest.raises(
+        ValueError, match=r"is no table by its name: .* ends in .csv, .tsv, .json, .jsonl, .parquet, or one.*as .csv"
+    ):
         table(HEAD + rows(), name="mine.xlsx")
 
 

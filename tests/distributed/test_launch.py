@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.distributed import launch
@@ -145,3 +146,15 @@ def test_a_signal_reaches_all_and_becomes_the_exit_code(
     printed = capfd.readouterr()
     assert sorted(printed.out.splitlines()) == ["saved 0", "saved 1"]
     assert printed.err == ""
+
+
+def test_a_trial_is_started_with_what_was_typed_and_in_its_folder_whatever_its_name() -> None:
+    folder = r"/runs/it's mine\new, ${x}"
+    typed = ["seed=${oc.env:SEED}", r'data.seed="\${x}"']
+    hydra_config = OmegaConf.create({"overrides": {"hydra": [], "task": typed}, "job": {"config_name": "train"}})
+    hydra_config.runtime = {"output_dir": None, "config_sources": []}
+    hydra_config.runtime.output_dir = folder.replace("${", r"\${")
+    *arguments, last = launch._trial_arguments(hydra_config)
+    assert arguments == ["--config-name", "train", *typed]
+    value = OverridesParser.create().parse_override(last).value()
+    assert OmegaConf.create({"run_folder": value}).run_folder == folder

@@ -11,6 +11,7 @@ from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
+from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
@@ -144,7 +145,8 @@ def finished_run(path: str) -> RunFolder:
     """
     run = RunFolder(path, checkpoints=resume.checkpoint_folder(read_config(RunFolder(path).path)))
     if (weights := run.best_weights) is None:
-        raise UserError(f"{run.path} has no weights yet: its run did not end. Type thaw.train resume={run.path}")
+        command = f"python -m thaw.train {for_shell('resume', run.path)}"
+        raise UserError(f"{run.path} has no weights yet: its run did not end. Type {command}")
     if weights != run.weights:
         log.warning("the run in %s did not end: these are the weights of its best epoch so far, %s", run.path, weights)
     return run
@@ -198,14 +200,14 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
     if added := len(data.targets) - len(records):
         raise UserError(
             f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
-            f"Take them away, or start a new run from its weights: init_from={run.path}"
+            f"Take them away, or start a new run from its weights: {for_shell('init_from', run.path)}"
         )
     labels = Counter((sample, label) for sample, label, _ in records)
     if changed := labels - Counter((sample, label) for sample, label, _ in data.records()):
         names = ", ".join(sample.name for sample, _ in list(changed)[:5])
         raise UserError(
             f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
-            f"back, or start a new run from its weights: init_from={run.path}"
+            f"back, or start a new run from its weights: {for_shell('init_from', run.path)}"
         )
 
 

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from thaw.arguments import for_hydra
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
 from thaw.console import print_anything
@@ -30,10 +31,13 @@ if CONF.is_file():  # a clone on Windows has the link as a text file
     CONF = (CONF.parent / CONF.read_text().strip()).resolve()
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, as_typed: str | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a function of the composed configuration into a command line: `python -m thaw.<config_name> key=value ...`.
 
-    In a sweep a trial that fails is recorded, and the others go on. THAW_TRACEBACK=1 prints whole tracebacks.
+    Hydra parses the values, but not that of the key `as_typed`, which is a text with any characters. In a sweep a trial
+    that fails is recorded, and the others go on. THAW_TRACEBACK=1 prints whole tracebacks.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -57,6 +61,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
+            sys.argv = [_quoted(argument, as_typed) for argument in sys.argv]
             with _logging_to_console():
                 try:
                     under_hydra()
@@ -78,6 +83,12 @@ def _require_known(cfg: DictConfig, config_name: str) -> None:
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
     own = OmegaConf.load(CONF / f"{config_name}.yaml")
     require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
+
+
+def _quoted(argument: str, as_typed: str | None) -> str:
+    """Quote the value for Hydra if `argument` is of the key `as_typed`."""
+    key, equals, value = argument.partition("=")
+    return for_hydra(key, value) if equals and key.lstrip("+") == as_typed else argument
 
 
 class _ConsoleHandler(logging.Handler):
@@ -114,7 +125,8 @@ def _record(error: Exception) -> None:
     hydra_config = HydraConfig.get()
     if not is_user_error(error):
         print(report(error), file=sys.stderr)
-    record_failure(Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), message(error))
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    record_failure(Path(hydra_config.runtime.output_dir), overrides, message(error))
 
 
 def _leave(error: Exception) -> NoReturn:

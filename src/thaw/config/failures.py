@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sysconfig
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from thaw.arguments import for_shell
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import is_peer_lost
 from thaw.errors import UserError
@@ -50,8 +52,7 @@ def message(error: BaseException) -> str:
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is missing: type {error.full_key}=..."
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        return f"Hydra does not understand {error.override}: put the value into quotes of its own, \"{key}='{value}'\""
+        return _parse_message(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if is_peer_lost(error):
@@ -59,6 +60,14 @@ def message(error: BaseException) -> str:
     if is_user_error(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
+
+
+def _parse_message(error: OverrideParseException) -> str:
+    key, equals, value = error.override.partition("=")
+    said = f"Hydra does not understand {error.override}"
+    if not equals or re.match(r"""[\[{'"]|\w+\(""", value):  # meant as a list, a mapping, a quoted text or a function
+        return f"{said}: {str(error).splitlines()[0]}"
+    return f"{said}: quote the value for Hydra and for the shell, {for_shell(key, value)}"
 
 
 def short_traceback(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
+from thaw.arguments import for_shell
 from thaw.config.instantiation import plain
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
@@ -49,7 +50,10 @@ def read_config(folder: Path) -> DictConfig:
 
 def typed_overrides() -> list[str]:
     """The overrides `key=value` typed after the command; empty if it runs from Python."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    if not HydraConfig.initialized():
+        return []
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved, that is as typed
+    return typed
 
 
 def overrides_to_record() -> list[str]:
@@ -105,7 +109,10 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(_new_path(cfg), checkpoints=checkpoint_folder(cfg))
     if any(run.checkpoints.glob("*.ckpt")):
         _require_one_intact(run.path, run.checkpoints)
-        raise UserError(f"{run.path} holds a run already: resume={run.path} continues it, run_folder=... names another")
+        raise UserError(
+            f"{run.path} holds a run already: {for_shell('resume', run.path)} continues it, run_folder=... names "
+            "another"
+        )
     with open_dict(cfg):
         if (source := _untyped_backbone(cfg)) is not None:
             log.info("backbone: that of %s", cfg.init_from)
@@ -140,18 +147,18 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
             f"resume={source} continues a run as it was configured; not with "
             f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change, the paths of data (data.root=...) "
             f"and by freezing=... the phases that have not begun. To start a new run from its weights: "
-            f"init_from={source}"
+            f"{for_shell('init_from', source)}"
         )
     folder = source.parent.parent if source.is_file() else source
     saved, checkpoints = read_config(folder), _checkpoints_of(folder)
     if source.is_file() and not is_intact(source):
-        raise UserError(f"{source} is not as it was written: its checksum differs. Type resume={folder}")
+        raise UserError(f"{source} is not as it was written: its checksum differs. Type {for_shell('resume', folder)}")
     checkpoint = source if source.is_file() else newest_intact(checkpoints)
     if checkpoint is None:
         _require_one_intact(folder, checkpoints)
         raise UserError(
             f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
-            f"Start it again: run_folder={folder}"
+            f"Start it again: {for_shell('run_folder', folder)}"
         )
     run = RunFolder(folder, checkpoint, checkpoint_folder(saved))
     for key in keys:

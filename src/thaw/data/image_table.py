@@ -12,7 +12,7 @@ class ImageTable(ImageFiles):
     """Source of the image files that a table names.
 
     Args:
-        table: A csv, tsv, jsonl or parquet file.
+        table: A csv, tsv, json, jsonl or parquet file.
         root: Folder that the paths are relative to and must not leave; None for the folder of the table.
         path_column: Column of the paths.
         label_column: Column of the labels.

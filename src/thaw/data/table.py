@@ -1,4 +1,4 @@
-"""Tables that a user brings: csv, tsv, jsonl or parquet, each plain or gzipped.
+"""Tables that a user brings: csv, tsv, json, jsonl or parquet, each plain or gzipped.
 
 They are read with Python's csv and json, not with pandas: when it is told to report rows with too many values, pandas
 silently drops rows with stray quotes; it gives no line numbers; its JSON reader turns 1 into 1.0 and refuses a whole
@@ -13,6 +13,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from thaw.data.report import format_list
 from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import UserError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SUFFIXES = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
 """Endings of the file names of tables, in lower case."""
 SUFFIXES_SHOWN = f"{', '.join(FORMATS)}, or one of these with .gz"
 
+DELIMITERS = ",;\t|"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(2**31 - 1)  # long texts are allowed
@@ -71,17 +73,22 @@ def read_table(
     if not file.is_file():
         raise UserError(f"{file} is not a file: name a table ({SUFFIXES_SHOWN})")
     if suffix is None:
-        raise UserError(f"{file} is no table by its name: expected a name that ends in {SUFFIXES_SHOWN}")
+        raise UserError(
+            f"{file} is no table by its name: expected one that ends in {SUFFIXES_SHOWN}. Save it as one of these, a "
+            "spreadsheet as .csv"
+        )
     if not isinstance(quotes, bool):
         raise UserError(f"data.quotes is true or false, not {quotes}")
     required = {key: name for key, name in columns.items() if name is not None}
     if suffix.startswith(".parquet"):
         rows = _parquet_rows(file)
-    elif suffix.startswith(".jsonl"):
+    elif suffix.startswith(".json"):
         rows = list(_json_rows(file, read_text(file, encoding)))
     else:
-        delimiter = "\t" if suffix.startswith(".tsv") else ","
-        rows = list(_delimited_rows(file, read_text(file, encoding), delimiter, quotes, required.values()))
+        text = read_text(file, encoding)
+        likeliest = "\t" if suffix.startswith(".tsv") else ","
+        delimiter = max((likeliest, *DELIMITERS), key=partial(_num_columns, text, quotes, set(required.values())))
+        rows = list(_delimited_rows(file, text, delimiter, quotes, required.values()))
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
@@ -120,7 +127,11 @@ def read_text(file: Path, encoding: str) -> str:
     Raises:
         UserError: naming the first line that is not in this encoding, or if the encoding is unknown.
     """
-    content = _content(file)
+    return decoded(_content(file), str(file), encoding)
+
+
+def decoded(content: bytes, name: str, encoding: str) -> str:
+    """Return the content of the file `name` as text. Raises UserError, see `read_text`."""
     try:
         return content.decode(encoding).removeprefix("\ufeff")  # the byte order mark, which only utf-8-sig removes
     except (LookupError, TypeError) as error:
@@ -129,7 +140,7 @@ def read_text(file: Path, encoding: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         guess = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "<its encoding>"
         raise UserError(
-            f"{file} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess} "
+            f"{name} is not in {encoding} (line {line}): save it as UTF-8, or type data.encoding={guess} "
             f"(thaw.predict: encoding={guess})"
         ) from error
 
@@ -149,10 +160,7 @@ def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     readable = [row for row in rows if row.fault is None]
     missing = [f"{name} ({key})" for key, name in columns.items() if not any(name in row.values for row in readable)]
     if readable and missing:
-        names = ", ".join(readable[0].values)
-        if len(readable[0].values) == 1 and any(separator in names for separator in ";,\t|"):
-            names = f"the one column '{names}': save it with commas as .csv, or with tabs as .tsv"
-        raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {names}")
+        raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {', '.join(readable[0].values)}")
 
 
 def _check_row(row: Row, names: Iterable[str]) -> Row:
@@ -175,13 +183,26 @@ def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
     return None
 
 
-def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:
-    reader = csv.reader(
+def _num_columns(text: str, quotes: bool, required: set[str], delimiter: str) -> tuple[int, int]:
+    """Number of required columns, and of all columns, that the first line of a table has with this delimiter."""
+    try:
+        header: list[str] = next(filter(None, _reader(text, delimiter, quotes)), [])
+    except csv.Error:
+        return 0, 0
+    return len(required.intersection(header)), len(header)
+
+
+def _reader(text: str, delimiter: str, quotes: bool) -> Any:  # the class has no name in public
+    return csv.reader(
         StringIO(text, newline=""),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
         strict=True,
     )
+
+
+def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: Iterable[str]) -> Iterator[Row]:
+    reader = _reader(text, delimiter, quotes)
     header: list[str] = []
     place = f"{file.name}, line 1: "
     try:
@@ -207,17 +228,34 @@ def _delimited_rows(file: Path, text: str, delimiter: str, quotes: bool, names: 
 
 
 def _json_rows(file: Path, text: str) -> Iterator[Row]:
+    """Rows of an array of objects, of one object, or of an object on each line, whichever suffix the name has."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if re.match(r"\s*\[\s*\{", text):
+            raise UserError(f"{file} is not JSON: {error}") from error
+        yield from _json_lines(file, text)
+        return
+    for number, item in enumerate(whole if isinstance(whole, list) else [whole], start=1):
+        yield _json_row(f"{file.name}, item {number}: ", item)
+
+
+def _json_lines(file: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(StringIO(text), start=1):
         place = f"{file.name}, line {number}: "
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            yield _json_row(place, json.loads(line))
         except (ValueError, RecursionError) as error:
             yield Row(place, {}, f"not JSON ({error})")
-            continue
-        fault = None if isinstance(values, dict) else f"an object is expected, {{...}}, not {line.strip()[:40]}"
-        yield Row(place, values, fault)
+
+
+def _json_row(place: str, values: Any) -> Row:
+    if isinstance(values, dict):
+        return Row(place, values)
+    shown = json.dumps(values, ensure_ascii=False)[:40]
+    return Row(place, {}, f"an object is expected, {{...}}, not {shown}")
 
 
 def _parquet_rows(file: Path) -> list[Row]:

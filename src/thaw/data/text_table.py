@@ -14,7 +14,7 @@ class TextTable:
     """Source of labelled texts from one table, or from one table for each split.
 
     Args:
-        table: A table, or a folder with a table called train and, optionally, val and test (csv, tsv, jsonl, parquet).
+        table: A table (see `read_table`), or a folder with a table called train and, optionally, val and test.
         text: Column of the texts.
         label: Column of the labels.
         split_column: Column that says train, val or test; None to split by fractions.

@@ -18,8 +18,9 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from thaw.arguments import for_hydra
 from thaw.distributed.environment import (
     count_devices,
     is_slurm,
@@ -152,6 +153,6 @@ def _trial_arguments(hydra_config: Any) -> list[str]:
     for source in hydra_config.runtime.config_sources:
         if source.provider == "command-line":
             arguments += ["--config-dir", source.path]
-    quoted = hydra_config.runtime.output_dir.replace("\\", "\\\\").replace("'", "\\'")
     arguments += ["--config-name", hydra_config.job.config_name]
-    return [*arguments, *hydra_config.overrides.task, f"run_folder='{quoted}'"]
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # unresolved, that is as typed
+    return [*arguments, *overrides, for_hydra("run_folder", hydra_config.runtime.output_dir)]

@@ -1,11 +1,13 @@
 """Classify samples with an exported network: `python run_onnx.py model.onnx sample ...` prints a JSON line for each.
 
-A sample is an image file or a text, whatever the network was trained on. Without samples, a JSON list of them is read
-from standard input. Needs onnxruntime and numpy; for images also Pillow and `image_file.py`, for texts the package
-tokenizers and `tokenizer.json`. Both files were exported together with this one.
+A sample is an image file or a text, whatever the network was trained on; `-` stands for standard input, with a sample
+on each line, and so does a .txt file of texts. Without samples, a JSON list of them is read from standard input.
+Needs onnxruntime and numpy; for images also Pillow and `image_file.py`, for texts the package tokenizers and
+`tokenizer.json`. Both files were exported together with this one.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 BATCH_SIZE = 16
 
 
-def main(model: str, *samples: str) -> None:
+def main(model: str, *typed: str) -> None:
     """Print label and class probabilities of each sample."""
     import onnxruntime
 
@@ -29,6 +31,7 @@ def main(model: str, *samples: str) -> None:
         from tokenizers import Tokenizer  # not needed for images
 
         tokenizer = Tokenizer.from_file(str(Path(model).with_name(preprocessing["1_tokenizer"])))
+    samples = read_samples(typed, takes_texts) if typed else json.load(sys.stdin)
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples[start : start + BATCH_SIZE]
         inputs = token_inputs(tokenizer, batch, preprocessing) if takes_texts else image_inputs(batch, preprocessing)
@@ -37,6 +40,30 @@ def main(model: str, *samples: str) -> None:
             by_class = dict(zip(class_names, probabilities.tolist(), strict=True))
             result = {key: sample, "label": class_names[int(probabilities.argmax())], "probabilities": by_class}
             print(json.dumps(result, ensure_ascii=False))
+
+
+def read_samples(typed: Sequence[str], takes_texts: bool) -> list[str]:
+    """Return samples as typed, with `-` and .txt files of texts replaced by their lines.
+
+    Raises:
+        ValueError: if the network takes texts, and one is the name of another file, or of a folder.
+    """
+    samples: list[str] = []
+    for sample in typed:
+        if sample == "-":
+            samples += lines(sys.stdin.buffer.read())
+        elif not takes_texts or not os.path.exists(sample):
+            samples.append(sample)
+        elif os.path.isfile(sample) and sample.lower().endswith(".txt"):
+            samples += lines(Path(sample).read_bytes())
+        else:
+            raise ValueError(f"{sample} is a file or folder, and no text: name a .txt file, or - for standard input")
+    return samples
+
+
+def lines(content: bytes) -> list[str]:
+    """Return the lines of UTF-8. Only newlines end them: texts may hold other separators."""
+    return [line.rstrip("\r") for line in content.decode("utf-8-sig").removesuffix("\n").split("\n")]
 
 
 def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -80,4 +107,7 @@ def token_inputs(tokenizer: Any, texts: Sequence[str], preprocessing: dict[str, 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or (len(sys.argv) == 2 and sys.stdin.isatty()):
         sys.exit(f"usage: python {Path(__file__).name} model.onnx sample ...")
-    main(sys.argv[1], *(sys.argv[2:] or json.load(sys.stdin)))
+    try:
+        main(*sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,5 +1,6 @@
 """Image files to classify."""
 
+import os
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -14,6 +15,7 @@ from thaw.data.table import read_table, table_suffix, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
+from thaw.predicting.lines import LINE, STANDARD_INPUT, holds_lines, read_lines
 from thaw.types import ImageSpec
 
 MAX_LISTED = 20  # unused files
@@ -51,27 +53,37 @@ class ImagePredictionDataset(PredictionDataset):
 
 
 def read_images(source: str, column: str, encoding: str, quotes: bool, spec: ImageSpec) -> ImagePredictionDataset:
-    """Find the images that `source` names: a file, a folder, a glob, or a table with a column of paths.
+    """Find the images that `source` names.
 
-    Paths in a table are relative to its folder.
+    It is a file, a folder, a glob, a table with a column of paths, or has a path on each line: a .txt file, or standard
+    input (`-`). Paths in a file are relative to its folder.
 
     Raises:
         UserError: if there is none, or if rows of the table are wrong.
     """
-    path = Path(source).expanduser()
+    path = os.path.expanduser(source)
     unused: list[str] = []
-    if path.is_dir():
-        files = sorted(images_below(path, unused))
+    if os.path.isdir(path):
+        files = sorted(images_below(Path(path), unused))
         if not files:
             raise UserError(f"input={source}: no image in that folder or below it")
-    elif path.is_file():
-        files = _paths_of_table(path, column, encoding, quotes) if table_suffix(path) else [path]
+    elif holds_lines(source) and (source == STANDARD_INPUT or os.path.isfile(path)):
+        lines = [row[LINE] for row in read_lines(path, encoding)]
+        files = [Path(path).parent / line for line in lines if line.strip()]
+        if not files:
+            raise UserError(f"input={source} holds no path of an image")
+    elif os.path.isfile(path):
+        file = Path(path)
+        files = [file] if table_suffix(file) is None else _paths_of_table(file, column, encoding, quotes)
     elif has_magic(source):
-        files = sorted(file for file in map(Path, glob(str(path), recursive=True)) if not file.is_dir())
+        files = sorted(file for file in map(Path, glob(path, recursive=True)) if not file.is_dir())
         if not files:
             raise UserError(f"input={source} matches no file")
     else:
-        raise UserError(f"input={source} does not exist: name an image, a folder, a glob or a table")
+        raise UserError(
+            f"input={source} does not exist: name an image, a folder, a glob, a table, or a .txt file or - (standard "
+            "input) with a path on each line"
+        )
     return ImagePredictionDataset(files, spec, unused)
 
 

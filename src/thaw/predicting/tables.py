@@ -3,16 +3,23 @@
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from thaw.console import progress
+from rich.markup import escape
+from rich.table import Column, Table
+
+from thaw.console import as_text, progress
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
+from thaw.predicting.lines import STANDARD_INPUT
 from thaw.predicting.predictions import Prediction
-from thaw.storage import UNFINISHED
+from thaw.storage import UNFINISHED, digest, require_writable
+
+MAX_LISTED = 20  # classes
 
 
 class OutputFiles(NamedTuple):
@@ -22,18 +29,33 @@ class OutputFiles(NamedTuple):
     jsonl: Path
 
 
-def output_files(output: str | None, run_folder: Path, source: str) -> OutputFiles:
-    """Name the files, and make their folder: `output` and a suffix, or `predictions_<source>` in the run folder.
+class Written(NamedTuple):
+    """What was written: a line for each sample that was skipped, and how many samples got each class."""
+
+    skipped: list[str]
+    counts: Counter[str]
+
+
+def output_files(output: str | None, run_folder: Path, source: str, names: Sequence[str]) -> OutputFiles:
+    """Name the files, and make their folder: `output` and a suffix, or a name of their own in the run folder.
+
+    Args:
+        output: Path of the files without suffix; None for `predictions_<source>_<digest>` in the run folder, so that
+            folders of the same name, globs and texts each have files of their own.
+        run_folder: The run folder.
+        source: What the user named: a path, a glob, a text, or `-`.
+        names: Paths or texts of the samples.
 
     Raises:
-        UserError: if one of them is the file `source`.
+        UserError: if one of them is the file `source`, or if their folder cannot be written to.
     """
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(source).stem) or "input"
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(source).stem).strip("-_") or "input"
     name = name.encode()[:60].decode(errors="ignore")  # file systems count bytes
-    default = str(run_folder / f"predictions_{name}")
+    identity = names if source == STANDARD_INPUT else [os.path.abspath(source)]
+    default = str(run_folder / f"predictions_{name}_{digest(*identity)[:8]}")
     stem = default if output is None else output.removesuffix(".csv").removesuffix(".jsonl")
-    files = OutputFiles(Path(f"{stem}.csv"), Path(f"{stem}.jsonl"))
-    files.csv.parent.mkdir(parents=True, exist_ok=True)
+    files = OutputFiles(Path(f"{stem}.csv").expanduser(), Path(f"{stem}.jsonl").expanduser())
+    require_writable(files.csv.parent)
     if any(os.path.exists(source) and file.exists() and file.samefile(source) for file in files):
         raise UserError(f"output={output} would take the place of {source}: name another output")
     return files
@@ -45,20 +67,17 @@ def write_predictions(
     class_names: Sequence[str],
     top_k: int,
     output: OutputFiles,
-) -> list[str]:
+) -> Written:
     """Write a row per usable sample: its identity, label, confidence, `top_k` likeliest classes, all probabilities.
 
     The files appear under their names when they are complete.
-
-    Returns:
-        A line for each sample that was skipped.
 
     Raises:
         UserError: if no sample can be used, or `top_k` is below 1.
     """
     if top_k < 1:
         raise UserError(f"top_k is at least 1, not {top_k}")
-    skipped = []
+    skipped, counts = [], Counter[str]()
     unfinished = [file.with_name(file.name + UNFINISHED) for file in output]
     with ExitStack() as stack:
         table, jsonl = (stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in unfinished)
@@ -71,6 +90,7 @@ def write_predictions(
                 continue
             by_class = dict(zip(class_names, probabilities, strict=True))
             top = sorted(by_class.items(), key=lambda item: -item[1])[:top_k]
+            counts[top[0][0]] += 1
             values = [*dataset.identify(index), *top[0]]
             rows.writerow([*values, "; ".join(f"{name} {p:.4f}" for name, p in top), *probabilities])
             record = dict(zip(columns, [*values, top], strict=True)) | {"probabilities": by_class}
@@ -81,4 +101,13 @@ def write_predictions(
         raise UserError(f"none of the {len(dataset)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
     for temporary, final in zip(unfinished, output, strict=True):
         os.replace(temporary, final)
-    return skipped
+    return Written(skipped, counts)
+
+
+def count_table(counts: Counter[str]) -> str:
+    """Return a text table of the number and share of samples by predicted class, the most frequent first."""
+    table = Table("predicted class", Column("samples", justify="right"), Column("share", justify="right"))
+    for name, count in counts.most_common(MAX_LISTED):
+        table.add_row(escape(name), f"{count:,}", f"{count / counts.total():.1%}")
+    more = len(counts) - MAX_LISTED
+    return as_text(table) + (f"... and {more} classes more, with fewer samples\n" if more > 0 else "")

@@ -1,20 +1,22 @@
 """Texts to classify."""
 
+import os
 from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.table import Row, read_table, read_text, table_suffix
+from thaw.data.table import SUFFIXES, SUFFIXES_SHOWN, Row, read_table, table_suffix
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
+from thaw.predicting.lines import LINE, LINES_SUFFIXES, STANDARD_INPUT, holds_lines, read_lines
 from thaw.types import TokenSpec
 
-TEXT = "text"
-"""Column of texts that do not come from a table."""
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 class TextPredictionDataset(PredictionDataset):
@@ -61,26 +63,35 @@ class TextPredictionDataset(PredictionDataset):
 
 
 def read_texts(source: str, column: str | None, encoding: str, quotes: bool, spec: TokenSpec) -> TextPredictionDataset:
-    """Read the rows of a table or the lines of a .txt file; a `source` that names neither is itself the text.
+    """Read the rows of a table, or the lines of a .txt file or of standard input (`-`); else `source` is the text.
 
     Raises:
-        UserError: if there is no such file, or if it cannot be read.
+        UserError: if `source` names a file that is not there or cannot be read, or a folder or files.
     """
-    path = Path(source).expanduser()
-    is_text_file = path.suffix.lower() == ".txt"
-    if not is_text_file and table_suffix(path) is None:
-        rows = [Row("the text: ", {TEXT: source})]
-    elif not path.is_file():
-        raise UserError(
-            f"input={source} does not exist, or is no file: name a table, a .txt file, or a text with another ending"
-        )
-    elif is_text_file:
-        # Only newlines end a line: texts may hold other separators.
-        lines = [line.rstrip("\r") for line in read_text(path, encoding).removesuffix("\n").split("\n")]
-        rows = [Row(f"{path.name}, line {number}: ", {TEXT: line}) for number, line in enumerate(lines, start=1)]
-    else:
+    path = os.path.expanduser(source)
+    if holds_lines(source) and (source == STANDARD_INPUT or os.path.isfile(path)):
+        return TextPredictionDataset(read_lines(path, encoding), LINE, spec)
+    if table_suffix(Path(path)) is not None and os.path.isfile(path):
         if column is None:
             raise UserError(f"input={source} is a table, and the run does not say where its texts are: type column=...")
-        rows = read_table(path, {"column": column}, encoding, quotes)
-        return TextPredictionDataset(rows, column, spec)
-    return TextPredictionDataset(rows, TEXT, spec)
+        return TextPredictionDataset(read_table(path, {"column": column}, encoding, quotes), column, spec)
+    if (problem := _no_text(source, path)) is not None:
+        raise UserError(
+            f"input={source} {problem}: texts are read from a table ({SUFFIXES_SHOWN}), from a .txt file, or with "
+            "input=- from standard input, one on each line. Save a spreadsheet as .csv, and join files of texts: "
+            "cat texts/*.txt | python -m thaw.predict run=... input=-"
+        )
+    return TextPredictionDataset([Row("the text: ", {LINE: source})], LINE, spec)
+
+
+def _no_text(source: str, path: str) -> str | None:
+    """Say why `source`, of which `path` may be the file, is not a text; None if it is one."""
+    if os.path.isdir(path):
+        return "is a folder"
+    if os.path.exists(path):
+        return "is a file of a kind that is not read"
+    if source.lower().endswith((*SUFFIXES, *LINES_SUFFIXES, *SPREADSHEETS)):
+        return "does not exist"
+    if has_magic(source) and (found := glob(path)):
+        return f"is a pattern of files ({found[0]} ...)"
+    return None

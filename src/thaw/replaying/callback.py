@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loops import fetchers
 from torch import Tensor
 
+from thaw.arguments import for_shell
 from thaw.distributed.ranks import is_peer_lost
 from thaw.replaying.kit import CrashKit, tensors_of, write_kit
 from thaw.runs.files import LOG_FILE
@@ -79,7 +80,7 @@ class CrashKitCallback(Callback):
         except Exception as error:
             log.warning("no crash kit was written: %s: %s", type(error).__name__, error)
         else:
-            command = f"python -m thaw.replay run={run} rank={kit.rank}"
+            command = f"python -m thaw.replay {for_shell('run', run)} rank={kit.rank}"
             log.error("The crash kit is in %s. To run the step again: %s", folder, command)
 
     def _kit(self, trainer: Trainer, module: Any, error: BaseException, batch: Batch | None) -> CrashKit:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from PIL import Image
 
+from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
 from thaw.reporting.drawings import outputs_charts, training_charts
@@ -144,7 +145,7 @@ def _run(run: RunFolder, run_id: str, results: Mapping[str, Any], environment: M
         state, message = "failed", lines[-1]
     else:
         stopped = [line for line in lines if "stopped in epoch" in line]
-        go_on = "It still trains." if run.in_use else f"To go on: python -m thaw.train resume={run.path}"
+        go_on = "It still trains." if run.in_use else f"To go on: python -m thaw.train {for_shell('resume', run.path)}"
         state, message = "stopped", stopped[-1] if stopped else go_on
     began, written = environment.get("began"), (run.path / CONFIG_FILE).stat().st_mtime
     return Run(

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.models.network import Network
@@ -38,7 +39,8 @@ def try_to_report(run: RunFolder, *arguments: Any, **more: Any) -> None:
     try:
         log.info("report: %s", write_report(run, *arguments, **more))
     except Exception:
-        log.warning("the report was not written; again: python -m thaw.report run=%s", run.path, exc_info=True)
+        again = f"python -m thaw.report {for_shell('run', run.path)}"
+        log.warning("the report was not written; again: %s", again, exc_info=True)
 
 
 def write_report(
@@ -47,9 +49,9 @@ def write_report(
     data: DataModule | None = None,
     network: Network | None = None,
     measured: Measured | None = None,
-    file: str = REPORT_FILE,
+    file: str | Path = REPORT_FILE,
 ) -> Path:
-    """Write the report of a run into its folder, and return the file.
+    """Write the report of a run, into its folder unless `file` is elsewhere, and return the file.
 
     Args:
         run: the folder.
@@ -57,7 +59,7 @@ def write_report(
         data: the samples, to show some of them; None: none are shown.
         network: the network with its best weights, to show where it looked; None: that is not shown.
         measured: a measurement of `data`, which may be other data than the run's; None: what the run measured.
-        file: name of the file.
+        file: name of the file, or a path elsewhere.
     """
     measured = measured or measured_by(run)
     shown: list[Look] = []

@@ -32,6 +32,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
@@ -178,7 +179,7 @@ class RunFolder:
     def report(self) -> str:
         """The final metrics and where the run folder is."""
         table = split_table(self.metrics())
-        return f"{table}\nrun folder: {self.path}\nagain: python -m thaw.evaluate run={self.path}"
+        return f"{table}\nrun folder: {self.path}\nagain: python -m thaw.evaluate {for_shell('run', self.path)}"
 
     @property
     def in_use(self) -> bool:

@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
+from thaw.arguments import for_shell
 from thaw.finetuning.phase import Plan
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class EpochLines(Callback):
         done, folder = trainer.fit_loop.epoch_progress.current.completed, trainer.default_root_dir
         if trainer.is_global_zero and done < trainer.max_epochs and (reason := reason_of_end(trainer)):  # type: ignore[operator]
             log.info("ended after epoch %d of %d: %s", done, trainer.max_epochs, reason)
-            log.info("to train on from its best weights: python -m thaw.train init_from=%s ...", folder)
+            log.info("to train on from its best weights: python -m thaw.train %s ...", for_shell("init_from", folder))
 
     def _print(self, trainer: Trainer, module: Any, epoch: int) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -8,6 +8,7 @@ import threading
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from thaw.arguments import for_shell
 from thaw.distributed.ranks import ranks
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class StopSignals(ContextDecorator):
         if trainer.is_global_zero:
             name, folder, epochs = signal.Signals(number).name, trainer.default_root_dir, trainer.max_epochs
             epoch = min(trainer.current_epoch + 1, epochs or 1)
-            command = f"python -m thaw.train resume={folder}"
+            command = f"python -m thaw.train {for_shell('resume', folder)}"
             log.info("%s: saved and stopped in epoch %d of %d. To go on: %s", name, epoch, epochs, command)
         ranks().leave()
         raise Stopped(128 + number if trainer.is_global_zero else 0)  # the first process says how the run ended
