@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from thaw.data.spellings import spelling_hint
 from thaw.errors import UserError
 from thaw.types import Indices
 
@@ -76,7 +77,7 @@ def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], neede
     if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
         raise UserError(
             f"each class needs at least {needed} samples, one for each part of the data; too few: {', '.join(few)}. "
-            f"Add some, or leave the class out."
+            f"Add some, or leave the class out." + spelling_hint(class_names)
         )
 
 

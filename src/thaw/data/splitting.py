@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.data.samples import Sample, SampleRecord
+from thaw.data.spellings import spelling_hint
 from thaw.data.splits import SPLITS, Splits, completed_splits, fold_splits, random_splits, require_enough
 from thaw.errors import UserError
 
@@ -44,7 +45,8 @@ def make_splits(
         splits = random_splits(targets, val_fraction, test_fraction, seed)
     counts = np.bincount(targets[splits.train], minlength=len(class_names))
     if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
-        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
+        hint = spelling_hint(class_names)
+        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt{hint}")
     return splits
 
 
