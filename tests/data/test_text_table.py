@@ -157,7 +157,7 @@ BROKEN = {
         r"no training sample of the class 0.0, 1.0(?s:.*)  '0' = '0.0'\n  '1' = '1.0'",
     ),
     "a label that is not a number": (HEAD + rows() + "nan,so\n", "mine.csv, line 14: no label in column label"),
-    "a rare class": (HEAD + rows() + "new,only one\n", r"each class needs at least 3 samples.*new \(1\)"),
+    "a rare class": (HEAD + rows() + "new,only one\n", r"each class needs at least 3 different samples.*new \(1\)"),
 }
 
 

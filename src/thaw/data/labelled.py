@@ -73,8 +73,14 @@ class LabelledData(LightningDataModule):
     # Splits.
 
     def split(self) -> None:
-        """Split as the data and the settings say. Raises UserError if the settings do not fit the samples."""
-        self.splits = make_splits(self.targets, self.class_names, self.given_splits, **self.split_settings)
+        """Split as the data and the settings say; equal samples share a split, unless the data say otherwise.
+
+        Raises UserError if the settings do not fit the samples.
+        """
+        groups = None if self.facts.digests is None else np.unique(self.facts.digests, return_inverse=True)[1]
+        self.splits = make_splits(
+            self.targets, self.class_names, self.given_splits, **self.split_settings, groups=groups
+        )
         self.train_indices = self.splits.train
         if self.labels_per_class is not None:
             self.train_indices = few_per_class(self.train_indices, self.targets, self.labels_per_class, self.seed)
