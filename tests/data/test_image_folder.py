@@ -24,6 +24,9 @@ from thaw.data.image_module import ImageDataModule
 from thaw.data.loader import default_workers
 from thaw.data.source import read_facts
 from thaw.evaluate import evaluate
+from thaw.exporting import run_onnx
+from thaw.exporting.images import Images
+from thaw.predicting.images import ImagePredictionDataset
 from thaw.train import train
 from thaw.types import BatchRequest, ImageSpec
 
@@ -66,6 +69,50 @@ def classes_beside_a_split(root: Path) -> None:
     split_folders(root, test=ALL)
     for name in ALL:
         shutil.copytree(root / "test" / name, root / name)
+
+
+def microscope(root: Path, bits: int = 12) -> Path:
+    """root/{dark,light}/*.png with 6 images each of 16 bits, of which only `bits` are used."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = generator.integers(0, 2 ** (bits - 1), (16, 16), dtype=np.uint16) + number * 2 ** (bits - 1)
+            pixels[0, 0] = 2 ** (bits - 1 + number) - 1
+            Image.fromarray(pixels.astype(np.uint16)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_images_of_fewer_bits_than_their_files_are_reported_and_may_be_stretched(
+    source: Callable[..., ImageDataModule], tmp_path: Path
+) -> None:
+    root = microscope(tmp_path / "root")
+    plain, again = source(root), source(root)  # the second one knows the files
+    for data in (plain, again):
+        (warning,) = data.warnings()
+        assert "none of the 12 images of 16 bits has a value above 4,095" in warning
+        assert "data.max_value=4095" in warning
+        assert warning.splitlines()[0] in data.summary()
+    stretched = source(root, "data.max_value=4095", "data.augment=none")
+    assert stretched.warnings() == []
+    assert np.asarray(plain.image(11)).max() == 16
+    assert np.asarray(stretched.image(11)).max() == 255
+    assert stretched.input_spec.max_value == 4095, "which the run folder keeps"
+    (batch,) = stretched.dataset()[BatchRequest([11], None)].inputs
+    predicted, _ = ImagePredictionDataset([stretched.source.files[11]], stretched.input_spec)[[0]]
+    runner = run_onnx.image_inputs([str(stretched.source.files[11])], Images(stretched.input_spec).preprocessing)
+    for later in (predicted, torch.from_numpy(runner["images"])):
+        assert later is not None
+        assert torch.equal(later[0], batch), "later commands show it alike"
+    assert not {*map(stretched.identity, range(12))} & {*map(plain.identity, range(12))}
+    assert source(microscope(tmp_path / "whole", bits=16)).warnings() == []
+    (ignored,) = source(None, "data.max_value=4095").warnings()
+    assert ignored == "data.max_value=4095 is ignored: no image has 16 bits"
+    with pytest.raises(ValueError, match=r"6 of 12 images cannot be .*(?s:.*)pixels reach 4,095, above data.max_value"):
+        source(root, "data.max_value=3000")
+    for wrong in (0, 65536, 1.5, "true"):
+        with pytest.raises(ValueError, match=r"data.max_value is null or a whole number from 1 to 65535, not"):
+            source(root, f"data.max_value={wrong}")
 
 
 def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageDataModule]) -> None:
@@ -246,7 +293,9 @@ def test_too_few_images_are_named_by_class(source: Callable[..., ImageDataModule
     root = photos(tmp_path)
     for number in range(2, 8):
         (root / f"green/{number}.png").unlink()
-    with pytest.raises(ValueError, match=r"at least 3 different samples, one for each part of the data; too few: green \(2\)"):
+    with pytest.raises(
+        ValueError, match=r"at least 3 different samples, one for each part of the data; too few: green \(2\)"
+    ):
         source(root)
 
 

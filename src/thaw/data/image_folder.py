@@ -22,14 +22,15 @@ class ImageFolder(ImageFiles):
         root: Folder of the class folders, or of folders train, val and test that hold them. A split that is missing is
             cut from train.
         on_bad: What to do if images cannot be loaded: "error" or "leave_out".
+        max_value: Value of grey 16-bit images that is white; None for 65535.
 
     Raises:
         UserError: if the folders are not laid out like this, or see `ImageFiles`.
     """
 
-    def __init__(self, root: str, on_bad: str):
+    def __init__(self, root: str, on_bad: str, max_value: int | None = None):
         folder = Path(root).expanduser()
-        super().__init__(folder, *labelled_files(folder), on_bad)
+        super().__init__(folder, *labelled_files(folder), on_bad, max_value)
 
 
 def labelled_files(root: Path) -> tuple[list[LabelledFile], list[str]]:

@@ -65,7 +65,11 @@ class LabelledData(LightningDataModule):
 
     def warnings(self) -> list[str]:
         """Warnings about the data; the first line of each is a summary."""
-        warnings = similar_classes(self.class_names) + missing_classes(self.parts, self.targets, self.class_names)
+        warnings = (
+            self.facts.warnings
+            + similar_classes(self.class_names)
+            + missing_classes(self.parts, self.targets, self.class_names)
+        )
         if self.facts.digests is None:
             return warnings
         return warnings + identical_samples(self.parts, self.targets, self.facts)
