@@ -289,6 +289,89 @@ def test_folders_that_cannot_be_used_are_refused(
         source(tmp_path / "root")
 
 
+def nested(root: Path, *paths: str) -> Path:
+    """root/<path>/{0..5}.png, each a noise of its own."""
+    generator = np.random.default_rng(0)
+    for path in paths:
+        (root / path).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / path / f"{i}.png")
+    return root
+
+
+def crossed(above: str, below: str) -> list[str]:
+    return [f"{one}/{other}" for one in above.split() for other in below.split()]
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (crossed("color grey", "cat dog"), "set: .*color, grey .* cat, dog"),
+        (crossed("p1 p2 p3", "0 1"), "0, 1"),
+        (["p1/0", "p1/1", "p2/1", "p3/0"], "0, 1"),
+        (crossed("cat dog", "images masks"), "images, masks"),
+        ([f"train/{path}" for path in crossed("cat dog", "images masks")], "set/train: "),
+    ],
+)
+def test_folders_with_two_readings_are_refused_with_both(
+    source: Callable[..., ImageDataModule], tmp_path: Path, paths: list[str], said: str
+) -> None:
+    root = nested(tmp_path / "set", *paths)
+    with pytest.raises(ValueError, match=said) as error:
+        source(root)
+    for choice in ("data.class_level=1", "data.class_level=2", "data.exclude="):
+        assert choice in str(error.value)
+    upper, lower = (sorted({path.removeprefix("train/").split("/")[level] for path in paths}) for level in (0, 1))
+    assert source(root, "data.class_level=1").class_names == upper
+    assert source(root, "data.class_level=2").class_names == lower
+
+
+@pytest.mark.parametrize(
+    ("paths", "named"),
+    [
+        (["x/train/cat", "x/train/dog", "x/test/cat", "x/test/dog"], "set/x"),
+        (["x/cat", "x/dog"], "set/x"),
+        (["x/y/cat", "x/y/dog"], "set/x/y"),
+        (["x/train/cat", "x/train/dog"], "set/x/train"),
+    ],
+)
+def test_a_folder_above_the_data_is_refused_with_the_one_to_name(
+    source: Callable[..., ImageDataModule], tmp_path: Path, paths: list[str], named: str
+) -> None:
+    root = nested(tmp_path / "set", *paths)
+    with pytest.raises(ValueError, match=rf"data.root=\S*/{named}$") as error:
+        source(root)
+    assert source(Path(str(error.value).rpartition("=")[2])).class_names == ["cat", "dog"]
+
+
+def test_a_folder_below_the_classes_is_refused_with_the_one_above(
+    source: Callable[..., ImageDataModule], tmp_path: Path
+) -> None:
+    root = nested(tmp_path / "set", "cat", "dog")
+    with pytest.raises(ValueError, match=r"a folder for each class is expected(?s:.*)data.root=\S*/set\b"):
+        source(root / "cat")
+
+
+def test_what_is_excluded_is_not_read_at_any_level(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
+    root = nested(tmp_path / "set", *crossed("cat dog", "images masks"), "grey/cat/images")
+    shutil.copy(root / "cat/images/0.png", root / "cat/images/0_mask.png")
+    data = source(root, "data.exclude=[masks,grey,'*_mask.png']")
+    assert data.class_names == ["cat", "dog"]
+    assert {file.parent.name for file in data.source.files} == {"images"}
+    assert len(data.source.files) == 12
+    for said in ("set/grey (data.exclude)", "cat/masks (data.exclude)", "0_mask.png (data.exclude)"):
+        assert said in data.report()
+    (unused,) = source(root, "data.exclude=[mask]", "data.class_level=1").warnings()
+    assert unused.startswith("data.exclude: mask matches no folder and no image")
+    with pytest.raises(ValueError, match=r"data.exclude is a list of names .*data.exclude=\[masks\]"):
+        source(root, "data.exclude=masks")
+    for wrong in (0, 1.5, "true", "two"):
+        with pytest.raises(ValueError, match=r"data.class_level is null or a whole number from 1 on, not"):
+            source(root, f"data.class_level={wrong}")
+    with pytest.raises(ValueError, match=r"no images in folders(?s:.*)data.class_level=4"):
+        source(root, "data.class_level=4")
+
+
 def test_too_few_images_are_named_by_class(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for number in range(2, 8):
