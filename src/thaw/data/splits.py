@@ -125,7 +125,8 @@ def fold_splits(
     tests = keep_together([test for _, test in drawn], targets, groups, seed)
     rest = np.setdiff1d(np.arange(len(targets)), tests[fold])
     cut = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
-    return Splits(*keep_together(cut, targets, groups, seed), tests[fold])
+    train, val = keep_together(cut, targets, groups, seed)
+    return Splits(train, val, tests[fold])
 
 
 def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: Groups, seed: int) -> Sequence[Indices]:
