@@ -208,7 +208,7 @@ def test_what_is_wrong_with_parquet_is_named_with_its_row(table: Table, name: st
     with pytest.raises(ValueError, match=rf"3 of 5 rows of .*(?s:.*){name}, row 3: no text in column text") as error:
         table(content(text=texts, label=[1, 2, 3, None, 4]), name=name)
     assert f"{name}, row 4: no label in column label\n  {name}, row 5: no text" in str(error.value)
-    data = table(content(text=["a"] * 20, label=[1, 0] * 10), name=name)
+    data = table(content(text=[f"a {i}" for i in range(20)], label=[1, 0] * 10), name=name)
     assert data.class_names == ["0", "1"], "whole numbers stay whole"
     with pytest.raises(ValueError, match=r"row 1: no column label \(data.label\); it has text, kind"):
         table(content(text=["a"], kind=["b"]), name=name)
