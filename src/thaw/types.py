@@ -94,6 +94,8 @@ class ImageSpec:
     """Share of the resized image that the centre crop of evaluation keeps, per side."""
     squash: bool = False
     """Whether evaluation resizes both sides to the same length instead of cropping the longer one."""
+    max_value: int | None = None
+    """Value of grey 16-bit images that is white, set by the data; None for 65535."""
 
     def __post_init__(self) -> None:
         faults = []

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch.utils.data import Dataset
 
 from tests.caching.whole_runs import NONE_STOPS, PLANS, Config, choices, logged
-from tests.conftest import TINY
+from tests.conftest import NOISE, TINY
 from thaw.caching.store import entries, prune
 from thaw.config.assemble import start
+from thaw.data.image_module import ImageDataModule
 from thaw.errors import UserError
 from thaw.runs import record
 from thaw.train import train
-from thaw.types import Batch
+from thaw.types import Batch, BatchRequest
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -75,6 +77,32 @@ def test_views_come_round_and_differ(config: Config, tmp_path: Path, cache_folde
         "16 train, view 1",
         "4 val",
     ]
+
+
+class Soft:
+    """The batches of `dataset`, with class probabilities (B, C) as targets in place of class indices."""
+
+    def __init__(self, dataset: Dataset[Batch], known: str):
+        self.dataset = dataset
+        self.probabilities = torch.rand(60, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+        if known != "by no attribute":
+            self.targets = self.probabilities if known == "by an attribute" else torch.arange(60) % 3
+
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        return self.dataset[request]._replace(target=self.probabilities[request.indices])
+
+
+@pytest.mark.parametrize("known", ["by an attribute", "by no attribute", "wrongly"])
+def test_cached_batches_have_the_targets_that_the_data_give(
+    known: str, config: Config, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ImageDataModule.dataset
+    monkeypatch.setattr(ImageDataModule, "dataset", lambda data, split=None: Soft(plain(data, split), known))
+    same = [*TINY, *NOISE, *PLANS["probe_then_full"], *NONE_STOPS]
+    train(config(*same, f"run_folder={tmp_path}/with"))
+    assert bool(entries(cache_folder)) == (known == "by an attribute"), "else they are unknown"
+    train(config(*same, "caching=off", f"run_folder={tmp_path}/without"))
+    assert logged(tmp_path / "with") == pytest.approx(logged(tmp_path / "without"), abs=1e-5)
 
 
 def _training_epochs(cfg: DictConfig, epochs: int) -> Iterator[torch.Tensor]:

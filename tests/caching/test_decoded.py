@@ -56,7 +56,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     real = image_files.load_in_thread
 
-    def load_in_thread(file: Path) -> Image.Image:
+    def load_in_thread(file: Path, max_value: int | None) -> Image.Image:
         files.append(f"{file.parent.name}/{file.name}")
         return real(file)
 

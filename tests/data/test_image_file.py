@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.data.zoo import bad_files, odd_images
-from thaw.data.image_file import find_fault, load_image
+from thaw.data.image_file import find_fault, largest_value, load_image
 
 
 def test_every_odd_image_loads_as_people_see_it(tmp_path: Path) -> None:
@@ -32,6 +32,21 @@ def test_every_bad_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
         load_image(tmp_path / "absent.png")
     with pytest.raises(ValueError, match="a folder"):
         load_image(tmp_path)
+
+
+def test_the_value_that_is_white_may_be_named(tmp_path: Path) -> None:
+    deep = np.array([[0, 1000, 2048, 4095]], np.uint16)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        shown = np.asarray(load_image(tmp_path / name, 4095))
+        assert shown[0, :, 0].tolist() == [0, 62, 128, 255]
+        assert np.asarray(load_image(tmp_path / name))[0, :, 0].tolist() == [0, 4, 8, 16]
+        assert largest_value((tmp_path / name).read_bytes()) == 4095
+        with pytest.raises(ValueError, match="its pixels reach 4095, above max_value=4000"):
+            load_image(tmp_path / name, 4000)
+    Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "plain.png")
+    assert np.asarray(load_image(tmp_path / "plain.png", 4095)).max() == 255, "of 16-bit images only"
+    assert largest_value((tmp_path / "plain.png").read_bytes()) is None
 
 
 def test_the_quick_look_agrees_with_loading_wherever_a_jpeg_is_cut(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from thaw.data.image_module import ImageDataModule
 from thaw.data.loader import default_workers
 from thaw.data.source import read_facts
 from thaw.evaluate import evaluate
+from thaw.exporting import run_onnx
+from thaw.exporting.images import Images
+from thaw.predicting.images import ImagePredictionDataset
 from thaw.train import train
 from thaw.types import BatchRequest, ImageSpec
 
@@ -66,6 +69,50 @@ def classes_beside_a_split(root: Path) -> None:
     split_folders(root, test=ALL)
     for name in ALL:
         shutil.copytree(root / "test" / name, root / name)
+
+
+def microscope(root: Path, bits: int = 12) -> Path:
+    """root/{dark,light}/*.png with 6 images each of 16 bits, of which only `bits` are used."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = generator.integers(0, 2 ** (bits - 1), (16, 16), dtype=np.uint16) + number * 2 ** (bits - 1)
+            pixels[0, 0] = 2 ** (bits - 1 + number) - 1
+            Image.fromarray(pixels.astype(np.uint16)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_images_of_fewer_bits_than_their_files_are_reported_and_may_be_stretched(
+    source: Callable[..., ImageDataModule], tmp_path: Path
+) -> None:
+    root = microscope(tmp_path / "root")
+    plain, again = source(root), source(root)  # the second one knows the files
+    for data in (plain, again):
+        (warning,) = data.warnings()
+        assert "none of the 12 images of 16 bits has a value above 4,095" in warning
+        assert "data.max_value=4095" in warning
+        assert warning.splitlines()[0] in data.summary()
+    stretched = source(root, "data.max_value=4095", "data.augment=none")
+    assert stretched.warnings() == []
+    assert np.asarray(plain.image(11)).max() == 16
+    assert np.asarray(stretched.image(11)).max() == 255
+    assert stretched.input_spec.max_value == 4095, "which the run folder keeps"
+    (batch,) = stretched.dataset()[BatchRequest([11], None)].inputs
+    predicted, _ = ImagePredictionDataset([stretched.source.files[11]], stretched.input_spec)[[0]]
+    runner = run_onnx.image_inputs([str(stretched.source.files[11])], Images(stretched.input_spec).preprocessing)
+    for later in (predicted, torch.from_numpy(runner["images"])):
+        assert later is not None
+        assert torch.equal(later[0], batch), "later commands show it alike"
+    assert not {*map(stretched.identity, range(12))} & {*map(plain.identity, range(12))}
+    assert source(microscope(tmp_path / "whole", bits=16)).warnings() == []
+    (ignored,) = source(None, "data.max_value=4095").warnings()
+    assert ignored == "data.max_value=4095 is ignored: no image has 16 bits"
+    with pytest.raises(ValueError, match=r"6 of 12 images cannot be .*(?s:.*)pixels reach 4,095, above data.max_value"):
+        source(root, "data.max_value=3000")
+    for wrong in (0, 65536, 1.5, "true"):
+        with pytest.raises(ValueError, match=r"data.max_value is null or a whole number from 1 to 65535, not"):
+            source(root, f"data.max_value={wrong}")
 
 
 def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageDataModule]) -> None:
@@ -165,7 +212,7 @@ def test_what_is_not_used_is_said(source: Callable[..., ImageDataModule], tmp_pa
         assert said in report
     assert "notes.txt (not an image by its name)" in report
     assert "stray.png (outside the folders of the classes)" in report
-    assert "red/deeper/x.png" in report, "identical to another"
+    assert "identical" not in report, "red/deeper/x.png shares a split with red/0.png"
 
 
 def test_leaks_and_contradictions_are_reported(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
@@ -242,11 +289,96 @@ def test_folders_that_cannot_be_used_are_refused(
         source(tmp_path / "root")
 
 
+def nested(root: Path, *paths: str) -> Path:
+    """root/<path>/{0..5}.png, each a noise of its own."""
+    generator = np.random.default_rng(0)
+    for path in paths:
+        (root / path).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / path / f"{i}.png")
+    return root
+
+
+def crossed(above: str, below: str) -> list[str]:
+    return [f"{one}/{other}" for one in above.split() for other in below.split()]
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (crossed("color grey", "cat dog"), "set: .*color, grey .* cat, dog"),
+        (crossed("p1 p2 p3", "0 1"), "0, 1"),
+        (["p1/0", "p1/1", "p2/1", "p3/0"], "0, 1"),
+        (crossed("cat dog", "images masks"), "images, masks"),
+        ([f"train/{path}" for path in crossed("cat dog", "images masks")], "set/train: "),
+    ],
+)
+def test_folders_with_two_readings_are_refused_with_both(
+    source: Callable[..., ImageDataModule], tmp_path: Path, paths: list[str], said: str
+) -> None:
+    root = nested(tmp_path / "set", *paths)
+    with pytest.raises(ValueError, match=said) as error:
+        source(root)
+    for choice in ("data.class_level=1", "data.class_level=2", "data.exclude="):
+        assert choice in str(error.value)
+    upper, lower = (sorted({path.removeprefix("train/").split("/")[level] for path in paths}) for level in (0, 1))
+    assert source(root, "data.class_level=1").class_names == upper
+    assert source(root, "data.class_level=2").class_names == lower
+
+
+@pytest.mark.parametrize(
+    ("paths", "named"),
+    [
+        (["x/train/cat", "x/train/dog", "x/test/cat", "x/test/dog"], "set/x"),
+        (["x/cat", "x/dog"], "set/x"),
+        (["x/y/cat", "x/y/dog"], "set/x/y"),
+        (["x/train/cat", "x/train/dog"], "set/x/train"),
+    ],
+)
+def test_a_folder_above_the_data_is_refused_with_the_one_to_name(
+    source: Callable[..., ImageDataModule], tmp_path: Path, paths: list[str], named: str
+) -> None:
+    root = nested(tmp_path / "set", *paths)
+    with pytest.raises(ValueError, match=rf"data.root=\S*/{named}$") as error:
+        source(root)
+    assert source(Path(str(error.value).rpartition("=")[2])).class_names == ["cat", "dog"]
+
+
+def test_a_folder_below_the_classes_is_refused_with_the_one_above(
+    source: Callable[..., ImageDataModule], tmp_path: Path
+) -> None:
+    root = nested(tmp_path / "set", "cat", "dog")
+    with pytest.raises(ValueError, match=r"a folder for each class is expected(?s:.*)data.root=\S*/set\b"):
+        source(root / "cat")
+
+
+def test_what_is_excluded_is_not_read_at_any_level(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
+    root = nested(tmp_path / "set", *crossed("cat dog", "images masks"), "grey/cat/images")
+    shutil.copy(root / "cat/images/0.png", root / "cat/images/0_mask.png")
+    data = source(root, "data.exclude=[masks,grey,'*_mask.png']")
+    assert data.class_names == ["cat", "dog"]
+    assert {file.parent.name for file in data.source.files} == {"images"}
+    assert len(data.source.files) == 12
+    for said in ("set/grey (data.exclude)", "cat/masks (data.exclude)", "0_mask.png (data.exclude)"):
+        assert said in data.report()
+    (unused,) = source(root, "data.exclude=[mask]", "data.class_level=1").warnings()
+    assert unused.startswith("data.exclude: mask matches no folder and no image")
+    with pytest.raises(ValueError, match=r"data.exclude is a list of names .*data.exclude=\[masks\]"):
+        source(root, "data.exclude=masks")
+    for wrong in (0, 1.5, "true", "two"):
+        with pytest.raises(ValueError, match=r"data.class_level is null or a whole number from 1 on, not"):
+            source(root, f"data.class_level={wrong}")
+    with pytest.raises(ValueError, match=r"no images in folders(?s:.*)data.class_level=4"):
+        source(root, "data.class_level=4")
+
+
 def test_too_few_images_are_named_by_class(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = photos(tmp_path)
     for number in range(2, 8):
         (root / f"green/{number}.png").unlink()
-    with pytest.raises(ValueError, match=r"at least 3 samples, one for each part of the data; too few: green \(2\)"):
+    with pytest.raises(
+        ValueError, match=r"at least 3 different samples, one for each part of the data; too few: green \(2\)"
+    ):
         source(root)
 
 

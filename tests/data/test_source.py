@@ -243,6 +243,21 @@ def test_missing_classes_and_duplicates_are_reported_of_any_source() -> None:
     assert data.identity(1).content == data.identity(2).content != data.identity(3).content
 
 
+@pytest.mark.parametrize("settings", [{}, {"fold": 1}, {"labels_per_class": 3}])
+@pytest.mark.parametrize("kind", [ImageDataModule, TextDataModule])
+def test_equal_samples_share_a_split(kind: Any, settings: dict[str, Any]) -> None:
+    numbers = [*range(60), *range(0, 60, 4), *range(0, 60, 6)]
+    values = numbers if kind is TextDataModule else [np.full((8, 8), number, np.uint8) for number in numbers]
+    source = Listed([(str(v) if kind is TextDataModule else v, n % 2) for v, n in zip(values, numbers, strict=True)])
+    more = {"max_length_tokens": None, "pad_multiple_tokens": 1} if kind is TextDataModule else {}
+    data = kind(source, **{**SETTINGS, **more, **settings})
+    data.split()
+    used = [{data.identity(index).content for index in part} for part in data.parts.values()]
+    assert sum(map(len, used)) == len(set.union(*used))
+    assert data.warnings() == []
+    assert [len(part) for part in (data.splits.val, data.splits.test)] == [17, 17]
+
+
 def images(*more: str) -> list[str]:
     source = ["data=shared/images", "+data._target_=tests.data.test_source.PlainImages", "+backbone.channels=3"]
     short = ["data.num_workers=0", "freezing.probe_epochs=1", "freezing.full_epochs=1"]

@@ -1,9 +1,21 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 
-from thaw.data.splits import few_per_class, fold_splits, random_splits
+from thaw.data.splits import Splits, completed_splits, few_per_class, fold_splits, random_splits, require_enough
 
 TARGETS = np.repeat([0, 1, 2], [60, 30, 10])
+DISTINCT = np.arange(100)
+SOME_EQUAL = np.arange(100)
+for equal in (range(9), (9, 10, 70), (60, 61, 62), (90, 91)):
+    SOME_EQUAL[list(equal)] = equal[0]
+PAIRS = np.arange(100) // 2
+"""No sample is alone."""
+
+
+def parts(splits: Splits) -> list[np.ndarray]:
+    return [splits.train, splits.val, splits.test]
 
 
 def test_splits_cover_all_samples_once_in_the_proportions_of_the_classes() -> None:
@@ -22,6 +34,43 @@ def test_every_sample_tests_in_exactly_one_fold() -> None:
     for splits in folds:
         assert sorted(np.concatenate([splits.train, splits.val, splits.test])) == list(range(100))
         assert np.bincount(TARGETS[splits.test]).tolist() == [12, 6, 2]
+
+
+@pytest.mark.parametrize("groups", [SOME_EQUAL, PAIRS])
+@pytest.mark.parametrize("cut", ["fractions", "val of given splits", "fold"])
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_samples_lie_in_one_split(cut: str, groups: np.ndarray, seed: int) -> None:
+    def split(groups: np.ndarray | None, fold: int = 3) -> Splits:
+        if cut == "fractions":
+            return random_splits(TARGETS, 0.2, 0.2, seed, groups)
+        if cut == "fold":
+            return fold_splits(TARGETS, fold, 5, 0.2, seed, groups)
+        given = [None, "train", None, None, "test"] * 20
+        return completed_splits(given, TARGETS, 0.2, 0.2, seed, groups)
+
+    plain, together = split(None), split(groups)
+    assert sorted(np.concatenate(parts(together))) == list(range(100))
+    thaws_own = parts(together)[: 2 if cut == "val of given splits" else 3]
+    for one, other in combinations([set(groups[part]) for part in thaws_own], 2):
+        assert not one & other
+    for was, now in zip(parts(plain), parts(together), strict=True):
+        counts = [np.bincount(TARGETS[part], minlength=3) for part in (was, now)]
+        assert np.abs(counts[0] - counts[1]).max() <= (0 if groups is SOME_EQUAL else 1), "of each class"
+    for was, now, again in zip(parts(plain), parts(split(DISTINCT)), parts(split(None)), strict=True):
+        assert np.array_equal(was, now), "without equal samples, nothing moves"
+        assert np.array_equal(was, again)
+    for one, other in zip(parts(together), parts(split(groups)), strict=True):
+        assert np.array_equal(one, other), "by the seed"
+    if cut == "fold":
+        tested = [split(groups, fold).test for fold in range(5)]
+        assert sorted(np.concatenate(tested)) == list(range(100))
+
+
+def test_equal_samples_count_once_where_a_class_needs_several() -> None:
+    targets = np.array([0, 0, 0, 1, 1, 1])
+    require_enough(targets, ["a", "b"], 3, np.array([0, 1, 2, 3, 4, 5]))
+    with pytest.raises(ValueError, match=r"at least 3 different samples, .* too few: b \(2\)"):
+        require_enough(targets, ["a", "b"], 3, np.array([0, 1, 2, 3, 3, 0]))
 
 
 def test_fewer_labels_are_a_part_of_more() -> None:

@@ -157,7 +157,16 @@ BROKEN = {
     "another encoding": ((HEAD + rows()).encode("cp949"), r"is not in utf-8-sig \(line 2\): save it as UTF-8, or type"),
     "UTF-16": ((HEAD + rows()).encode("utf-16"), "or type data.encoding=utf-16"),
     "one class": (HEAD + rows().split("good")[0], r"at least two classes to tell apart, but this data has \['bad'\]"),
-    "a rare class": (HEAD + rows() + "new,only one\n", r"each class needs at least 3 samples.*new \(1\)"),
+    "a label written in two ways": (
+        HEAD + rows() + "Bad,so\n",
+        r"each class needs .* Bad \(1\)(?s:.*)written:\n  'Bad' = 'bad'",
+    ),
+    "a class that only the test split writes so": (
+        "label,text,split\n" + "".join(f"{i % 2},{i},train\n{i % 2}.0,{i + 20},test\n" for i in range(20)),
+        r"no training sample of the class 0.0, 1.0(?s:.*)  '0' = '0.0'\n  '1' = '1.0'",
+    ),
+    "a label that is not a number": (HEAD + rows() + "nan,so\n", "mine.csv, line 14: no label in column label"),
+    "a rare class": (HEAD + rows() + "new,only one\n", r"each class needs at least 3 different samples.*new \(1\)"),
 }
 
 
@@ -165,7 +174,14 @@ BROKEN = {
 def test_what_is_wrong_is_named_with_file_line_and_column(table: Table, fault: str) -> None:
     content, said = BROKEN[fault]
     with pytest.raises(ValueError, match=said):
-        table(content)
+        table(content, *(["data.split_column=split"] if "split" in str(content)[:20] else []))
+
+
+def test_a_label_written_in_several_ways_is_reported(table: Table) -> None:
+    lines = "".join(f'{{"text": "{i}", "label": {[0, 0.0, 1, "true", "TRUE"][i % 5]!r}}}\n' for i in range(50))
+    (warning,) = table(lines.replace("'", '"'), name="mine.jsonl").warnings()
+    assert warning.splitlines()[1:] == ["  '0' = '0.0'", "  'TRUE' = 'true'"]
+    assert "class" in warning.splitlines()[0]
 
 
 LINES = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(WORDS["bad"] + WORDS["good"]))
@@ -178,6 +194,9 @@ LINES = "".join(f'{{"text": "{w}", "label": {i % 2}}}\n' for i, w in enumerate(W
         ("[1, 2]", r"line 13: an object is expected, {...}, not \[1, 2\]"),
         ('{"text": ["a"], "label": 1}', r'line 13: column text holds \["a"\], and no single value'),
         ('{"text": null, "label": 1}', "line 13: no text in column text"),
+        ('{"text": NaN, "label": 1}', "line 13: no text in column text"),
+        ('{"text": "so", "label": NaN}', "line 13: no label in column label"),
+        ('{"text": "so", "label": "<NA>"}', "line 13: no label in column label"),
         ('{"label": 1}', r"line 13: no column text"),
         ('{"text": "\\ud83d", "label": 1}', r"line 13: column text holds half a character"),
     ],
@@ -209,11 +228,13 @@ def test_what_is_wrong_with_parquet_is_named_with_its_row(table: Table, name: st
     def content(**columns: list[Any]) -> bytes:
         return gzip.compress(parquet(columns)) if name.endswith(".gz") else parquet(columns)
 
+    with pytest.raises(ValueError, match=f"{name}, row 1: no label in column label"):
+        table(content(text=["so"], label=[float("nan")]), name=name)
     texts = ["so", "and", None, "so", " "]
     with pytest.raises(ValueError, match=rf"3 of 5 rows of .*(?s:.*){name}, row 3: no text in column text") as error:
         table(content(text=texts, label=[1, 2, 3, None, 4]), name=name)
     assert f"{name}, row 4: no label in column label\n  {name}, row 5: no text" in str(error.value)
-    data = table(content(text=["a"] * 20, label=[1, 0] * 10), name=name)
+    data = table(content(text=[f"a {i}" for i in range(20)], label=[1, 0] * 10), name=name)
     assert data.class_names == ["0", "1"], "whole numbers stay whole"
     with pytest.raises(ValueError, match=r"row 1: no column label \(data.label\); it has text, kind"):
         table(content(text=["a"], kind=["b"]), name=name)

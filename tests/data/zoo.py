@@ -131,7 +131,16 @@ def bad_files(folder: Path) -> dict[Path, str]:
     add("photo.heic", b"\0\0\0\x18ftypheic", "convert it to JPEG")
     add("bomb.png", _png(60_000, 60_000), "too large")
     Image.fromarray(np.random.default_rng(0).random((8, 8), dtype=np.float32)).save(folder / "float.tif")
-    bad[folder / "float.tif"] = "floating-point"
+    bad[folder / "float.tif"] = "its pixels are floating-point numbers from 0.00274 to 0.997"
+    signed = np.full((8, 8), 3071, np.int32)
+    signed[0] = -1024
+    Image.fromarray(signed).save(folder / "signed.tif")
+    bad[folder / "signed.tif"] = "its pixels are signed integers from -1024 to 3071"
+    for name, bits, kind, said in (
+        ("float64", 64, 3, "a TIFF of 64-bit floating-point numbers"),
+        ("signed64", 64, 2, "a TIFF of 64-bit signed integers"),
+    ):
+        add(f"{name}.tif", _tiff(bits, kind), said)
     Image.fromarray(np.full((8, 8), 10**6, np.int32)).save(folder / "integers.tif")
     bad[folder / "integers.tif"] = "more than 16 bits"
     (folder / "nowhere.png").symlink_to(folder / "nothing_here")
@@ -158,6 +167,14 @@ def _png16_rgb(file: Path, pixels: Pixels) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     file.write_bytes(_png_of(header, zlib.compress(rows)))
+
+
+def _tiff(bits: int, kind: int) -> bytes:
+    """4 x 4 pixels, all 0. `kind`: 1 unsigned, 2 signed, 3 floating-point."""
+    pixels = bytes(4 * 4 * bits // 8)
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: len(pixels), 339: kind}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + fields + bytes(4)
 
 
 def _png(width: int, height: int) -> bytes:

@@ -53,7 +53,7 @@ class Activations:
         entry: the cache entry that holds the activations.
         start: number of the stage that the activations enter.
         indices: sample indices, in the order of the rows.
-        targets: class indices of all samples of the data.
+        targets: targets of all samples of the data, (N, ...).
         lengths: tokens of each of `indices`, if the samples are texts.
         width: function from the lengths (B,) of the texts in a batch to T, the length that they are padded to.
     """
@@ -63,14 +63,14 @@ class Activations:
         entry: CacheEntry,
         start: int,
         indices: Indices,
-        targets: NDArray[np.int64],
+        targets: Tensor,
         lengths: NDArray[np.int64] | None,
         width: Callable[[NDArray[np.int64]], int],
     ):
         self.rows, self.start, self.width = entry.arrays[ARRAY], start, width
         self.dtype = getattr(torch, entry.about["computed"])
         self.channels_last = entry.about["channels_last"]
-        self.targets = torch.from_numpy(targets)
+        self.targets = targets
         self.position = torch.full((len(targets),), -1)
         self.position[torch.from_numpy(indices)] = torch.arange(len(indices))
         self.lengths = lengths

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
+from torch import Tensor
 
 from thaw.caching.activations import ARRAY, Activations, is_channels_last, to_rows
 from thaw.caching.cut import Cut, cut
@@ -85,6 +86,12 @@ class FrozenPrefix:
         """
         indices = self._sort_indices(self.data.parts[split])
         samples = Samples(split, indices, view)
+        if (targets := self._targets(samples)) is None:
+            log.warning(
+                "frozen stages are computed in each epoch, because the %s dataset lacks the `targets` of its batches",
+                split,
+            )
+            return None
         try:
             key = self._key(samples, start)
         except UndigestibleError as error:
@@ -98,7 +105,7 @@ class FrozenPrefix:
             return None
         lengths = self.data.lengths if entry.about["tokens"] else None
         lengths = None if lengths is None else lengths[indices]
-        return Activations(entry, start, indices, self.data.targets, lengths, self.data.width)
+        return Activations(entry, start, indices, targets, lengths, self.data.width)
 
     def run(self, batch: Batch, start: int) -> Batch:
         """Replace the raw inputs of a batch by the activations that enter stage `start`, on the trainer's device."""
@@ -108,6 +115,19 @@ class FrozenPrefix:
         batch = self._trainer.strategy.batch_to_device(self._trainer.precision_plugin.convert_input(batch))
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
             return batch._replace(inputs=prefix(batch.inputs), start=start)
+
+    def _targets(self, samples: Samples) -> Tensor | None:
+        """Targets of all samples as the dataset gives them; None if its `targets` are absent or not those of a batch.
+
+        One sample is read for it.
+        """
+        dataset = self.data.dataset(samples.split)
+        targets = getattr(dataset, "targets", None)
+        if not isinstance(targets, Tensor):
+            return None
+        given = dataset[BatchRequest(samples.indices[:1].tolist(), samples.view)].target
+        known = targets[torch.from_numpy(samples.indices[:1])]
+        return targets if known.dtype == given.dtype and torch.equal(known, given) else None
 
     def _compute_entry(self, samples: Samples, key: str, start: int, group: RunProcesses) -> CacheEntry | None:
         """Compute the activations of all samples and store them; None if they cannot be stored. Collective."""

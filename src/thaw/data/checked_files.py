@@ -25,15 +25,15 @@ class CheckedFiles:
         self.known = self._read()
         self.new: dict[str, str] = {}
 
-    def digest_of(self, file: Path, status: os.stat_result) -> str | None:
-        """Digest of the content of a checked file; None if the file was not checked or has changed."""
-        stamp, _, content_digest = self.known.get(os.path.abspath(file), "").rpartition(" ")
-        return content_digest if stamp == _stamp(status) else None
+    def find(self, file: Path, status: os.stat_result) -> tuple[str, int | None] | None:
+        """Digest and largest value (see `CheckedFile`) of a checked file; None if it was not checked or has changed."""
+        *stamp, content_digest, largest = self.known.get(os.path.abspath(file), " ").split(" ")
+        return (content_digest, int(largest) if largest else None) if " ".join(stamp) == _stamp(status) else None
 
-    def add(self, file: Path, status: os.stat_result, content_digest: str) -> None:
+    def add(self, file: Path, status: os.stat_result, content_digest: str, largest: int | None) -> None:
         """Remember a file. Take `status` before reading it: a file that changes meanwhile then does not match."""
         if status.st_mtime < time.time() - TOO_NEW_SECONDS:
-            self.new[os.path.abspath(file)] = f"{_stamp(status)} {content_digest}"
+            self.new[os.path.abspath(file)] = f"{_stamp(status)} {content_digest} {'' if largest is None else largest}"
 
     def save(self) -> None:
         """Write the list, if there is anything new. Nothing is raised: without it files are checked again."""

@@ -5,14 +5,14 @@ Imports nothing of thaw, because this file is copied as it is next to an exporte
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 T = TypeVar("T")
 
@@ -34,26 +34,35 @@ Pillow's `exif_transpose` also rewrites the metadata, which fails if they are da
 """
 
 
+MAX_16_BITS = 65535
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+"""Pillow's modes of grey images with more than 8 bits."""
+
+
 class UnsupportedPixelsError(ValueError):
     """The pixels of an image are numbers without an agreed brightness."""
 
 
-def load_image(file: str | Path) -> Image.Image:
+def load_image(file: str | Path, max_value: int | None = None) -> Image.Image:
     """Load an image file as RGB, upright.
 
     EXIF orientation is applied, transparency becomes white, the upper 8 of 16 bits are kept, and of an animation the
     first frame is taken.
 
+    Args:
+        file: The image file.
+        max_value: Value of grey 16-bit images that is white; None for 65535.
+
     Raises:
         ValueError: saying what is wrong with the file.
     """
     with quiet_pillow():
-        return load_in_thread(file)
+        return load_in_thread(file, max_value)
 
 
-def load_in_thread(file: str | Path) -> Image.Image:
+def load_in_thread(file: str | Path, max_value: int | None = None) -> Image.Image:
     """Load an image file like `load_image`, inside the caller's `quiet_pillow`. Safe in threads."""
-    image = _decode(file, Path(file), as_rgb)
+    image = _decode(file, Path(file), lambda image: as_rgb(image, max_value))
     image.info = {}  # what they say of orientation and transparency is done
     return image
 
@@ -84,8 +93,14 @@ def find_fault(content: bytes, file: Path) -> str | None:
     return None
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Decode an opened image and return it as RGB, upright.
+def largest_value(content: bytes) -> int | None:
+    """Largest value in a grey 16-bit image, from the intact content of its file; None for any other image."""
+    with Image.open(BytesIO(content)) as image:
+        return int(np.asarray(image).max()) if image.mode in DEEP_MODES else None
+
+
+def as_rgb(image: Image.Image, max_value: int | None = None) -> Image.Image:
+    """Decode an opened image and return it as RGB, upright; `max_value` as in `load_image`.
 
     Raises:
         UnsupportedPixelsError: if the range of its pixels is unknown.
@@ -93,11 +108,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if (turn := TURNS.get(_orientation(image))) is not None:
         image = image.transpose(turn)
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
-        return Image.fromarray(_upper_bits(np.asarray(image))).convert("RGB")
+    if image.mode in DEEP_MODES:
+        return Image.fromarray(_eight_bits(np.asarray(image), max_value or MAX_16_BITS)).convert("RGB")
     if image.mode == "F":
+        low, high = image.getextrema()
         raise UnsupportedPixelsError(
-            "its pixels are floating-point numbers of unknown range: convert it to 8 or 16 bits"
+            f"its pixels are floating-point numbers from {low:.3g} to {high:.3g}, of which none is agreed to be white: "
+            f"convert it to 8 or 16 bits"
         )
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
@@ -135,10 +152,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    if values.min() < 0 or values.max() > 65535:
-        raise UnsupportedPixelsError("its pixels are integers of more than 16 bits: convert it to 8 or 16 bits")
-    return np.rint(values / 257).astype(np.uint8)  # 65535 -> 255
+def _eight_bits(values: NDArray[Any], white: int) -> NDArray[np.uint8]:
+    low, high = values.min(), values.max()
+    if low < 0:
+        raise UnsupportedPixelsError(
+            f"its pixels are signed integers from {low} to {high}, of which none is agreed to be black: "
+            f"convert it to 8 or 16 bits"
+        )
+    if high > MAX_16_BITS:
+        raise UnsupportedPixelsError(
+            f"its pixels are integers up to {high}, more than 16 bits: convert it to 8 or 16 bits"
+        )
+    if high > white:
+        raise UnsupportedPixelsError(f"its pixels reach {high}, above max_value={white}")
+    return np.rint(values / (white / 255)).astype(np.uint8)
 
 
 def _why_no_image(file: Path) -> str:
@@ -150,4 +177,18 @@ def _why_no_image(file: Path) -> str:
         return "empty"
     if file.suffix.lower() in (".heic", ".heif"):
         return "HEIC, which Pillow does not read: convert it to JPEG"
+    with suppress(Exception):  # of any other file, and of a damaged one
+        return f"a TIFF of {_numbers_in_tiff(file)}, which Pillow does not read: convert it to 8 or 16 bits"
     return "not an image"
+
+
+def _numbers_in_tiff(file: Path) -> str:
+    """What the pixels of a TIFF file are: "64-bit floating-point numbers". Raises anything for another file."""
+    with file.open("rb") as opened:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(opened.read(8))
+        opened.seek(tags.next)
+        tags.load(opened)
+    kind = {1: "unsigned integers", 2: "signed integers", 3: "floating-point numbers"}[
+        tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
+    ]
+    return f"{tags[TiffImagePlugin.BITSPERSAMPLE][0]}-bit {kind}"

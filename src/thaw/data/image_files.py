@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
-from thaw.data.image_file import find_fault, load_in_thread, quiet_pillow, stored_size
+from thaw.data.image_file import MAX_16_BITS, find_fault, largest_value, load_in_thread, quiet_pillow, stored_size
 from thaw.data.loader import default_workers
 from thaw.data.report import format_list, require_on_bad
 from thaw.data.source import number_labels
@@ -41,6 +41,8 @@ class CheckedFile:
     """Why the file cannot be loaded; None if it can."""
     digest: str
     """Digest of its content."""
+    largest: int | None = None
+    """Largest value of a grey 16-bit image; None for any other."""
 
 
 class ImageFiles:
@@ -51,14 +53,25 @@ class ImageFiles:
         files: The files; all of them are checked.
         notes: A line for the report for each entry of the folder that is not used.
         on_bad: What to do if files cannot be loaded: "error" or "leave_out".
+        max_value: Value of grey 16-bit images that is white; None for 65535.
 
     Raises:
         UserError: naming every file that cannot be loaded, unless `on_bad` is "leave_out".
     """
 
-    def __init__(self, root: Path, files: Sequence[LabelledFile], notes: Sequence[str], on_bad: str):
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[LabelledFile],
+        notes: Sequence[str],
+        on_bad: str,
+        max_value: int | None = None,
+    ):
         require_on_bad(on_bad)
-        checked = list(zip(files, check_files([sample.file for sample in files], root), strict=True))
+        if max_value is not None and not (type(max_value) is int and 0 < max_value <= MAX_16_BITS):
+            raise UserError(f"data.max_value is null or a whole number from 1 to {MAX_16_BITS}, not {max_value}")
+        checks = [_within(check, max_value) for check in check_files([sample.file for sample in files], root)]
+        checked = list(zip(files, checks, strict=True))
         self.left_out = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]
         if self.left_out and on_bad == "error":
             what = f"of {len(files)} images cannot be loaded"
@@ -66,7 +79,7 @@ class ImageFiles:
                 f"{format_list(what, self.left_out, most=len(self.left_out))}\n"
                 "Fix or remove them, or type data.on_bad=leave_out to go on without them."
             )
-        usable = [(sample, check.digest) for sample, check in checked if not check.fault]
+        usable = [(sample, check) for sample, check in checked if not check.fault]
         if not usable:
             raise UserError("no image is left to learn from:\n" + format_list("images cannot be loaded", self.left_out))
         self.files = [sample.file for sample, _ in usable]
@@ -74,8 +87,12 @@ class ImageFiles:
         self.class_names, self.targets = number_labels([sample.label for sample, _ in usable])
         self.splits = [sample.split for sample, _ in usable]
         if self.reads_plainly:
-            self.digests = [digest for _, digest in usable]
-        self.notes = notes
+            self.digests = [
+                check.digest if max_value is None or check.largest is None else digest(check.digest, str(max_value))
+                for _, check in usable
+            ]
+        self.notes, self.max_value = notes, max_value
+        self.warnings = _warnings([check.largest for _, check in usable if check.largest is not None], max_value)
 
     @property
     def reads_plainly(self) -> bool:
@@ -92,7 +109,7 @@ class ImageFiles:
 
     def in_thread(self, index: int) -> Image.Image:
         """Load an image inside the caller's `quiet_pillow`. Safe in threads."""
-        return self._read(load_in_thread, index)
+        return self._read(lambda file: load_in_thread(file, self.max_value), index)
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Return width and height from the header of a file, before EXIF orientation."""
@@ -117,13 +134,34 @@ def check_files(files: Sequence[Path], root: Path) -> list[CheckedFile]:
 def _check(known: CheckedFiles, file: Path) -> CheckedFile:
     try:
         status = file.stat()
-        if (known_digest := known.digest_of(file, status)) is not None:
-            return CheckedFile(None, known_digest)
+        if (remembered := known.find(file, status)) is not None:
+            return CheckedFile(None, *remembered)
         content = file.read_bytes()
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         return CheckedFile("a link to nothing" if file.is_symlink() else reason, "")
-    checked = CheckedFile(find_fault(content, file), digest(content))
-    if checked.fault is None:
-        known.add(file, status, checked.digest)
+    if (fault := find_fault(content, file)) is not None:
+        return CheckedFile(fault, digest(content))
+    checked = CheckedFile(None, digest(content), largest_value(content))
+    known.add(file, status, checked.digest, checked.largest)
     return checked
+
+
+def _within(check: CheckedFile, max_value: int | None) -> CheckedFile:
+    """The result, or a fault if the image has values above `max_value`."""
+    if max_value is None or check.largest is None or check.largest <= max_value:
+        return check
+    return replace(check, fault=f"its pixels reach {check.largest:,}, above data.max_value={max_value}")
+
+
+def _warnings(largest: Sequence[int], max_value: int | None) -> list[str]:
+    """What is odd about the largest values of all grey 16-bit images."""
+    if max_value is not None:
+        return [] if largest else [f"data.max_value={max_value} is ignored: no image has 16 bits"]
+    bits = max(largest, default=0).bit_length()
+    if bits in (0, 16):
+        return []
+    return [
+        f"none of the {len(largest):,} images of 16 bits has a value above {2**bits - 1:,}, and {MAX_16_BITS:,} is "
+        f"white, so they are dark. If they have {bits} bits, type data.max_value={2**bits - 1}"
+    ]

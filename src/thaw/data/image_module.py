@@ -1,6 +1,7 @@
 """The data module of images, and the dataset that makes batches of them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class ImageDataModule(DataModule):
     def use_input_spec(self, spec: InputSpec) -> None:
         """Set what the network expects of its inputs. Raises UserError if it takes no images."""
         super().use_input_spec(spec)
+        self.input_spec = replace(self.input_spec, max_value=getattr(self.source, "max_value", None))
         num_bytes = len(self.targets) * self.input_spec.channels * self.input_spec.size_px**2
         self._evaluation_views = {} if self.num_workers == 0 and num_bytes <= KEPT_BYTES else None
 

@@ -20,6 +20,7 @@ class ImageTable(ImageFiles):
         encoding: Encoding of the table, such as utf-8-sig.
         quotes: Whether values of csv and tsv may stand in double quotes.
         on_bad: What to do if images cannot be loaded: "error" or "leave_out".
+        max_value: Value of grey 16-bit images that is white; None for 65535.
 
     Raises:
         UserError: naming every row that cannot be used, or see `ImageFiles`.
@@ -35,6 +36,7 @@ class ImageTable(ImageFiles):
         encoding: str,
         quotes: bool,
         on_bad: str,
+        max_value: int | None = None,
     ):
         table_file = Path(table).expanduser()
         # Absolute and without "..", so that a path that leaves the folder can be told by its beginning.
@@ -59,7 +61,7 @@ class ImageTable(ImageFiles):
                 faults.append(f"{row.place}{fault}")
         if faults:
             raise UserError(wrong_rows(table, faults, len(rows)))
-        super().__init__(folder, samples, [], on_bad)
+        super().__init__(folder, samples, [], on_bad, max_value)
 
 
 def _file(path: str, root: Path, column: str) -> Path:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from lightning import LightningDataModule
 
-from thaw.data.report import counts_table, format_list, identical_samples, missing_classes
+from thaw.data.report import counts_table, format_list, identical_samples, missing_classes, similar_classes
 from thaw.data.samples import UNUSED, Sample, SampleRecord
 from thaw.data.source import Source, read_facts
+from thaw.data.spellings import spelling_hint
 from thaw.data.splits import few_per_class
 from thaw.data.splitting import make_splits, splits_as_recorded, splits_of_new_data
 from thaw.errors import UserError
@@ -64,7 +65,11 @@ class LabelledData(LightningDataModule):
 
     def warnings(self) -> list[str]:
         """Warnings about the data; the first line of each is a summary."""
-        warnings = missing_classes(self.parts, self.targets, self.class_names)
+        warnings = (
+            self.facts.warnings
+            + similar_classes(self.class_names)
+            + missing_classes(self.parts, self.targets, self.class_names)
+        )
         if self.facts.digests is None:
             return warnings
         return warnings + identical_samples(self.parts, self.targets, self.facts)
@@ -72,8 +77,14 @@ class LabelledData(LightningDataModule):
     # Splits.
 
     def split(self) -> None:
-        """Split as the data and the settings say. Raises UserError if the settings do not fit the samples."""
-        self.splits = make_splits(self.targets, self.class_names, self.given_splits, **self.split_settings)
+        """Split as the data and the settings say; equal samples share a split, unless the data say otherwise.
+
+        Raises UserError if the settings do not fit the samples.
+        """
+        groups = None if self.facts.digests is None else np.unique(self.facts.digests, return_inverse=True)[1]
+        self.splits = make_splits(
+            self.targets, self.class_names, self.given_splits, **self.split_settings, groups=groups
+        )
         self.train_indices = self.splits.train
         if self.labels_per_class is not None:
             self.train_indices = few_per_class(self.train_indices, self.targets, self.labels_per_class, self.seed)
@@ -123,6 +134,7 @@ class LabelledData(LightningDataModule):
             raise UserError(
                 f"the network was trained on the classes {', '.join(class_names)}; this data also has "
                 f"{', '.join(unknown)}: leave it out, or start a new run with init_from=..."
+                + spelling_hint([*class_names, *unknown])
             )
         new_number = np.array([class_names.index(name) for name in self.class_names])
         self.targets, self.class_names = new_number[self.targets], list(class_names)

@@ -72,6 +72,8 @@ class DataModule(LabelledData):
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
         """All samples: `dataset[request]` is the batch of a `BatchRequest`, a pure function of it.
 
+        Its `targets`, a tensor with the target of every sample, are what batches of cached activations have.
+
         Args:
             split: the split whose batches will be requested, where that makes loading faster; None for any.
         """

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from thaw.console import as_text
 from thaw.data.source import SourceFacts
+from thaw.data.spellings import spellings
 from thaw.errors import UserError
 from thaw.types import Indices
 
@@ -37,6 +38,13 @@ def missing_classes(parts: Mapping[str, Indices], targets: NDArray[Any], class_n
         if missing := [label for number, label in enumerate(class_names) if number not in present]:
             warnings.append(f"{part} has no sample of the class {', '.join(missing)}")
     return warnings
+
+
+def similar_classes(class_names: Sequence[str]) -> list[str]:
+    """Return a warning if classes are probably one, written in several ways."""
+    lines = [" = ".join(f"'{name}'" for name in names) for names in spellings(class_names)]
+    what = "groups of classes differ only in how they are written, so each is learnt as a class of its own"
+    return [format_list(what, lines)] if lines else []
 
 
 def identical_samples(parts: Mapping[str, Indices], targets: NDArray[Any], facts: SourceFacts) -> list[str]:

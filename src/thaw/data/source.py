@@ -50,7 +50,9 @@ class Source(Protocol):
     - `digests`: a digest of all that the input of each sample depends on. They reveal duplicates, and samples that
       changed since an earlier run, and key the cache. Without them every image is read once at the start.
     - `version`: a text that changes whenever any input does. In place of digests it keys the cache, with the names.
-    - `left_out`, `notes`: lines for the report: samples that cannot be used, and what else was found and is not used.
+    - `left_out`, `notes`, `warnings`: lines for the report: samples that cannot be used, what else was found and is not
+      used, and what is odd.
+    - `max_value`: value of 16-bit images that the source shows white, for images that are predicted later.
     - `__getitems__(indices)`: a list of samples, as torch knows it, where whole batches are faster than single samples.
     """
 
@@ -80,6 +82,8 @@ class SourceFacts:
     """Samples that cannot be used, for the report."""
     notes: list[str]
     """What was found and is not used, for the report."""
+    warnings: list[str]
+    """What is odd, for the report."""
 
     @property
     def things(self) -> str:
@@ -151,6 +155,7 @@ def read_facts(source: Source) -> SourceFacts:
         texts if has_texts else None,
         list(getattr(source, "left_out", [])),
         list(getattr(source, "notes", [])),
+        list(getattr(source, "warnings", [])),
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.data.samples import Sample, SampleRecord
-from thaw.data.splits import SPLITS, Splits, completed_splits, fold_splits, random_splits, require_enough
+from thaw.data.spellings import spelling_hint
+from thaw.data.splits import SPLITS, Groups, Splits, completed_splits, fold_splits, random_splits, require_enough
 from thaw.errors import UserError
 
 GivenSplits = Sequence[str | None] | None
@@ -24,8 +25,11 @@ def make_splits(
     fold: int | None,
     folds: int,
     seed: int,
+    groups: Groups = None,
 ) -> Splits:
     """Split samples as the data say, completed by a seed; or into the folds of a cross-validation.
+
+    `groups`: equal samples, which share a split unless the data say otherwise.
 
     Raises:
         UserError: the fractions or folds do not fit the samples, or a class has no training sample.
@@ -33,18 +37,19 @@ def make_splits(
     if len(class_names) < 2:
         raise UserError(f"there are at least two classes to tell apart, but this data has {list(class_names)}")
     if given is None:
-        require_enough(targets, class_names, folds if fold is not None else 3)
+        require_enough(targets, class_names, folds if fold is not None else 3, groups)
     if fold is not None:
         if given is not None:
             raise UserError("data.fold splits the data again, but it comes with splits of its own: type data.fold=null")
-        splits = fold_splits(targets, fold, folds, val_fraction, seed)
+        splits = fold_splits(targets, fold, folds, val_fraction, seed, groups)
     elif given is not None:
-        splits = completed_splits(given, targets, val_fraction, test_fraction, seed)
+        splits = completed_splits(given, targets, val_fraction, test_fraction, seed, groups)
     else:
-        splits = random_splits(targets, val_fraction, test_fraction, seed)
+        splits = random_splits(targets, val_fraction, test_fraction, seed, groups)
     counts = np.bincount(targets[splits.train], minlength=len(class_names))
     if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
-        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt")
+        hint = spelling_hint(class_names)
+        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt{hint}")
     return splits
 
 

@@ -28,6 +28,8 @@ SUFFIXES = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
 SUFFIXES_SHOWN = f"{', '.join(FORMATS)}, or one of these with .gz"
 
 DELIMITERS = ",;\t|"
+MISSING = ("", "nan", "<na>")
+"""Labels that are none, in lower case: what pandas makes of a missing value. `NA` and `None` may be names."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(2**31 - 1)  # long texts are allowed
@@ -101,9 +103,9 @@ def table_suffix(file: Path) -> str | None:
 
 
 def label_in(row: Row, column: str) -> str:
-    """Return the label of a row, without spaces around it. Raises UserError if there is none."""
+    """Return the label of a row, without spaces around it. Raises UserError if it is `MISSING`."""
     label = unicodedata.normalize("NFC", row[column].strip())
-    if not label:
+    if label.lower() in MISSING:
         raise UserError(f"no label in column {column}")
     return label
 
@@ -168,7 +170,10 @@ def _check_row(row: Row, names: Iterable[str]) -> Row:
     fault = row.fault or _find_fault(row.values, names)
     if fault is not None:
         return Row(row.place, {}, fault)
-    return Row(row.place, {key: "" if value is None else str(value) for key, value in row.values.items()})
+    # JSON and parquet have a NaN, which is the only value that differs from itself.
+    return Row(
+        row.place, {key: "" if value is None or value != value else str(value) for key, value in row.values.items()}
+    )
 
 
 def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:

@@ -31,6 +31,7 @@ class Images(InputKind):
         self.spec = spec
         self.preprocessing = {
             "1_load": "8 bits per channel; EXIF orientation applied; first frame; transparent becomes white",
+            "1_max_value": spec.max_value,
             "2_mode": "RGB" if spec.channels == 3 else "L",
             "3_resize_sides": "both" if spec.squash else "shorter",
             "3_resize_px": spec.resize_px,
@@ -58,7 +59,7 @@ class Images(InputKind):
     def read(self, samples: Sequence[str]) -> tuple[Tensor, ...]:
         """Load image files and transform them as in evaluation."""
         transform = evaluation_transform(self.spec)
-        return (torch.stack([transform(load_image(file)) for file in samples]),)
+        return (torch.stack([transform(load_image(file, self.spec.max_value)) for file in samples]),)
 
     def sample(self, data: Any, index: int, variation: int, stem: Path) -> str:
         """Write a PNG file: the image as it is, not square, grey, or rotated by EXIF."""

@@ -73,7 +73,8 @@ def image_inputs(files: Sequence[str], preprocessing: dict[str, Any]) -> dict[st
     except ImportError:  # inside thaw
         from thaw.data.image_file import load_image
 
-    return {"images": np.stack([preprocess(load_image(file), preprocessing) for file in files])}
+    images = (load_image(file, preprocessing["1_max_value"]) for file in files)
+    return {"images": np.stack([preprocess(image, preprocessing) for image in images])}
 
 
 def preprocess(image: Any, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ class ImagePredictionDataset(PredictionDataset):
         faults: list[str | None] = []
         for index in indices:
             try:
-                images.append(self.transform(load_image(self.names[index])))
+                images.append(self.transform(load_image(self.names[index], self.spec.max_value)))
                 faults.append(None)
             except ValueError as error:
                 faults.append(str(error))
