@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from thaw.models.network import Network
 from thaw.types import TokenSpec
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 LENGTHS = (9, 4, 1)
 
@@ -169,6 +171,23 @@ def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) 
     spec = huggingface(str(folder)).input_spec
     assert isinstance(spec, TokenSpec)
     assert (spec.max_length_tokens, spec.pad_id) == (18, 1)
+
+
+@pytest.mark.parametrize(
+    "said", [None, {"model_max_length": 9}, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}]
+)
+def test_a_tokenizer_json_is_the_tokenizer_whatever_else_is_said(tmp_path: Path, said: dict[str, Any] | None) -> None:
+    folder = pretrained(tmp_path)
+    (folder / "tokenizer_config.json").unlink()
+    if said is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    text = "정말 재미있다 great Great"
+    expected = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    assert expected.count(1) == 1, "one unknown word"
+    spec = huggingface(str(folder)).input_spec
+    assert isinstance(spec, TokenSpec)
+    assert tokenizers.Tokenizer.from_str(spec.tokenizer).encode(text).ids == expected
+    assert (spec.max_length_tokens, spec.pad_id) == (9 if said and "model_max_length" in said else 40, 0)
 
 
 def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

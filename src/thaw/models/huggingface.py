@@ -98,7 +98,7 @@ def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | No
 
 
 def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    tokenizer = _tokenizer(transformers, name)
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {name} ({type(tokenizer).__name__}) is Python code without a tokenizer.json, so exports "
@@ -111,12 +111,25 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
         )
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
         raise UserError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
-    candidates = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    pad_id = next(i for i in candidates if i is not None and 0 <= i < configuration.vocab_size)
+    ends = (tokenizer.eos_token_id, configuration.eos_token_id)  # the latter may be a list
+    candidates = (configuration.pad_token_id, tokenizer.pad_token_id, *ends, 0)
+    pad_id = next(i for i in candidates if isinstance(i, int) and 0 <= i < configuration.vocab_size)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # data.max_length_tokens decides
     backend.no_padding()
     return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
+
+
+def _tokenizer(transformers: Any, name: str) -> Any:
+    """The tokenizer. Where there is a tokenizer.json, it is that one, whatever else the folder says.
+
+    AutoTokenizer would take only the words from it and the rest from the kind of network, such as BERT's lower case.
+    """
+    try:
+        transformers.utils.cached_file(name, "tokenizer.json")
+    except OSError:  # there is none
+        return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return transformers.PreTrainedTokenizerFast.from_pretrained(name, trust_remote_code=False)
 
 
 def _network(transformers: Any, name: str, configuration: Any, pretrained: bool) -> Any:
