@@ -2,13 +2,15 @@
 
 import errno
 import os
+import re
 import sysconfig
 from itertools import groupby
 from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, extract_tb, format_exception
 from typing import Any
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from thaw.distributed.launch import ProcessesFailedError
@@ -49,6 +51,8 @@ def message(error: BaseException) -> str:
     """Say in one message what went wrong and what to type."""
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is missing: type {error.full_key}=..."
+    if isinstance(error, ConfigCompositionException) and (text := _unknown_key(error)):
+        return text
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return f"Hydra does not understand {error.override}: put the value into quotes of its own, \"{key}='{value}'\""
@@ -59,6 +63,19 @@ def message(error: BaseException) -> str:
     if is_user_error(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
+
+
+def _unknown_key(error: ConfigCompositionException) -> str | None:
+    """Name the keys that a part of the configuration has, in place of Hydra's advice to add one that it has not."""
+    node = getattr(error.__cause__, "parent_node", None)
+    key = re.match("Could not override '(.+)'", str(error))
+    if key is None or not isinstance(node, DictConfig) or node._get_parent() is None:
+        return None
+    part, name = node._get_full_key(None), key[1].rpartition(".")[2]
+    return (
+        f"{part} has no key {name} here. It has {', '.join(str(k) for k in node if k != '_target_')}; another one that "
+        f"{node.get('_target_', 'it')} takes is added by +{key[1]}=..."
+    )
 
 
 def short_traceback(error: BaseException) -> str:
