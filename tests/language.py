@@ -35,7 +35,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "opt": {**DEEP, "ffn_dim": 24, "word_embed_proj_dim": 16},
     "xlm": {"vocab_size": 64, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "pad_token_id": 0},  # no module is a layer
     "flaubert": {"vocab_size": 64, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "pad_token_id": 0},
-    "xlnet": {"vocab_size": 64, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24, "pad_token_id": 0},
     "longformer": {**DEEP, "attention_window": [4, 4]},
 }
 """By `model_type`, the settings of a small one."""

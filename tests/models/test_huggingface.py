@@ -199,7 +199,9 @@ def test_a_length_that_is_absent_or_below_one_is_no_limit(tmp_path: Path, length
     assert huggingface(str(folder)).input_spec.max_length_tokens == NO_LIMIT  # type: ignore[union-attr]
 
 
-def test_xlnet_s_positions_have_no_limit(tmp_path: Path) -> None:
+def test_xlnet_s_positions_have_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"vocab_size": 64, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24, "pad_token_id": 0}
+    monkeypatch.setitem(NETWORKS, "xlnet", sizes)
     backbone = huggingface(str(pretrained(tmp_path, "xlnet")))
     assert backbone.input_spec.max_length_tokens == 40  # type: ignore[union-attr]
     assert network_of(backbone)(batch()).shape == (3, 3)
