@@ -27,6 +27,7 @@ from tests.tiny import TwoScales
 from thaw.config.assemble import Parts, assemble, finished_run
 from thaw.config.resume import read_config
 from thaw.data.image_file import load_image
+from thaw.data.tokens import tokenise
 from thaw.data.transforms import evaluation_transform, normalise
 from thaw.export import export
 from thaw.exporting import verify
@@ -38,6 +39,7 @@ from thaw.models.glyphs import glyphs
 from thaw.models.heads import linear, mlp
 from thaw.models.huggingface import huggingface
 from thaw.models.network import Network
+from thaw.models.weights import read_class_names
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
@@ -243,6 +245,36 @@ def test_heads_of_two_layers_and_of_one_s_own_survive_every_format(
     file = write(model, form, tmp_path)
     samples = TEXTS if kind in ("bert", "gru") else [str(file) for file in odd_images(tmp_path / "zoo")]
     assert verify.require_agreement(model, form, file, samples) <= 1e-5
+
+
+@pytest.mark.parametrize(("pad_id", "pad_token"), [(0, "[PAD]"), (4, None)])
+def test_transformers_and_thaw_read_the_tokens_and_names_of_a_hugging_face_export(
+    tmp_path: Path, pad_id: int, pad_token: str | None
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    before = pretrained(tmp_path / "bert", pad_token_id=pad_id, id2label={0: "NEGATIVE", 1: "POSITIVE"})
+    backbone, class_names = huggingface(str(before)), ["나쁨", "good", "odd"]
+    network = Network(backbone, linear(backbone.num_features, 3, dropout=0.0))
+    model = InferenceModel(network, backbone, SingleLabel(3), class_names)
+    (tmp_path / "export").mkdir()
+    file = write(model, "safetensors", tmp_path / "export")
+    folder = str(file.parent)
+
+    configuration = transformers.AutoConfig.from_pretrained(folder)
+    assert configuration.id2label == dict(enumerate(class_names))
+    assert [configuration.label2id[name] for name in class_names] == [0, 1, 2]
+    text = "정말 재미있다 the thethe Great"  # `the`, an ordinary word, does not become special by being padding
+    (expected,) = tokenise([text], backbone.input_spec).batch([0])["input_ids"].tolist()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    found = tokenizer(text, truncation=True)["input_ids"]
+    assert found == expected[: len(found)]
+    assert expected[len(found) :] == [pad_id] * (len(expected) - len(found))
+    assert (tokenizer.pad_token, tokenizer.model_max_length) == (pad_token, 40)
+
+    again = huggingface(folder)
+    assert tokenise([text], again.input_spec).batch([0])["input_ids"].tolist() == [expected]
+    assert (again.input_spec.pad_id, again.input_spec.max_length_tokens) == (pad_id, 40)
+    assert read_class_names(file) == class_names
 
 
 @pytest.mark.contract

@@ -228,7 +228,7 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     file = export(config(f"run={run}", f"format={form}", "samples=8", name="export"))
     there = {part.name for part in file.parent.iterdir()}
     extra = {"onnx": {"run_onnx.py"}, "exported_program": set()}.get(form, {"config.json"})
-    assert there == {file.name, "model_card.md", "tokenizer.json", *extra}
+    assert there == {file.name, "model_card.md", "tokenizer.json", "tokenizer_config.json", *extra}
     card = (file.parent / "model_card.md").read_text()
     assert "It classifies texts" in card
     parts = assemble(read_config(run), finished_run(str(run)))

@@ -99,8 +99,8 @@ class ImageSpec:
 
     def __post_init__(self) -> None:
         faults = []
-        if self.size_px < 1:
-            faults.append(f"size_px is at least 1, not {self.size_px}")
+        if not isinstance(self.size_px, int) or self.size_px < 1:
+            faults.append(f"size_px is a whole number from 1 on (images are square), not {self.size_px}")
         if self.channels not in (1, 3):
             faults.append(f"channels is 1 or 3, not {self.channels}")
         if not len(self.mean) == len(self.std) == self.channels:

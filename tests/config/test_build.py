@@ -77,7 +77,7 @@ def test_an_optimizer_gets_what_it_takes_and_no_more(config: Config, caplog: pyt
     assert "optimizer.weight_decay is ignored: torch.optim.Rprop has none" in caplog.text
     with pytest.raises(UserError, match=r"optimizer: got an unexpected keyword argument 'beta'. .*AdamW takes .*betas"):
         options("+optimizer.beta=0.9")
-    with pytest.raises(UserError, match=r"optimizer._target_=torch.optim.Adamw cannot be imported"):
+    with pytest.raises(UserError, match=r"optimizer._target_=torch.optim.Adamw does not exist: .* AdamW"):
         options("optimizer._target_=torch.optim.Adamw")
 
 
@@ -88,6 +88,78 @@ def test_a_scheduler_of_torch_is_a_schedule_and_one_that_cannot_be_is_refused(co
     assert [schedule(step, 8) for step in (0, 4, 8)] == pytest.approx([1.0, 0.5, 0.0])
     with pytest.raises(UserError, match="ReduceLROnPlateau needs more than the step"):
         build.schedule(config("schedule=constant", "schedule._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("StepLR", r"schedule lacks step_size, which StepLR needs: type \+schedule.step_size="),
+        ("StepLR +schedule.step_size=0", "schedule: .*by zero"),
+        ("StepLR +schedule.step_size=many", "schedule: unsupported operand"),
+        (
+            "StepLR +schedule.step_size=2 +schedule.optimizer=adam",
+            "schedule: .*multiple values for",
+        ),
+        ("LinearLR +schedule.start_factor=3", "schedule: Starting multiplicative factor expected to be"),
+        ("MultiStepLR +schedule.milestones=3", "schedule: 'int' object is not iterable"),
+        ("StepLR +schedule.step_size=2 schedule=warmup_cosine", "argument 'final_factor'.* type schedule=constant sch"),
+    ],
+)
+def test_options_that_a_scheduler_of_torch_does_not_take_are_refused(config: Config, typed: str, said: str) -> None:
+    name, *options = typed.split()
+    with pytest.raises(UserError, match=said):
+        build.schedule(config("schedule=constant", f"schedule._target_=torch.optim.lr_scheduler.{name}", *options))
+
+
+def test_what_is_no_schedule_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match=r"schedule.warmup_fraction is a fraction of a phase, .* not much"):
+        build.schedule(config("schedule.warmup_fraction=much"))
+    with pytest.raises(UserError, match=r"schedule gives 'linear', and a factor on the rates is a number"):
+        build.schedule(config("schedule=constant", "schedule._target_=tests.tiny.no_factor"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("+optimizer.betas=3",), "optimizer: 'int' object is not subscriptable"),
+        (("optimizer=sgd", "optimizer.momentum=much"), "optimizer: '<' not supported"),
+        (("optimizer._target_=torch.nn.Linear",), "optimizer: .*unexpected keyword argument 'lr'"),
+        (("optimizer.lr=much",), "optimizer.lr is a number from 0 on, not much"),
+        (("optimizer.weight_decay=-1",), "optimizer.weight_decay is a number from 0 on, not -1"),
+    ],
+)
+def test_options_that_an_optimizer_does_not_take_are_refused(
+    config: Config, options: tuple[str, ...], said: str
+) -> None:
+    def start_and_make() -> None:
+        start(config(*TINY, *NOISE, *options))[1].module.new_optimizer(1)
+
+    with pytest.raises(UserError, match=said):
+        start_and_make()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            "head._target_=thaw.models.heads.liner",
+            "head._target_=.* does not exist: .*has no liner. Sim.*: linear",
+        ),
+        ("freezing._target_=thaw.finetuning.plan.full", "does not exist: thaw.finetuning has no plan. Similar .*plans"),
+        ("optimizer._target_=torch.optim.AdamX", "torch.optim has no AdamX. Similar names: .*AdamW"),
+        ("optimizer._target_=adamw", "cannot be imported: there is no module adamw"),
+        ("module._target_=3", "module names no class or function"),
+        ("schedule._target_=torch.optim", "schedule._target_=torch.optim is a module, and no class or function"),
+        ("+callbacks.x={_target_: lightning.pytorch.callbacks.Nope}", "callbacks.x._target_=.* has no Nope"),
+        ("+trainer.profiler={_target_: lightning.Nope}", "trainer.profiler._target_=lightning.Nope does not exist"),
+        ("+task.metrics.x={top_k: 3}", r"task.metrics.x names no class or function: type \+task.metrics.x._target_="),
+    ],
+)
+def test_a_target_that_does_not_exist_is_met_with_one_line(config: Config, typed: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refusal:
+        start(config(*TINY, *NOISE, "freezing=full", typed))
+    assert "HYDRA_FULL_ERROR" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_what_is_missing_or_too_much_is_named(config: Config) -> None:
@@ -118,10 +190,29 @@ def test_a_head_that_does_not_fit_is_refused(config: Config) -> None:
 
 def test_metrics_are_told_of_the_classes_and_may_be_added_and_taken_away(config: Config) -> None:
     top2 = "+task.metrics.top2={_target_: torchmetrics.Accuracy, top_k: 2}"
-    metrics = build.task(config(top2, "~task.metrics.calibration_error"), 3).metrics()
+    metrics = build.task(config(top2, "~task.metrics.calibration_error"), list("abc")).metrics()
     assert set(metrics) == {"loss", "accuracy", "macro_f1", "macro_precision", "macro_recall", "top2"}
     metrics["top2"].update(torch.tensor([[0.5, 0.4, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([1, 1]))
     assert metrics["top2"].compute() == 0.5
+
+
+def test_class_weights_go_by_name_too(config: Config) -> None:
+    by_name = build.task(config("task.class_weights={spam: 3, ham: 0.5}"), ["ham", "other", "spam"])
+    assert by_name.class_weights is not None
+    assert by_name.class_weights.tolist() == [0.5, 1.0, 3.0]
+    numbered = build.task(config("task.class_weights={0: 2}"), ["0", "1"]).class_weights
+    assert numbered is not None
+    assert numbered.tolist() == [2.0, 1.0]
+    with pytest.raises(UserError, match=r"task.class_weights names egg, and the classes are ham, spam"):
+        build.task(config("task.class_weights={egg: 3}"), ["ham", "spam"])
+    with pytest.raises(UserError, match=r"weighs the classes, and so does task.class_weights"):
+        build.task(config("task.class_weights={ham: 3}"), ["ham", "spam"], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "true", "DEFAULT", "IMAGENET1K_V1", "none", "null", "false", "None"])
+def test_only_random_weights_are_from_scratch(config: Config, weights: str) -> None:
+    cfg = config("backbone=torchvision", f"backbone.weights={weights}")
+    assert build._from_scratch(cfg) == (weights in ("none", "null", "false", "None"))
 
 
 def test_what_gives_no_backbone_and_what_is_no_module_are_refused(config: Config) -> None:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from tests.conftest import NOISE, TINY
 from tests.malice import save_malicious
+from tests.photos import photos
 from thaw.arguments import for_hydra
 from thaw.config.assemble import finished_run
 from thaw.config.resume import typed_overrides
@@ -55,6 +56,23 @@ def test_an_unknown_backbone_is_met_with_those_there_are(refused: Refused) -> No
 
 def test_an_unknown_key_is_named(refused: Refused) -> None:
     assert "optimizer.rate" in refused("optimizer.rate=3")
+
+
+def test_a_key_of_another_backbone_is_met_with_those_of_this_one(refused: Refused) -> None:
+    message = refused("backbone=torchvision", "backbone.pooling=cls")
+    assert "backbone has no key pooling here. It has name, weights, granularity" in message
+    assert "\n" not in message
+
+
+def test_photographs_without_a_backbone_are_met_with_commands(refused: Refused, tmp_path: Path) -> None:
+    quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
+    typed = (*quiet, "data=image_folder", f"data.root={photos(tmp_path)}", "data.num_workers=0")
+    message = refused(*typed)
+    assert "these images are coloured, and no backbone is named" in message
+    for choice in ("backbone=torchvision backbone.name=resnet18", "backbone=timm backbone.name=", "backbone=glyphs"):
+        assert choice in message
+    assert not (tmp_path / "r").exists()
+    assert "phase 1 lasts 0 epochs" in refused(*typed, "backbone=glyphs", "freezing=full", "freezing.epochs=0")
 
 
 def test_a_pattern_that_matches_nothing_is_met_with_the_stages(refused: Refused) -> None:

@@ -477,3 +477,22 @@ def test_a_derived_source_that_reads_images_in_another_way_has_contents_of_its_o
     plain, cropped = (read_facts(kind(folder, on_bad="error")) for kind in (ImageFolder, Cropped))
     assert plain.names == cropped.names
     assert not {*(plain.digests or ())} & {*(cropped.digests or ())}
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "kind"),
+    [
+        ("RGB", (40, 30), "coloured"),
+        ("L", (28, 28), None),
+        ("L", (90, 70), "of 90 x 70 pixels"),
+        ("L", (200, 40), None),
+    ],
+)
+def test_photographs_are_told_from_letters(
+    source: Callable[..., ImageDataModule], tmp_path: Path, mode: str, size: tuple[int, int], kind: str | None
+) -> None:
+    root = photos(tmp_path, size=size)
+    for file in root.rglob("*.png"):
+        Image.open(file).convert(mode).convert("RGB").save(file.with_suffix(".jpg"))
+        file.unlink()
+    assert source(root).kind_of_photographs() == kind

@@ -60,6 +60,98 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(
         torchvision("resnet18")
 
 
+def downloads(monkeypatch: pytest.MonkeyPatch, filled: float) -> list[str]:
+    """In place of torchvision's downloads: tensors of one number. Gives the names of what was asked for."""
+    asked: list[str] = []
+
+    def get_state_dict(self: models.WeightsEnum, *args: object, **kwargs: object) -> dict[str, torch.Tensor]:
+        asked.append(str(self))
+        return {name: torch.full_like(x, filled) for name, x in models.resnet50().state_dict().items()}
+
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", get_state_dict)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("IMAGENET1K_V1", "V1"),
+        ("ResNet50_Weights.IMAGENET1K_V2", "V2"),
+        *((typed, "V2") for typed in ("default", "DEFAULT", "pretrained", True)),
+    ],
+)
+def test_torchvision_s_weights_go_by_their_names(monkeypatch: pytest.MonkeyPatch, typed: object, meant: str) -> None:
+    asked = downloads(monkeypatch, 0.25)
+    backbone = torchvision("resnet50", typed)  # type: ignore[arg-type]
+    assert set(asked) == {f"ResNet50_Weights.IMAGENET1K_{meant}"}
+    assert (backbone.network.state_dict()["conv1.weight"] == 0.25).all()
+    assert backbone.input_spec.resize_px == {"V1": 256, "V2": 232}[meant]  # type: ignore[union-attr]
+
+
+def test_an_input_that_a_run_recorded_makes_the_network_that_it_had() -> None:
+    spec = models.ViT_B_32_Weights.DEFAULT.transforms()
+    recorded = ImageSpec(64, 3, tuple(spec.mean), tuple(spec.std))
+    backbone = torchvision("vit_b_32", None, input_spec=recorded)
+    assert backbone.input_spec == recorded
+    assert backbone.network.encoder.pos_embedding.shape == (1, 5, 768)
+    pytest.importorskip("timm")
+    from thaw.models.timm import timm
+
+    assert timm("vit_tiny_patch16_224", None, input_spec=recorded).network.pos_embed.shape == (1, 17, 192)
+
+
+def test_names_of_weights_that_there_are_not_are_met_with_those_there_are() -> None:
+    pytest.importorskip("timm")
+    from thaw.models.timm import timm
+
+    for name in ("IMAGENET1K_V3", "ResNet18_Weights.IMAGENET1K_V1", "hf-hub:timm/resnet50.a1_in1k"):
+        with pytest.raises(
+            UserError, match=rf"weights={name}: torchvision has IMAGENET1K_V1, IMAGENET1K_V2 for resnet50"
+        ):
+            torchvision("resnet50", name)
+    with pytest.raises(UserError, match=r"weights=IMAGENET1K_V2: timm has resnet18.a1_in1k, .* for resnet18; default"):
+        timm("resnet18", "IMAGENET1K_V2")
+    with pytest.raises(UserError, match=r"gone.bin is not a file: name a .*or .bin file"):
+        timm("resnet18", "gone.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "loaded"),
+    [
+        ("resnet18", "a1_in1k", "timm/resnet18.a1_in1k"),
+        ("resnet18.a1_in1k", "a2_in1k", "timm/resnet18.a2_in1k"),
+        ("resnet18", "resnet18.a3_in1k", "timm/resnet18.a3_in1k"),
+        ("resnet18", "hf-hub:timm/resnet18.a2_in1k", "timm/resnet18.a2_in1k"),
+        ("resnet18", "hf-hub:someone/theirs", "someone/theirs"),
+        ("hf-hub:timm/resnet18.a1_in1k", "default", "timm/resnet18.a1_in1k"),
+        ("timm/resnet18.a1_in1k", "pretrained", "timm/resnet18.a1_in1k"),
+    ],
+)
+def test_timm_s_weights_go_by_tag_and_hub_id(
+    monkeypatch: pytest.MonkeyPatch, name: str, weights: str, loaded: str
+) -> None:
+    library = pytest.importorskip("timm")
+    from thaw.models.timm import timm
+
+    asked: list[str] = []
+
+    def from_hub(model_id: str, *args: object, **kwargs: object) -> dict[str, torch.Tensor]:
+        asked.append(model_id)
+        return {key: torch.full_like(x, 0.25) for key, x in library.create_model("resnet18").state_dict().items()}
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", from_hub)
+    backbone = timm(name, weights)
+    assert asked == [loaded]
+    assert (backbone.network.state_dict()["conv1.weight"] == 0.25).all()
+
+
+def test_a_bin_file_is_one_of_weights(tmp_path: Path) -> None:
+    own = models.resnet18()
+    torch.save(own.state_dict(), tmp_path / "pytorch_model.bin")
+    backbone = torchvision("resnet18", tmp_path / "pytorch_model.bin")
+    assert torch.equal(backbone.network.state_dict()["conv1.weight"], own.conv1.weight)
+
+
 def test_timm_weights_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     from thaw.models.timm import timm
@@ -142,6 +234,25 @@ def test_sizes_and_options_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"does not take images of 50 x 50 pixels.*type backbone.image_size_px="):
         torchvision("alexnet", None, image_size_px=50)
+    for name, size_px in (("vit_b_32", 50), ("maxvit_t", 100)):
+        with pytest.raises(
+            UserError, match=rf"{name} does not take images of {size_px} x {size_px} .*image_size_px=224"
+        ):
+            torchvision(name, None, image_size_px=size_px)
+    with pytest.raises(UserError, match=r"backbone.image_size_px=50 .*for xcit_nano_12_p16_224: .*evenly"):
+        timm("xcit_nano_12_p16_224", None, image_size_px=50)
+    for build in (torchvision, timm):
+        for size in (0, -3, 1.5, [224, 224], "large"):
+            with pytest.raises(UserError, match=r"size_px is a whole number from 1 on .images are square., not "):
+                build("resnet18", None, image_size_px=size)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"no .*network 'None'"):
+            build(None, None)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"backbone.options=wide is no mapping"):
+            build("resnet18", None, options="wide")  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"num_classes cannot be set: the data say it"):
+            build("resnet18", None, options={"num_classes": 3})
+    with pytest.raises(UserError, match=r"image_size cannot be set: type backbone.image_size_px="):
+        torchvision("vit_b_32", None, options={"image_size": 64})
     with pytest.raises(UserError, match=r"backbone.options for resnet18: .*wide"):
         torchvision("resnet18", None, options={"wide": 2})
     with pytest.raises(UserError, match=r"backbone.options for resnet18: .*wide"):

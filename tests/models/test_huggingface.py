@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from thaw.errors import UserError
 from thaw.finetuning.freezing import freeze_all_but
 from thaw.models.backbone import Backbone
 from thaw.models.heads import linear
-from thaw.models.huggingface import huggingface
+from thaw.models.huggingface import NO_LIMIT, huggingface
 from thaw.models.network import Network
 from thaw.types import TokenSpec
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 LENGTHS = (9, 4, 1)
 
@@ -171,6 +173,44 @@ def test_the_longest_text_is_what_the_network_has_positions_for(tmp_path: Path) 
     assert (spec.max_length_tokens, spec.pad_id) == (18, 1)
 
 
+@pytest.mark.parametrize(
+    "said", [None, {"model_max_length": 9}, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}]
+)
+def test_a_tokenizer_json_is_the_tokenizer_whatever_else_is_said(tmp_path: Path, said: dict[str, Any] | None) -> None:
+    folder = pretrained(tmp_path)
+    (folder / "tokenizer_config.json").unlink()
+    if said is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    text = "정말 재미있다 great Great"
+    expected = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    assert expected.count(1) == 1, "one unknown word"
+    spec = huggingface(str(folder)).input_spec
+    assert isinstance(spec, TokenSpec)
+    assert tokenizers.Tokenizer.from_str(spec.tokenizer).encode(text).ids == expected
+    assert (spec.max_length_tokens, spec.pad_id) == (9 if said and "model_max_length" in said else 40, 0)
+
+
+@pytest.mark.parametrize("length", [-1, 0, None])
+def test_a_length_that_is_absent_or_below_one_is_no_limit(tmp_path: Path, length: int | None) -> None:
+    folder = pretrained(tmp_path / "llama", "llama")
+    say(folder / "config.json", max_position_embeddings=length or -1)
+    assert huggingface(str(folder)).input_spec.max_length_tokens == 40  # type: ignore[union-attr]
+    say(folder / "tokenizer_config.json", model_max_length=length)
+    assert huggingface(str(folder)).input_spec.max_length_tokens == NO_LIMIT  # type: ignore[union-attr]
+
+
+def test_xlnet_s_positions_have_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"vocab_size": 64, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24, "pad_token_id": 0}
+    monkeypatch.setitem(NETWORKS, "xlnet", sizes)
+    backbone = huggingface(str(pretrained(tmp_path, "xlnet")))
+    assert backbone.input_spec.max_length_tokens == 40  # type: ignore[union-attr]
+    assert network_of(backbone)(batch()).shape == (3, 3)
+
+
+def say(file: Path, **settings: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
 def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = pretrained(tmp_path / "bert")
@@ -185,16 +225,22 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.
     t5.save_pretrained(tmp_path / "t5")
     with pytest.raises(UserError, match=r"is an encoder with a decoder .t5.: name one that is either"):
         huggingface(str(tmp_path / "t5"))
+    say(tmp_path / "t5/config.json", is_encoder_decoder=False)  # AutoModel builds a decoder all the same
+    with pytest.raises(UserError, match=r"is an encoder with a decoder .t5.: name one that is either"):
+        huggingface(str(tmp_path / "t5"))
     transformers.ViTConfig().save_pretrained(tmp_path / "vit")
     with pytest.raises(UserError, match="does not read texts"):
         huggingface(str(tmp_path / "vit"))
     for wrong, said in (
         ("{hidden_act: foo}", "cannot be built"),
+        ("{hidden_size: null}", r"cannot be built .*'hidden_size' expected int, got NoneType"),
+        ("{max_position_embeddings: 30}", "other shapes than its configuration says: embeddings.position_embeddings"),
         ("{trust_remote_code: true}", "backbone.options: trust_remote_code cannot be set"),
     ):
         options = OmegaConf.to_container(OmegaConf.create(wrong))
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=said) as refusal:
             huggingface(str(folder), options=options)  # type: ignore[arg-type]
+        assert "\n" not in str(refusal.value)
     with pytest.raises(UserError, match=r"backbone.options=abc is no mapping"):
         huggingface(str(folder), options="abc")  # type: ignore[arg-type]
     whole = (folder / "model.safetensors").read_bytes()

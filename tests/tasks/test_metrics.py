@@ -16,7 +16,7 @@ def test_counting_late_counts_the_same(
     most_waiting: int, config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EpochMetrics, "MOST_WAITING", most_waiting)
-    task = build.task(config(), 3)
+    task = build.task(config(), list("abc"))
     late, plain = EpochMetrics(task.metrics()), task.metrics()
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):  # epochs

@@ -39,9 +39,9 @@ def test_mixed_targets_have_a_loss_and_a_class() -> None:
     assert task.classes(torch.tensor([2, 1])).tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0], "balanced"])
+@pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0], "balanced", [1.0, "much"], [1.0, -1.0]])
 def test_weights_that_do_not_fit_the_classes_are_refused(weights: object) -> None:
-    with pytest.raises(ValueError, match=r"a list of 2 numbers, one for each class, but is .*data.balance=loss"):
+    with pytest.raises(ValueError, match=r"a list of 2 numbers from 0 on, .*names of classes.*, but is .*balance=loss"):
         SingleLabel(2, class_weights=weights)  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_a_loss_that_cannot_weigh_classes_or_take_mixed_targets_is_refused() -> 
 
 
 def test_metrics_agree_with_a_count_by_hand(config: Callable[..., DictConfig]) -> None:
-    metrics = build.task(config(), 3).metrics()
+    metrics = build.task(config(), list("abc")).metrics()
     target = torch.tensor([0, 0, 0, 1, 1, 2])
     guess = torch.tensor([0, 0, 1, 1, 1, 0])
     for few, loss in ((slice(4), 0.5), (slice(4, 6), 2.0)):  # batches of unlike size

@@ -106,7 +106,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     if remembered is None and cfg.init_from is not None and data is not None:
         _start_from(cfg.init_from, network, data)
     plan = build.plan(cfg, network)
-    task = build.task(cfg, len(labels.class_names), labels.class_weights)
+    task = build.task(cfg, labels.class_names, labels.class_weights)
     rates = build.rates(cfg, backbone)
     module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)
     if remembered is not None and remembered.checkpoint is not None:
@@ -232,9 +232,11 @@ def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
 def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | None) -> Backbone:
     """The backbone; that of a remembered run is built as it was recorded, without pretrained weights."""
     if remembered is not None:
-        backbone = build.backbone(cfg, pretrained=False, **remembered.backbone_facts())
-        return replace(backbone, input_spec=remembered.input_spec())
+        facts = {**remembered.backbone_facts(), "input_spec": remembered.input_spec()}
+        return replace(build.backbone(cfg, pretrained=False, **facts), input_spec=facts["input_spec"])
     facts = {}
+    if data is not None:
+        build.require_reader(cfg, data)
     if cfg.init_from is not None and build.takes_texts(cfg):  # it starts from the vocabulary of that run, too
         facts = RunFolder(cfg.init_from).backbone_facts()
     return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)

@@ -18,7 +18,8 @@ from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
-from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, target_of, without
+from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, plain, target_of, without
+from thaw.config.resume import typed_overrides
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -28,9 +29,10 @@ from thaw.errors import UserError
 from thaw.finetuning.optimizers import build_optimizer
 from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Phase, Plan
-from thaw.finetuning.schedules import ClosedForm, Schedule
+from thaw.finetuning.schedules import ClosedForm, Schedule, require_factors
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
+from thaw.models.weights import weights_choice
 from thaw.signatures import keywords, only_accepted
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.module import FineTuningModule
@@ -38,6 +40,8 @@ from thaw.types import ImageSpec, InputSpec
 
 log = logging.getLogger(__name__)
 
+GLYPHS = "thaw.models.glyphs.glyphs"
+"""The backbone of a run that names none."""
 RATE_KEYS = tuple(field.name for field in fields(Rates))
 GROUP_KEYS = (*RATE_KEYS, "rates", "weight_decay", "lr_by_processes", "fused")
 """Keys of `optimizer` for the parameter groups; all others are arguments of the optimizer."""
@@ -124,7 +128,31 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
 def _from_scratch(cfg: DictConfig) -> bool:
     """Whether the backbone has no pretrained weights: by its key `weights`, or by the default of its factory."""
     default = keywords(target_of(cfg.backbone)).get("weights")
-    return str(cfg.backbone.get("weights", "" if default is None else default.default)) in ("None", "none")
+    return weights_choice(cfg.backbone.get("weights", "" if default is None else default.default)) is None
+
+
+def require_reader(cfg: DictConfig, data: DataModule) -> None:
+    """Refuse photographs for the backbone of the package, which reads letters, unless it was asked for by name.
+
+    Raises:
+        UserError: nobody typed `backbone=`. A configuration that was composed in Python is only warned of.
+    """
+    typed = typed_overrides()
+    asked_for = any(override.lstrip("+").startswith(("backbone=", "backbone._target_=")) for override in typed)
+    if cfg.backbone.get("_target_") != GLYPHS or asked_for or not isinstance(data, ImageDataModule):
+        return
+    if (kind := data.kind_of_photographs()) is None:
+        return
+    text = (
+        f"these images are {kind}, and no backbone is named: the default one has learnt to read small grey letters and "
+        "digits. Type one that was trained on photographs,\n"
+        "  backbone=torchvision backbone.name=resnet18\n"
+        '  backbone=timm backbone.name=convnextv2_atto.fcmae_ft_in1k   (pip install -e ".[timm]")\n'
+        "or backbone=glyphs, if it is to read them all the same"
+    )
+    if typed:
+        raise UserError(text)
+    log.warning(text)
 
 
 def takes_texts(cfg: DictConfig) -> bool:
@@ -160,10 +188,13 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
     return Plan(phases, network.stage_addresses())
 
 
-def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | None = None) -> SingleLabel:
+def task(cfg: DictConfig, class_names: Sequence[str], class_weights: Sequence[float] | None = None) -> SingleLabel:
     """The task: loss, probabilities and metrics. `class_weights`: weight of each class in the loss, from the data."""
     if class_weights is not None and cfg.task.class_weights is not None:
         raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
+    if isinstance(cfg.task.class_weights, DictConfig):
+        class_weights = _in_order(plain(cfg.task.class_weights), class_names)
+    num_classes = len(class_names)
     facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
     metrics = {}
     for name, node in cfg.task.metrics.items():
@@ -173,6 +204,14 @@ def task(cfg: DictConfig, num_classes: int, class_weights: Sequence[float] | Non
     parts = {"num_classes": num_classes, "loss": make_callable(cfg.loss), "metrics": metrics}
     parts |= {} if class_weights is None else {"class_weights": class_weights}
     return call(make_partial(cfg.task, omit=["metrics"]), "task", parts)
+
+
+def _in_order(by_name: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
+    """Weights in the order of the classes, 1 where none is given. Raises UserError for a class that there is not."""
+    by_text = {str(name): weight for name, weight in by_name.items()}
+    if unknown := [name for name in by_text if name not in class_names]:
+        raise UserError(f"task.class_weights names {', '.join(unknown)}, and the classes are {', '.join(class_names)}")
+    return [by_text.get(name, 1.0) for name in class_names]
 
 
 def module(
@@ -224,6 +263,9 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
         if chosen[key] is None:
             raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
+    for key, value in {**chosen, "weight_decay": cfg.optimizer.weight_decay}.items():
+        if not isinstance(value, int | float) or value < 0:
+            raise UserError(f"optimizer.{key} is a number from 0 on, not {value}: type optimizer.{key}=...")
     return Rates(**chosen)
 
 
@@ -255,8 +297,16 @@ def schedule(cfg: DictConfig) -> Schedule:
     """The schedule: a function of (step, steps), or a scheduler of torch. Raises UserError for one that is neither."""
     target = target_of(cfg.schedule)
     if inspect.isclass(target) and issubclass(target, (LRScheduler, ReduceLROnPlateau)):
-        return ClosedForm(target, **make_partial(cfg.schedule).keywords)
-    return make_callable(cfg.schedule)
+        try:
+            schedule: Schedule = ClosedForm(target, **make_partial(cfg.schedule).keywords)
+        except TargetError as error:
+            raise UserError(
+                f"{error}. To begin without keys type schedule=constant schedule._target_={cfg.schedule._target_}"
+            ) from None
+    else:
+        schedule = make_callable(cfg.schedule)
+    require_factors(schedule)
+    return schedule
 
 
 def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> LightningDataModule:

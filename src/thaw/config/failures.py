@@ -9,7 +9,8 @@ from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, extract_tb, format_exception
 from typing import Any
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from thaw.arguments import for_shell
@@ -51,6 +52,8 @@ def message(error: BaseException) -> str:
     """Say in one message what went wrong and what to type."""
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is missing: type {error.full_key}=..."
+    if isinstance(error, ConfigCompositionException) and (text := _unknown_key(error)):
+        return text
     if isinstance(error, OverrideParseException):
         return _parse_message(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -68,6 +71,19 @@ def _parse_message(error: OverrideParseException) -> str:
     if not equals or re.match(r"""[\[{'"]|\w+\(""", value):  # meant as a list, a mapping, a quoted text or a function
         return f"{said}: {str(error).splitlines()[0]}"
     return f"{said}: quote the value for Hydra and for the shell, {for_shell(key, value)}"
+
+
+def _unknown_key(error: ConfigCompositionException) -> str | None:
+    """Name the keys that a part of the configuration has, in place of Hydra's advice to add one that it has not."""
+    node = getattr(error.__cause__, "parent_node", None)
+    key = re.match("Could not override '(.+)'", str(error))
+    if key is None or not isinstance(node, DictConfig) or node._get_parent() is None:
+        return None
+    part, name = node._get_full_key(None), key[1].rpartition(".")[2]
+    return (
+        f"{part} has no key {name} here. It has {', '.join(str(k) for k in node if k != '_target_')}; another one that "
+        f"{node.get('_target_', 'it')} takes is added by +{key[1]}=..."
+    )
 
 
 def short_traceback(error: BaseException) -> str:

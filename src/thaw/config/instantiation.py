@@ -1,17 +1,22 @@
 """The only place where Hydra's `instantiate` is called."""
 
+import difflib
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from thaw.errors import UserError
 from thaw.signatures import keywords, only_accepted, takes_any
+
+HYDRA_HINT = ", set env var HYDRA_FULL_ERROR=1 to see chained exception."
+"""Commands set it anyway, and print THAW_TRACEBACK as the way to more."""
 
 
 class TargetError(UserError):
@@ -89,10 +94,37 @@ def without(node: DictConfig, omit: Collection[str]) -> DictConfig:
 
 def target_of(node: DictConfig) -> Any:
     """The function or class that `node._target_` names. Raises TargetError if there is none."""
+    name, key = node.get("_target_"), node._get_full_key(None)
+    if not isinstance(name, str) or not name:
+        raise TargetError(f"{key} names no class or function: type +{key}._target_=<module>.<name>")
     try:
-        return get_object(node._target_)
+        target = get_object(name)
     except Exception as error:  # the import of a module may raise anything
-        raise TargetError(f"{node._get_full_key(None)}._target_={node._target_} cannot be imported: {error}") from error
+        raise TargetError(f"{key}._target_={name} {_why_not_found(name)}") from error
+    if not callable(target):
+        raise TargetError(f"{key}._target_={name} is a {type(target).__name__}, and no class or function")
+    return target
+
+
+def _why_not_found(name: str) -> str:
+    """The rest of a sentence that begins with a name which could not be imported."""
+    found: Any = None
+    for number, word in enumerate(words := name.split(".")):
+        path = ".".join(words[: number + 1])
+        try:
+            found = getattr(found, word) if hasattr(found, word) else import_module(path)
+        except ModuleNotFoundError as error:
+            if not path.startswith(error.name or "."):
+                return f"cannot be imported: there is no module {error.name}, which {path} needs"
+            if found is None:
+                return f"cannot be imported: there is no module {word}. Is it installed? Is its name whole?"
+            close = difflib.get_close_matches(word, dir(found), n=5)
+            return f"does not exist: {'.'.join(words[:number])} has no {word}" + (
+                f". Similar names: {', '.join(close)}" if close else ""
+            )
+        except Exception as error:
+            return f"cannot be imported: {path} raises {type(error).__name__}: {error}"
+    raise AssertionError(f"{name} can be imported")
 
 
 def make_callable(node: DictConfig) -> Callable[..., Any]:
@@ -110,7 +142,9 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
     call = re.match(r"Error in call to target '(.+?)':.*?(?:\nfull_key: (.+))?$", str(failure), re.DOTALL)
     cause = failure.__cause__
     if call is None or cause is None:
-        return failure  # such as a target that cannot be found
+        for part in _nodes_with_target(node):
+            target_of(part)
+        return TargetError(str(failure).replace(HYDRA_HINT, ""))
     target, key = call.groups()
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
@@ -121,3 +155,15 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
     if cause.__traceback__.tb_next is None or (unexpected and unexpected[1] in passed_keys.difference(accepted)):
         return TargetError(f"{key or target}: {cause}. {target} takes {', '.join(accepted) or 'no keys'}")
     return cause
+
+
+def _nodes_with_target(node: Any) -> Iterator[DictConfig]:
+    """`node` and the nodes in it that name a `_target_`."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        children = [node._get_node(key) for key in node]
+    else:
+        children = list(node._iter_ex(resolve=False)) if isinstance(node, ListConfig) else []
+    for child in children:
+        yield from _nodes_with_target(child)

@@ -24,6 +24,11 @@ DECODED = {"off": False, "false": False, "on": True, "true": True}
 
 KEPT_BYTES = 256 * 2**20
 """Images as in evaluation stay in memory after their first use if all of them take no more, and no processes load."""
+PHOTOGRAPHS_TRIED = 9
+GREY_SPREAD = 4.0
+"""Mean difference between the colours of a pixel, of 255, that a grey image saved as JPEG may have."""
+LARGEST_GLYPH_PX = 64
+"""Shorter side of the largest image that is taken for a letter or digit."""
 ReadDecoded = Callable[[Sequence[int], bool], Iterator[Image.Image]]
 """Function from sample indices, and whether they are for evaluation, to the images or smaller copies that will do."""
 
@@ -69,6 +74,16 @@ class ImageDataModule(DataModule):
     def image(self, index: int) -> Image.Image:
         """The image of a sample, RGB."""
         return next(read_images(self.source, [index]))
+
+    def kind_of_photographs(self) -> str | None:
+        """What makes most images of a sample of the training split photographs: colour or size; None for others."""
+        indices = self.train_indices[np.linspace(0, len(self.train_indices) - 1, PHOTOGRAPHS_TRIED).astype(int)]
+        images = [self.image(int(index)) for index in indices]
+        spreads = [np.ptp(np.asarray(image, dtype=np.float32), axis=2).mean() for image in images]
+        if float(np.median(spreads)) > GREY_SPREAD:
+            return "coloured"
+        width, height = (int(np.median(sides)) for sides in zip(*(image.size for image in images), strict=True))
+        return f"of {width} x {height} pixels" if min(width, height) > LARGEST_GLYPH_PX else None
 
     def use_input_spec(self, spec: InputSpec) -> None:
         """Set what the network expects of its inputs. Raises UserError if it takes no images."""

@@ -121,7 +121,10 @@ def _parameters(model: InferenceModel, file: Path) -> dict[str, Tensor]:
     """Tensors by their library's names. Writes config.json beside `file` if the library builds networks from one."""
     tensors = library_tensors(model)
     if model.settings is not None:
-        file.with_name("config.json").write_text(json.dumps(model.settings, indent=2), encoding="utf-8")
+        # Under the keys of Hugging Face, in place of the classes that the pretrained network had.
+        names = dict(enumerate(model.class_names))
+        settings = {**model.settings, "id2label": names, "label2id": {name: i for i, name in names.items()}}
+        file.with_name("config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     return tensors
 
 

@@ -1,5 +1,6 @@
 """Texts as input of exported networks."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class Texts(InputKind):
 
     def __init__(self, spec: TokenSpec):
         self.spec = spec
-        self.text_files = {"tokenizer.json": spec.tokenizer}
+        self.text_files = {"tokenizer.json": spec.tokenizer, "tokenizer_config.json": _tokenizer_config(spec)}
         self.preprocessing = {
             "1_tokenizer": "tokenizer.json",
             "2_max_length_tokens": spec.max_length_tokens,
@@ -55,3 +56,14 @@ class Texts(InputKind):
         if variation == 2:
             return " ".join([text] * 4)
         return f"\n{text}\t\u201cÀ 안녕 \U0001f600\u201d " if variation == 3 else text
+
+
+def _tokenizer_config(spec: TokenSpec) -> str:
+    """What makes transformers take tokenizer.json as it is.
+
+    A word that is not special in tokenizer.json is not named as padding: transformers would then cut texts at it.
+    """
+    added = json.loads(spec.tokenizer)["added_tokens"]
+    pad = [token["content"] for token in added if token["special"] and token["id"] == spec.pad_id]
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": spec.max_length_tokens}
+    return json.dumps({**settings, **({"pad_token": pad[0]} if pad else {})}, indent=2)

@@ -47,16 +47,18 @@ def build_optimizer(
         others: see `param_groups`.
 
     Raises:
-        UserError: `lr_by_processes` is none of these, or the optimizer takes no parameter groups.
+        UserError: `lr_by_processes` is none of these, or the optimizer takes no parameter groups, or not its options.
     """
     rates = replace(rates, lr=rates.lr * world_factor(lr_by_processes, world_size))
     groups = param_groups(network, rates, weight_decay, decayed, others)
     try:
         return optimizer([dict(group) for group in groups], lr=rates.lr)  # copies: it writes its defaults into them
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # values that it does not take, or something that is no optimizer
         taken, left = _divide(groups, optimizer)
         if not taken or not left:
-            raise UserError(f"optimizer: {error}. Take another: optimizer=adamw, optimizer=sgd") from error
+            raise UserError(
+                f"optimizer: {error}. Mend its option, or take another: optimizer=adamw, optimizer=sgd"
+            ) from error
     _report(sum(len(group["params"]) for group in left))
     return PairedOptimizer(optimizer(taken, lr=rates.lr), AdamW(left, lr=rates.lr))
 
@@ -120,6 +122,6 @@ def _divide(
 def _accepts(optimizer: MakeOptimizer, ndim: int) -> bool:
     try:
         optimizer([Parameter(torch.zeros([1] * ndim))], lr=1.0)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True

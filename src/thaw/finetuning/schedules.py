@@ -88,7 +88,7 @@ class ClosedForm:
         choices: its arguments, without the optimizer.
 
     Raises:
-        UserError: the scheduler needs more than the step, such as a metric or its own past.
+        UserError: the scheduler needs more than the step, such as a metric or its own past, or does not take `choices`.
     """
 
     def __init__(self, scheduler: type[LRScheduler], **choices: Any):
@@ -104,7 +104,10 @@ class ClosedForm:
         self._by_steps: dict[int, Any] = {}
         needed = [name for name, parameter in keywords(scheduler).items() if parameter.default is parameter.empty]
         if missing := set(needed) - {"optimizer", self.length} - choices.keys():
-            raise UserError(f"schedule lacks {', '.join(missing)}, which {scheduler.__name__} needs")
+            raise UserError(
+                f"schedule lacks {', '.join(missing)}, which {scheduler.__name__} needs: type "
+                f"+schedule.{min(missing)}=..."
+            )
 
     def __call__(self, step: int, steps: int) -> float:
         """Factor on the rates at a step of a phase."""
@@ -117,11 +120,27 @@ class ClosedForm:
         return float(scheduler._get_closed_form_lr()[0])
 
 
+def require_factors(schedule: Schedule) -> None:
+    """Raise UserError if a schedule is no function of (step, steps), or does not take the values of its options."""
+    try:
+        factors = [schedule(step, 8) for step in range(8)]
+        faults = [factor for factor in factors if not isinstance(factor, int | float)]
+    except UserError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"schedule: {error}. It is called with (step, steps) of a phase: mend its options, or type "
+            f"schedule=warmup_cosine"
+        ) from error
+    if faults:
+        raise UserError(f"schedule gives {faults[0]!r}, and a factor on the rates is a number")
+
+
 def _anneal(first: float, last: float, progress: float) -> float:
     """From `first` to `last` along a half cosine as `progress` goes from 0 to 1."""
     return last + (first - last) * (1 + cos(pi * min(progress, 1.0))) / 2
 
 
 def _require_fraction(key: str, value: float) -> None:
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
         raise UserError(f"{key} is a fraction of a phase, from 0 to below 1, not {value}: type {key}=0.1")

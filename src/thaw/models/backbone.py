@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from thaw.errors import UserError
 from thaw.models.pooling import Pool
 from thaw.models.stages import Stages
 from thaw.types import InputSpec
@@ -63,3 +64,16 @@ class BackboneFactory(Protocol):
 
     def __call__(self, **keywords: Any) -> Backbone:
         """The network without its head, its stages and its inputs. Raises UserError for keywords that do not fit."""
+
+
+def own_options(options: Mapping[str, Any] | None, instead: Mapping[str, str]) -> dict[str, Any]:
+    """The user's `backbone.options`; those in `instead` are set in another way, which it says.
+
+    Raises:
+        UserError: they are no mapping, or one of them is set in another way.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
+    for key in (options or {}).keys() & instead.keys():
+        raise UserError(f"backbone.options: {key} cannot be set: {instead[key]}")
+    return dict(options or {})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from thaw.models.backbone import Backbone, RebuildRecipe
 from thaw.models.stages import child_stages
-from thaw.models.weights import load_weights
+from thaw.models.weights import load_weights, weights_choice
 from thaw.types import ImageSpec
 
 WEIGHTS = Path(__file__).with_name("glyphs.safetensors")
@@ -35,8 +35,8 @@ def glyphs(weights: str | Path | None = "default") -> Backbone:
         layers[f"stage{number}"] = Residual(inputs, outputs, stride=1 if number == 1 else 2)
     layers["stage4"] = nn.Sequential(layers["stage4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = nn.Sequential(layers)
-    if weights is not None:
-        load_weights(network, WEIGHTS if weights == "default" else weights)
+    if (choice := weights_choice(weights)) is not None:
+        load_weights(network, WEIGHTS if choice == "default" else choice)
     return Backbone(network, child_stages(network), WIDTHS[-1], INPUT_SPEC, recipe=RECIPE)
 
 

@@ -17,6 +17,7 @@ from thaw.models.backbone import Backbone, RebuildRecipe
 from thaw.models.gru_network import GRUNetwork, randomise
 from thaw.models.pooling import Pool
 from thaw.models.vocabulary import PAD_ID, SPECIAL, TextCutter, token_ids
+from thaw.models.weights import weights_choice
 from thaw.models.word_vectors import Vector, read_word_vectors
 from thaw.types import TokenSpec
 
@@ -64,7 +65,10 @@ def gru(
     requested = {"units": units, "vocabulary_size": vocabulary_size, "embedding_size": embedding_size}
     vectors: dict[str, Vector] = {}
     if settings is None:
-        file = None if weights in (None, "none") else Path(str(weights))
+        choice = weights_choice(weights)
+        if choice == "default":
+            raise UserError(f"backbone.weights={weights}: a GRU has none of its own: type none, or a file of vectors")
+        file = None if choice is None else Path(choice)
         tokenizer, vectors = _learn_vocabulary(texts, units, vocabulary_size, file)
         input_spec = TokenSpec(tokenizer, PAD_ID, MAX_LENGTH_TOKENS)
         settings = {**requested, "embedding_size": _width(embedding_size, vectors, file)}

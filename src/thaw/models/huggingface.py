@@ -1,6 +1,6 @@
 """Encoders (BERT, RoBERTa ...) and decoders (GPT-2, Llama ...) of Hugging Face (`pip install -e ".[text]"`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from thaw.errors import UserError
-from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.backbone import Backbone, RebuildRecipe, own_options
 from thaw.models.layers import layer_stages, require_context
 from thaw.models.pooling import Pool
-from thaw.models.weights import load_tensors, log, read_weights
+from thaw.models.weights import load_tensors, log, read_weights, weights_choice
 from thaw.types import TokenSpec
 
 LOGITS = {
@@ -23,8 +23,15 @@ LOGITS = {
 }
 """Expressions for the logits (B, C) of AutoModel's network with a linear layer `head`, by pooling."""
 
-FIXED = {"trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"}
+FIXED = dict.fromkeys(
+    ("trust_remote_code", "return_dict", "use_cache", "output_hidden_states", "output_attentions", "dtype"),
+    "thaw sets it itself",
+)
 """Options of the configuration that thaw sets itself."""
+
+
+NO_LIMIT = 2**30
+"""Length of the longest text, in tokens, of a network that takes any."""
 
 
 def huggingface(
@@ -54,6 +61,7 @@ def huggingface(
         import transformers
     except ImportError as error:
         raise UserError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
+    weights = weights_choice(weights)
     with _quiet(), _user_errors(name):
         if settings is None:
             configuration = _configuration(transformers, name, options)
@@ -66,8 +74,8 @@ def huggingface(
     has_pooler = getattr(network, "pooler", None) is not None
     if has_pooler:
         network.pooler = None  # thaw pools itself
-    if weights not in (None, "none", "default"):
-        load_tensors(network, _without_model_prefix(network, read_weights(str(weights))), str(weights))
+    if weights not in (None, "default"):
+        load_tensors(network, _without_model_prefix(network, read_weights(weights)), weights)
     with _user_errors(name):
         if (positions := _longest_text(network)) < input_spec.max_length_tokens:
             input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
@@ -80,25 +88,27 @@ def huggingface(
 
 
 def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
-    if options is not None and not isinstance(options, Mapping):
-        raise UserError(f"backbone.options={options} is no mapping: type backbone.options={{key: value}}")
-    options = dict(options or {})
-    if fixed := FIXED & options.keys():
-        raise UserError(f"backbone.options: {', '.join(sorted(fixed))} cannot be set")
     configuration, unknown = transformers.AutoConfig.from_pretrained(
-        name, return_unused_kwargs=True, trust_remote_code=False, **options
+        name, return_unused_kwargs=True, trust_remote_code=False, **own_options(options, FIXED)
     )
     if unknown:
         raise UserError(f"backbone.options: the configuration of {name} has no {', '.join(unknown)}")
-    if configuration.is_encoder_decoder:
+    # A configuration may say that it has no decoder; the network that AutoModel builds has one all the same.
+    if configuration.is_encoder_decoder or configuration.model_type in _encoder_decoders():
         raise UserError(f"{name} is an encoder with a decoder ({configuration.model_type}): name one that is either")
     if not hasattr(configuration, "hidden_size") or not hasattr(configuration, "vocab_size"):
         raise UserError(f"{name} ({configuration.model_type}) does not read texts: name a language model")
     return configuration
 
 
+def _encoder_decoders() -> Collection[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+    return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys()
+
+
 def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    tokenizer = _tokenizer(transformers, name)
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {name} ({type(tokenizer).__name__}) is Python code without a tokenizer.json, so exports "
@@ -111,12 +121,25 @@ def _token_spec(transformers: Any, name: str, configuration: Any) -> TokenSpec:
         )
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
         raise UserError(f"{name} has no tokenizer: a folder holds tokenizer.json beside the weights")
-    candidates = (configuration.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    pad_id = next(i for i in candidates if i is not None and 0 <= i < configuration.vocab_size)
+    own = [getattr(configuration, key, None) for key in ("pad_token_id", "eos_token_id")]  # the second may be a list
+    candidates = (own[0], tokenizer.pad_token_id, tokenizer.eos_token_id, own[1], 0)
+    pad_id = next(i for i in candidates if isinstance(i, int) and 0 <= i < configuration.vocab_size)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # data.max_length_tokens decides
     backend.no_padding()
-    return TokenSpec(backend.to_str(), int(pad_id), int(tokenizer.model_max_length))
+    return TokenSpec(backend.to_str(), int(pad_id), _length(tokenizer.model_max_length))
+
+
+def _tokenizer(transformers: Any, name: str) -> Any:
+    """The tokenizer. Where there is a tokenizer.json, it is that one, whatever else the folder says.
+
+    AutoTokenizer would take only the words from it and the rest from the kind of network, such as BERT's lower case.
+    """
+    try:
+        transformers.utils.cached_file(name, "tokenizer.json")
+    except OSError:  # there is none
+        return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return transformers.PreTrainedTokenizerFast.from_pretrained(name, trust_remote_code=False)
 
 
 def _network(transformers: Any, name: str, configuration: Any, pretrained: bool) -> Any:
@@ -129,7 +152,12 @@ def _network(transformers: Any, name: str, configuration: Any, pretrained: bool)
         trust_remote_code=False,
         dtype="float32",
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported, and refused here
     )
+    if differing := sorted(str(key) for key, *_ in report["mismatched_keys"]):
+        raise UserError(
+            f"the weights of {name} have other shapes than its configuration says: {', '.join(differing[:8])} ..."
+        )
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
         raise UserError(
             f"the weights of {name} leave {len(missing)} tensors of its network unfilled: {', '.join(missing[:8])} ..."
@@ -149,11 +177,16 @@ def _without_model_prefix(network: Any, tensors: Mapping[str, Tensor]) -> Mappin
 
 def _longest_text(network: Any) -> int:
     """Longest text, in tokens, that the table of positions allows."""
-    max_positions = getattr(network.config, "max_position_embeddings", None) or 2**30
+    max_positions = _length(getattr(network.config, "max_position_embeddings", None))
     tables = [part for path, part in network.named_modules() if path.endswith("position_embeddings")]
     padding = next((part.padding_idx for part in tables if getattr(part, "padding_idx", None) is not None), None)
     # RoBERTa counts from behind the padding's index.
     return max_positions if padding is None else max_positions - padding - 1
+
+
+def _length(tokens: Any) -> int:
+    """A length in a configuration; absent, or negative as in XLNet, it means that there is no limit."""
+    return min(int(tokens), NO_LIMIT) if isinstance(tokens, int | float) and tokens > 0 else NO_LIMIT
 
 
 def _recipe(width: int, pooling: str, has_pooler: bool) -> RebuildRecipe:
@@ -203,4 +236,5 @@ def _user_errors(name: str) -> Iterator[None]:
             raise UserError(f"{name} comes with code of its own, which is never run: name another network") from error
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{name} cannot be built ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).strip().partition("\n\n")[0].split())
+        raise UserError(f"{name} cannot be built ({type(error).__name__}: {reason})") from error

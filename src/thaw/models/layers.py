@@ -53,7 +53,7 @@ def require_context(network: Any, pooling: str) -> None:
 
 def example_texts(config: Any, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """`input_ids` and `attention_mask` of two texts of 5 and 3 tokens, both (2, 5)."""
-    pad = config.pad_token_id or 0
+    pad = getattr(config, "pad_token_id", None) or 0
     ids = torch.tensor([i for i in range(min(12, config.vocab_size)) if i != pad]).repeat(10)[:10].reshape(2, 5)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     return {"input_ids": torch.where(mask == 1, ids, pad).to(device), "attention_mask": mask.to(device)}

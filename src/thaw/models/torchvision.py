@@ -12,12 +12,18 @@ from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import UserError
-from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.backbone import Backbone, RebuildRecipe, own_options
 from thaw.models.shapes import require_input
 from thaw.models.stages import stages_by_prefix
-from thaw.models.weights import load_tensors, read_weights, without_common_prefix
+from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_common_prefix
 from thaw.types import ImageSpec
 
+SET_ELSEWHERE = {
+    **dict.fromkeys(("image_size", "input_size"), "type backbone.image_size_px=..."),
+    "num_classes": "the data say it",
+    "weights": "type backbone.weights=...",
+}
+"""Keywords of the library's builders that thaw sets, and what to type instead."""
 SQUEEZENET_HEAD = "classifier.2"
 """Name of the linear layer in `_recipe`. The library's own head is a convolution and a ReLU, which clips logits."""
 
@@ -30,42 +36,74 @@ def torchvision(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     options: Mapping[str, Any] | None = None,
+    input_spec: ImageSpec | None = None,
 ) -> Backbone:
     """A torchvision network: RGB images (B, 3, H, W) -> the features (B, D) of its last linear layer.
 
     Args:
         name: any of `torchvision.models.list_models()` that classifies.
-        weights: "default" (the library's best, downloaded once), None or "none" (random), or a file.
+        weights: "default" (the library's best, downloaded once), one of its names (`IMAGENET1K_V2`), None or "none"
+            (random), or a file.
         granularity: "stages" (`layer1`) or "blocks" (`layer1_0`), see `stages_by_prefix`.
         image_size_px: None for the size that the library's weights were trained with; `mean` and `std` likewise.
         mean: per channel, for values in 0..1.
         std: per channel, for values in 0..1.
         options: more keywords of the library's builder.
+        input_spec: input that a run recorded.
 
     Raises:
         UserError: the name is unknown, an option does not fit, or weights cannot be loaded or downloaded.
     """
     if name not in models.list_models(module=models):
-        close = difflib.get_close_matches(name, models.list_models(module=models), n=5, cutoff=0.3)
+        close = difflib.get_close_matches(str(name), models.list_models(module=models), n=5, cutoff=0.3)
         raise UserError(f"torchvision has no classification network '{name}'. Similar names: {', '.join(close)}")
-    default_weights = models.get_model_weights(name)["DEFAULT"]
-    spec = _input_spec(default_weights, image_size_px, mean, std)
-    options = {**_architecture(name, spec), **(options or {})}
+    choice = weights_choice(weights)
+    entry = _library_weights(name, choice)
+    named = entry or models.get_model_weights(name)["DEFAULT"]
+    spec = input_spec or _input_spec(named, image_size_px, mean, std)
+    architecture, own = _architecture(name, spec), own_options(options, SET_ELSEWHERE)
+    options = {**architecture, **own}
     try:
         network = models.get_model(name, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError) as error:
+        if not own:
+            raise _size_error(name, spec, error, named) from error
         raise UserError(f"backbone.options for {name}: {error}") from error
     head, num_features = _take_head_off(network)
-    if weights == "default":
-        tensors = _fit_position_table(network, _download(name, default_weights, options))
-        load_tensors(network, tensors, f"torchvision's {default_weights}")
-    elif weights not in (None, "none"):
-        tensors = without_common_prefix(read_weights(str(weights)), network.state_dict())
-        load_tensors(network, _fit_position_table(network, tensors), str(weights))
+    if entry is not None:
+        tensors = _fit_position_table(network, _download(name, entry, options))
+        load_tensors(network, tensors, f"torchvision's {entry}")
+    elif choice is not None:
+        tensors = without_common_prefix(read_weights(choice), network.state_dict())
+        load_tensors(network, _fit_position_table(network, tensors), choice)
     if image_size_px is not None:
         require_input(network, spec)
     recipe = _recipe(name, options, head, num_features)
     return Backbone(network, stages_by_prefix(network, granularity), num_features, spec, recipe=recipe)
+
+
+def _library_weights(name: str, choice: str | None) -> models.WeightsEnum | None:
+    """The library's weights of that name, as `IMAGENET1K_V2` or `ResNet50_Weights.IMAGENET1K_V2`; None for others."""
+    known = models.get_model_weights(name)
+    if choice in (None, "default"):
+        return None if choice is None else known["DEFAULT"]
+    kind, _, member = choice.rpartition(".")
+    if kind in ("", known.__name__) and member in known.__members__:
+        return known[member]
+    if not is_file_name(choice):
+        names = ", ".join(entry.name for entry in known)
+        raise UserError(
+            f"backbone.weights={choice}: torchvision has {names} for {name}; default, none and a file are taken as well"
+        )
+    return None
+
+
+def _size_error(name: str, spec: ImageSpec, error: Exception, default_weights: models.WeightsEnum) -> UserError:
+    (size_px,) = default_weights.transforms().crop_size
+    return UserError(
+        f"{name} does not take images of {spec.size_px} x {spec.size_px} pixels ({str(error).splitlines()[0]}): type "
+        f"backbone.image_size_px={size_px} (that of its weights), or another size that fits"
+    )
 
 
 def _input_spec(
@@ -74,7 +112,7 @@ def _input_spec(
     preset = default_weights.transforms()
     (crop_px,), (resize_px,) = preset.crop_size, preset.resize_size
     return ImageSpec(
-        size_px=size_px or crop_px,
+        size_px=crop_px if size_px is None else size_px,
         channels=3,
         mean=tuple(mean or preset.mean),
         std=tuple(std or preset.std),

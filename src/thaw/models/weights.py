@@ -24,6 +24,10 @@ NETWORK = "network."
 WRAPPERS = ("module.", "_orig_mod.", NETWORK)
 """Prefixes of names that DataParallel, torch.compile and thaw's checkpoints add."""
 
+DEFAULT, RANDOM = ("default", "pretrained", "true"), ("none", "null", "false", "random")
+"""What people call the library's own weights, and random ones, in any case of letters."""
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".th", ".tar")
+
 COUNTERS = "num_batches_tracked"
 """Counters of BatchNorm: old files lack them, and nothing depends on them."""
 
@@ -49,6 +53,18 @@ class LoadReport:
         for kind, names in (("missing", self.missing), ("surplus", self.surplus)):
             text += f", {len(names)} {kind}" + (f" ({', '.join(names)})" if names else "")
         return text
+
+
+def weights_choice(typed: Any) -> str | None:
+    """What `backbone.weights` asks for: "default", None for random ones, or the name or file that was typed."""
+    word = str(typed).lower()
+    return None if word in RANDOM else "default" if word in DEFAULT else str(typed)
+
+
+def is_file_name(choice: str) -> bool:
+    """Whether a name of weights stands for a file, also one that does not exist."""
+    path = Path(choice)
+    return path.exists() or path.suffix in SUFFIXES or (len(path.parts) > 1 and ":" not in choice)
 
 
 def load_weights(network: nn.Module, file: str | Path, optional: str | None = None) -> LoadReport:
@@ -105,7 +121,7 @@ def require_network(network: nn.Module, file: Path) -> None:
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, or from .ckpt, .pt, .pth (also below a key such as `state_dict`).
+    """Tensors by name from .safetensors, or from .ckpt, .pt, .pth, .bin (also below a key such as `state_dict`).
 
     Nothing in the file is executed.
 
@@ -158,8 +174,8 @@ def require_file(file: Path) -> Path:
     """Return `file`. Raises UserError if it does not exist."""
     if not file.is_file():
         raise UserError(
-            f"{file} is not a file: name a .safetensors, .ckpt, .pt or .pth file that exists (backbone.weights also "
-            f"takes default and none)"
+            f"{file} is not a file: name a .safetensors, .ckpt, .pt, .pth or .bin file that exists (backbone.weights "
+            f"also takes default and none)"
         )
     return file
 

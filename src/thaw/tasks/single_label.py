@@ -50,10 +50,11 @@ class SingleLabel(nn.Module):
         class_weights: Sequence[float] | None = None,
     ):
         super().__init__()
-        if class_weights is not None and (isinstance(class_weights, str) or len(class_weights) != num_classes):
+        if class_weights is not None and not _are_weights(class_weights, num_classes):
             raise UserError(
-                f"task.class_weights must be null or a list of {num_classes} numbers, one for each class, but is "
-                f"{class_weights}. data.balance=loss computes them from the data."
+                f"task.class_weights must be null, a list of {num_classes} numbers from 0 on, one for each class, or a "
+                f"mapping from names of classes to numbers, but is {class_weights}. data.balance=loss computes them "
+                f"from the data."
             )
         self.num_classes = num_classes
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
@@ -110,3 +111,8 @@ class SingleLabel(nn.Module):
     def confusion(self) -> Metric:
         """Return a new confusion matrix, which counts (C, C), true class by predicted class."""
         return single_label_confusion(self.num_classes)
+
+
+def _are_weights(values: Any, num_classes: int) -> bool:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str) and len(values) == num_classes
+    return is_list and all(isinstance(value, int | float) and value >= 0 for value in values)
