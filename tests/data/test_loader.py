@@ -115,7 +115,7 @@ def test_too_little_shared_memory_is_said(
     data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
     inputs = data.dataset("train")[BatchRequest([0], None)].inputs
     assert isinstance(inputs, torch.Tensor)
-    of_a_process = 32 * inputs.nbytes * BATCHES_IN_MEMORY
+    of_a_process = data.batch_size * inputs.nbytes * BATCHES_IN_MEMORY
     monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: 2 * of_a_process)
     assert data.raw_loader("train", []).num_workers == 2
     assert "2 loader processes in place of 3: shared memory (/dev/shm) has 0 MB left" in caplog.text
