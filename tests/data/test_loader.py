@@ -110,14 +110,14 @@ def test_as_many_processes_as_shared_memory_has_room_for(free: int, fit: int) ->
 def test_too_little_shared_memory_is_said(
     config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = build.data(config("data.num_workers=3"))
+    data = build.data(config("data.num_workers=2"))
     data.split()
     data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
     inputs = data.dataset("train")[BatchRequest([0], None)].inputs
     assert isinstance(inputs, torch.Tensor)
     of_a_process = data.batch_size * inputs.nbytes * BATCHES_IN_MEMORY
-    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: 2 * of_a_process)
-    assert data.raw_loader("train", []).num_workers == 2
-    assert "2 loader processes in place of 3: shared memory (/dev/shm) has 0 MB left" in caplog.text
+    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: of_a_process)
+    assert data.raw_loader("train", []).num_workers == 1
+    assert "1 loader processes in place of 2: shared memory (/dev/shm) has 0 MB left" in caplog.text
     monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: 10**9)
-    assert data.raw_loader("train", []).num_workers == 3
+    assert data.raw_loader("train", []).num_workers == 2
