@@ -5,13 +5,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.loader import ForkingLoader, init_worker
+from thaw.config import build
+from thaw.data.loader import BATCHES_IN_MEMORY, ForkingLoader, init_worker, workers_that_fit
+from thaw.types import BatchRequest, ImageSpec
 
 PROGRAM = """
 import sys, time
@@ -95,3 +100,24 @@ def test_nor_is_it_before_it_is_frozen() -> None:
     loader = ForkingLoader(Collects(), num_workers=2, worker_init_fn=starts_without_collections)
     assert len(list(loader)) == 4
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("free", "fit"), [(10**9, 8), (64 * 10**6, 2), (10**6, 0)])
+def test_as_many_processes_as_shared_memory_has_room_for(free: int, fit: int) -> None:
+    assert workers_that_fit(8, 5 * 10**6, free) == fit
+
+
+def test_too_little_shared_memory_is_said(
+    config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = build.data(config("data.num_workers=2"))
+    data.split()
+    data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
+    inputs = data.dataset("train")[BatchRequest([0], None)].inputs
+    assert isinstance(inputs, torch.Tensor)
+    of_a_process = data.batch_size * inputs.nbytes * BATCHES_IN_MEMORY
+    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: of_a_process)
+    assert data.raw_loader("train", []).num_workers == 1
+    assert "1 loader processes in place of 2: shared memory (/dev/shm) has 0 MB left" in caplog.text
+    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: 10**9)
+    assert data.raw_loader("train", []).num_workers == 2

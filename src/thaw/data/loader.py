@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -13,6 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.sampler import EpochBatches
 from thaw.types import Batch, BatchRequest
+
+SHARED_MEMORY = "/dev/shm"
+BATCHES_IN_MEMORY = 6
+"""Batches of a loader process that are there at once: 2 that wait and one that is made, of train and of val."""
 
 
 class EpochLoader:
@@ -100,6 +105,19 @@ def already_batched(batch: Any) -> Any:
 def default_workers() -> int:
     """Number of loader processes: one for each core that this process may use, at most 8."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+def workers_that_fit(workers: int, batch_bytes: int, free_bytes: int) -> int:
+    """As many loader processes, up to `workers`, as shared memory has room for: they hand over their batches in it.
+
+    Where it is full, a loader process is killed, or waits for ever. In Docker it has 64 MB unless --shm-size is given.
+    """
+    return min(workers, free_bytes // (BATCHES_IN_MEMORY * max(batch_bytes, 1)))
+
+
+def free_shared_memory() -> int | None:
+    """Free bytes of shared memory; None where it is no file system."""
+    return shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else None
 
 
 def init_worker(worker: int) -> None:
