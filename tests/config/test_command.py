@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,9 +33,8 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run `thaw.train` with these overrides; gives the one message that it leaves with."""
 
     def run(*overrides: str) -> str:
-        folder = (
-            [] if any(o.startswith(("run_folder=", "resume=")) for o in overrides) else [f"run_folder={tmp_path / 'r'}"]
-        )
+        placed = any(o.startswith(("run_folder=", "resume=")) or o == "-m" for o in overrides)
+        folder = [] if placed else [f"run_folder={tmp_path / 'r'}"]
         monkeypatch.setattr(sys, "argv", ["thaw.train", *overrides, *folder])
         capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:
@@ -364,6 +364,53 @@ def test_commands_to_paste_name_folders_with_odd_names(refused: Refused, config:
     message = refused(*TINY, *NOISE, for_hydra("run_folder", folder))
     assert config(*arguments_in(message, "resume")).resume == str(folder)
     (folder / "weights.safetensors").unlink()
+    shutil.rmtree(folder / "checkpoints")
     with pytest.raises(ValueError, match=r"did not end\. Type python -m thaw\.train ") as unfinished:
         finished_run(str(folder))
     assert config(*arguments_in(str(unfinished.value), "resume")).resume == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["+epochs=3"], "+epochs=3: nothing reads epochs. Type freezing.probe_epochs=..., freezing.full_epochs=..."),
+        (["+lr=0.5"], "+lr=0.5: nothing reads lr. Type optimizer.lr=..."),
+        (["-m", "seed=1,2", "run_folder=here"], "-m needs one a trial: type hydra.sweep.dir=..."),
+    ],
+)
+def test_what_nothing_would_read_is_refused(refused: Refused, typed: list[str], said: str) -> None:
+    assert said in refused(*TINY, *typed)
+
+
+def test_a_new_run_takes_the_backbone_of_the_run_that_it_starts_from(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(*TINY, *NOISE, "freezing=head_only", "freezing.epochs=1"))
+    others = [word for word in TINY if not word.startswith("backbone")]
+    words = (
+        *others,
+        *NOISE,
+        f"init_from={tmp_path}/run",
+        "freezing=full",
+        "freezing.epochs=1",
+        f"run_folder={tmp_path}/two",
+    )
+    monkeypatch.setattr(sys, "argv", ["thaw.train", *words])
+    main()
+    assert config(f"run={tmp_path}/two", name="evaluate")
+    assert "tests.tiny.backbone" in (tmp_path / "two/config.yaml").read_text()
+
+
+def test_a_resumed_run_takes_keys_of_its_own_plan(
+    config: Config, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(*TINY, *NOISE, "freezing=head_only", "freezing.epochs=1"))
+    run = tmp_path / "run"
+    assert "It has freezing.epochs" in refused(f"resume={run}", "freezing.probe_epochs=2")
+    plan = "freezing.phases=[{epochs: 1, train: [head]}, {epochs: 1, train: ['*']}]"
+    monkeypatch.setattr(sys, "argv", ["thaw.train", f"resume={run}", "freezing=phases", plan])
+    main()
+    longer = plan.replace("]}]", "]}, {epochs: 1, train: [head]}]")
+    monkeypatch.setattr(sys, "argv", ["thaw.train", f"resume={run}", longer])
+    main()
+    assert len(json.loads((run / "phases.json").read_text())) == 3

@@ -12,13 +12,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from tests.conftest import TINY
 from thaw.config.monitor import mode_of, modes_of
 from thaw.errors import UserError
-from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
-METRICS = {"accuracy": MulticlassAccuracy(3), "ece": MulticlassCalibrationError(3), "mine": MeanMetric()}
-KNOWN = modes_of(SingleLabel(3, metrics=METRICS))
+KNOWN = modes_of({"accuracy": MulticlassAccuracy, "ece": MulticlassCalibrationError, "mine": MeanMetric})
 
 
 @pytest.mark.parametrize(

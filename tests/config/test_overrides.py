@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from thaw.config.overrides import require_known, similar_keys, with_new_plan_keys
+from thaw.config.overrides import dotted_keys, require_known, similar_keys, with_new_plan_keys
 from thaw.errors import UserError
 
 CFG = OmegaConf.create(
@@ -32,7 +32,7 @@ CFG = OmegaConf.create(
     ],
 )
 def test_keys_that_may_be_meant(key: str, meant: list[str]) -> None:
-    assert similar_keys(key, CFG) == meant
+    assert similar_keys(key, dotted_keys(CFG)) == meant
 
 
 def test_a_key_that_nothing_reads_is_refused() -> None:

@@ -128,10 +128,11 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     Raises:
         UserError: see `open_run`, `assemble`, `settle_mode` and `trainers.trainer`.
     """
+    settle_mode(cfg)  # before a run of the same configuration is looked for
     cfg, run = resume.open_together(cfg)
+    settle_mode(cfg)
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
-    settle_mode(cfg, parts.module)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, resume.overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)

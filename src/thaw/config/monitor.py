@@ -2,31 +2,37 @@
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 from omegaconf import DictConfig
 
 from thaw.config.instantiation import target_of
 from thaw.errors import UserError
-from thaw.tasks.single_label import SingleLabel
-from thaw.training.module import FineTuningModule
 
 OURS = ("thaw.", "lightning.", "pytorch_lightning.")
 """Packages whose modules and callbacks log nothing that could be monitored beside the task's metrics."""
 OF_THE_PLAN = ("plan/phase", "plan/trainable_parameters")
 
 
-def settle_mode(cfg: DictConfig, module: FineTuningModule) -> None:
+def settle_mode(cfg: DictConfig) -> None:
     """Set `monitor.mode` to what follows from the metric. Raises UserError, see `mode_of`."""
-    parts = (type(module), *(target_of(node) for node in cfg.callbacks.values() if node is not None))
-    is_closed = all(part.__module__.startswith(OURS) for part in parts)
-    modes: dict[str, str | None] = {**modes_of(module.task), **dict.fromkeys(OF_THE_PLAN)}
+    nodes = (cfg.module, cfg.task, *cfg.callbacks.values())
+    is_closed = all(target_of(node).__module__.startswith(OURS) for node in nodes if node is not None)
+    classes = {str(name): target_of(node) for name, node in cfg.task.get("metrics", {}).items() if node is not None}
+    modes: dict[str, str | None] = {**modes_of(classes), **dict.fromkeys(OF_THE_PLAN)}
     cfg.monitor.mode = mode_of(cfg.monitor.metric, cfg.monitor.mode, modes, is_closed)
 
 
-def modes_of(task: SingleLabel) -> dict[str, str | None]:
-    """Max or min of each metric of a task by name, by torchmetrics' `higher_is_better`; None where that is unset."""
+def modes_of(metrics: Mapping[str, Any]) -> dict[str, str | None]:
+    """Max or min of the loss and of metrics in training, by name; None where it is unknown.
+
+    Args:
+        metrics: classes of torchmetrics by name; their `higher_is_better` decides.
+    """
     modes = {True: "max", False: "min", None: None}
-    categories = {name: modes[metric.higher_is_better] for name, metric in task.metrics().items()} | {"loss": "min"}
+    categories = {"loss": "min"} | {
+        name: modes[getattr(kind, "higher_is_better", None)] for name, kind in metrics.items()
+    }
     return {f"{category}/{split}": mode for split in ("val", "train") for category, mode in categories.items()}
 
 

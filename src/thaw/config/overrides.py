@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,17 +25,17 @@ def require_known(overrides: Sequence[str], known: Collection[str], cfg: DictCon
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in known:
-            typed = {other.lstrip("+").partition("=")[0] for other in overrides if other.startswith("+")}
-            meant = [name for name in similar_keys(key, cfg) if name not in typed]
+            added = {other.lstrip("+").partition("=")[0] for other in overrides if other.startswith("+")}
+            meant = similar_keys(key, [name for name in dotted_keys(cfg) if name not in added])
             hint = f"type {'=..., '.join(meant)}=..." if meant else "--help lists all keys"
             raise UserError(f"{override}: nothing reads {key}. {hint[0].upper()}{hint[1:]}")
 
 
-def similar_keys(key: str, cfg: DictConfig) -> list[str]:
-    """Dotted keys of a configuration whose last words are those of `key`, or else much like it."""
+def similar_keys(key: str, names: Iterable[str]) -> list[str]:
+    """Those of some dotted keys whose last words are those of `key`, or else much like it."""
     wanted = key.split(".")[-1]
     by_name: dict[str, list[str]] = {}
-    for name in _dotted(cfg):
+    for name in names:
         by_name.setdefault(name.rpartition(".")[2], []).append(name)
     for matches in (
         [wanted],
@@ -60,12 +60,13 @@ def with_new_plan_keys(arguments: Sequence[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("freezing.") else argument for argument in arguments]
 
 
-def _dotted(cfg: DictConfig) -> list[str]:
+def dotted_keys(cfg: DictConfig) -> list[str]:
+    """Keys of a configuration, those of its parts as `part.key`."""
     names = []
     for key in cfg:
         node = cfg._get_node(key)
         if isinstance(node, DictConfig) and not OmegaConf.is_missing(cfg, key) and not node._is_none():
-            names += [f"{key!s}.{name}" for name in _dotted(node)]
+            names += [f"{key!s}.{name}" for name in dotted_keys(node)]
         else:
             names.append(str(key))
     return names

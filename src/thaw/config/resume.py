@@ -90,6 +90,10 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     Raises:
         UserError: the folder to resume does not fit, or the new one is in use.
     """
+    if (backbone := _untyped_backbone(cfg)) is not None:
+        log.info("backbone: that of %s", cfg.init_from)
+        with open_dict(cfg):
+            cfg.backbone = backbone
     if cfg.resume is None and not _is_requeued():
         return _new(cfg)
     if cfg.resume not in (None, AUTO):
@@ -114,9 +118,6 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
             "another"
         )
     with open_dict(cfg):
-        if (source := _untyped_backbone(cfg)) is not None:
-            log.info("backbone: that of %s", cfg.init_from)
-            cfg.backbone = source
         cfg.run_folder = str(run.path)
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
         _settle(cfg)
