@@ -26,7 +26,7 @@ def read(source: str) -> list[str]:
     [
         ("list.txt", "\n\n".join(PATHS).encode()),
         ("table.json", json.dumps([{"path": path} for path in PATHS]).encode()),
-        ("table.csv.gz", gzip.compress("\n".join(["path", *PATHS]).encode())),
+        ("table.csv.gz", gzip.compress("\n".join(["path", *PATHS]).encode(), mtime=0)),
     ],
 )
 def test_files_of_paths_are_read_relative_to_their_folder(tmp_path: Path, name: str, content: bytes) -> None:
