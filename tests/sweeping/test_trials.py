@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from thaw.runs.files import FAILURE_FILE
-from thaw.sweeping.trials import best, read_trials, record_failure, table, write_summary
+from thaw.sweeping.trials import best, read_trials, record_failure, table, trial_line, write_summary
 
 
 def trial(sweep: Path, name: int | str, score: float, mode: str = "max", **choices: str) -> None:
@@ -25,7 +25,7 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
     assert "| 3 | 4 | failed: no \\| stage |" in text
     assert text.splitlines()[-1] == "best: trial 2, m/val = 0.9000 (lr=3); 1 of 4 trials failed"
     assert (tmp_path / "summary.md").read_text() == text
-    assert (tmp_path / "summary.csv").read_text().splitlines()[1] == "0,1,ok,0.8000,4,0.5000,2.5"
+    assert (tmp_path / "summary.csv").read_text().splitlines()[1] == "0,1,ok,0.8000,5,0.5000,2.5"
 
 
 def test_folders_of_the_users_own_names_are_trials(tmp_path: Path) -> None:
@@ -35,6 +35,13 @@ def test_folders_of_the_users_own_names_are_trials(tmp_path: Path) -> None:
     (tmp_path / "lr/lr=0.1/checkpoints").mkdir()
     assert [t.name for t in read_trials(tmp_path)] == ["lr/lr=0.1", "lr/lr=0.02"]
     assert write_summary(tmp_path).splitlines()[-1] == "best: trial lr/lr=0.1, m/val = 0.1000 (lr=0.1)"
+
+
+def test_a_finished_trial_is_one_line(tmp_path: Path) -> None:
+    trial(tmp_path, 3, 0.8, lr="1", seed="0")
+    results = json.loads((tmp_path / "3/metrics.json").read_text())
+    (tmp_path / "3/metrics.json").write_text(json.dumps({**results, "metrics": {"m/val": 0.8}}))
+    assert trial_line(tmp_path / "3", "m/val") == "trial 3  m/val 0.8000  2 s  lr=1 seed=0"
 
 
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def record_failure(folder: Path, overrides: list[str], message: str) -> None:
 
 
 def trial_line(folder: Path, metric: str) -> str:
-    """One line about a finished trial: its folder's name, its overrides, its metric and how long it took."""
+    """One line about a finished trial: its folder's name, its metric, how long it took, and its overrides."""
     trial = _read(folder.name, folder)
     assert trial.results is not None
     choices = " ".join(f"{key}={value}" for key, value in trial.overrides.items())
     value = trial.results["metrics"].get(metric)  # fast_dev_run monitors nothing
     measured = "" if value is None else f"  {metric} {value:.4f}"
-    return f"trial {trial.name}  {choices}{measured}  {trial.results['seconds']:.0f} s"
+    return f"trial {trial.name}{measured}  {trial.results['seconds']:.0f} s  {choices}"
 
 
 def read_trials(sweep: Path) -> list[Trial]:
@@ -79,7 +79,8 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
         else:
             metrics = [f"{results['metrics'].get(name, float('nan')):.4f}" for name in tested]
             best_value = "" if results["best"] is None else f"{results['best']:.4f}"  # fast_dev_run monitors nothing
-            row += ["ok", best_value, str(results["epoch"]), *metrics, f"{results['seconds']:.1f}"]
+            epoch = "" if results["epoch"] is None else str(results["epoch"] + 1)  # shown from 1
+            row += ["ok", best_value, epoch, *metrics, f"{results['seconds']:.1f}"]
         rows.append(row)
     return rows
 

@@ -1,10 +1,17 @@
 """The progress bar."""
 
 from lightning.pytorch.callbacks import RichProgressBar
+from rich import get_console
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's progress bar with epochs counted from 1, as everything that thaw prints has them."""
+    """Lightning's progress bar with epochs counted from 1, on terminals and in notebooks only."""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether there is somebody to see it."""
+        console = get_console()
+        return super().is_enabled and (console.is_terminal or console.is_jupyter)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
