@@ -24,7 +24,7 @@ from tests.models.test_gru import TEXTS
 from tests.models.test_gru import tiny as tiny_gru
 from tests.photos import photos
 from tests.tiny import TwoScales
-from thaw.config.assemble import Parts, assemble, finished_run
+from thaw.config.assemble import Parts, assemble, run_with_weights
 from thaw.config.resume import read_config
 from thaw.data.image_file import load_image
 from thaw.data.tokens import tokenise
@@ -81,7 +81,7 @@ def train_shufflenet(config: Config, run: Path, folder: Path) -> None:
 
 
 def trained_parts(run: Path) -> Parts:
-    return assemble(read_config(run), finished_run(str(run)))
+    return assemble(read_config(run), run_with_weights(str(run)))
 
 
 def exported(config: Config, run: Path, form: str) -> Path:

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import COLOURS, photos
-from thaw.config.assemble import finished_run, split_data
+from thaw.config.assemble import run_with_weights, split_data
 from thaw.config.resume import read_config
 from thaw.data.loader import default_workers
 from thaw.errors import UserError
@@ -111,7 +111,7 @@ def test_predictions_agree_with_evaluate(config: Config, run: Path, tmp_path: Pa
     data_rows = {row["path"]: row for row in predicted(config, run, root)[0]}
     cfg = read_config(run)
     cfg.data.root = str(root)
-    data = split_data(cfg, finished_run(str(run)))
+    data = split_data(cfg, run_with_weights(str(run)))
     files = [str(data.source.files[i]) for i in data.splits.test]  # type: ignore[attr-defined]
     right = [data_rows[file]["label"] == Path(file).parent.name for file in files]
     assert sum(right) / len(right) == pytest.approx(metrics["accuracy/test"])

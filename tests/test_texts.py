@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
-from thaw.config.assemble import assemble, finished_run, split_data
+from thaw.config.assemble import assemble, run_with_weights, split_data
 from thaw.config.resume import read_config
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
@@ -231,7 +231,7 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
     assert there == {file.name, "model_card.md", "tokenizer.json", "tokenizer_config.json", *extra}
     card = (file.parent / "model_card.md").read_text()
     assert "It classifies texts" in card
-    parts = assemble(read_config(run), finished_run(str(run)))
+    parts = assemble(read_config(run), run_with_weights(str(run)))
     if form not in ("onnx", "exported_program"):
         assert "network.head(network(**inputs).last_hidden_state[torch.arange" in card
         if form == "safetensors":

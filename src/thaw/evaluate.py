@@ -20,7 +20,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Metrics of `cfg.split` ("val" or "test") by name. Raises UserError if the split or the trainer does not fit."""
     with library_imports():
         from thaw.config import trainers
-        from thaw.config.assemble import assemble, finished_run
+        from thaw.config.assemble import assemble, run_with_weights
         from thaw.config.resume import read_config
         from thaw.reporting.collect import Measured
         from thaw.reporting.write import try_to_report
@@ -32,7 +32,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
-    run = finished_run(cfg.run)
+    run = run_with_weights(cfg.run)
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
     run_cfg.trainer.merge_with(cfg.trainer)

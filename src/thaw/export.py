@@ -30,7 +30,7 @@ def export(cfg: DictConfig) -> Path:
         UserError: if the file cannot be loaded again or does not agree with the network. Nothing is written then.
     """
     with library_imports():
-        from thaw.config.assemble import assemble, finished_run
+        from thaw.config.assemble import assemble, run_with_weights
         from thaw.config.instantiation import call_expression
         from thaw.config.resume import read_config
         from thaw.exporting.card import model_card
@@ -41,7 +41,7 @@ def export(cfg: DictConfig) -> Path:
 
     if cfg.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
-    run = finished_run(cfg.run)
+    run = run_with_weights(cfg.run)
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)

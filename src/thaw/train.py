@@ -5,10 +5,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.config.command import command
+from thaw.config.command import command, is_trial
 from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
 from thaw.imports import library_imports
@@ -27,7 +26,7 @@ def main(cfg: DictConfig) -> float | None:
         metrics = read_metrics(Path(HydraConfig.get().runtime.output_dir))  # metrics of a trial, for the sweeper
     else:
         metrics = train(cfg)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if is_trial():
         print(trial_line(Path(HydraConfig.get().runtime.output_dir), cfg.monitor.metric), flush=True)
     return metrics.get(cfg.monitor.metric)
 

@@ -20,7 +20,7 @@ from tests.conftest import NOISE, TINY
 from tests.malice import save_malicious
 from tests.photos import photos
 from thaw.arguments import for_hydra
-from thaw.config.assemble import finished_run
+from thaw.config.assemble import run_with_weights
 from thaw.config.resume import typed_overrides
 from thaw.train import main, train
 
@@ -366,7 +366,7 @@ def test_commands_to_paste_name_folders_with_odd_names(refused: Refused, config:
     (folder / "weights.safetensors").unlink()
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(ValueError, match=r"did not end\. Type python -m thaw\.train ") as unfinished:
-        finished_run(str(folder))
+        run_with_weights(str(folder))
     assert config(*arguments_in(str(unfinished.value), "resume")).resume == str(folder)
 
 

@@ -130,7 +130,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     """
     settle_mode(cfg)  # before a run of the same configuration is looked for
     cfg, run = resume.open_together(cfg)
-    settle_mode(cfg)
+    settle_mode(cfg)  # of a resumed run, whose own configuration this is
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
@@ -138,7 +138,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
 
 
-def finished_run(path: str) -> RunFolder:
+def run_with_weights(path: str) -> RunFolder:
     """The folder of a run that has weights: of a finished one, or of one that has a best checkpoint, with a warning.
 
     Raises:
@@ -154,8 +154,8 @@ def finished_run(path: str) -> RunFolder:
 
 
 def trained(path: str) -> Parts:
-    """The parts of a finished run, with its weights and without its data. Raises UserError, see `finished_run`."""
-    run = finished_run(path)
+    """The parts of a finished run, with its weights and without its data. Raises UserError, see `run_with_weights`."""
+    run = run_with_weights(path)
     return assemble(read_config(run.path), run, Labels(run.class_names()))
 
 

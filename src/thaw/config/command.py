@@ -47,7 +47,7 @@ def command(
                 _require_known(cfg, config_name)
                 return task(cfg)
             except Exception as error:
-                if not _is_trial():
+                if not is_trial():
                     _leave(error)
                 _record(error)
 
@@ -73,7 +73,8 @@ def command(
     return decorate
 
 
-def _is_trial() -> bool:
+def is_trial() -> bool:
+    """Whether this is a trial of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
@@ -99,7 +100,7 @@ class _ConsoleHandler(logging.Handler):
 
         Of a trial of a sweep only warnings are printed: `train.log` has the rest.
         """
-        if record.levelno < logging.WARNING and _is_trial():
+        if record.levelno < logging.WARNING and is_trial():
             return
         try:
             print(self.format(record), flush=True)

@@ -61,5 +61,5 @@ def mode_of(metric: str, mode: str | None, known: Mapping[str, str | None], is_c
         raise UserError(f"whether a higher {metric} is better is not known: type monitor.mode=max or monitor.mode=min")
     if mode is not None and own is not None and mode != own:
         better = "higher" if own == "max" else "lower"
-        raise UserError(f"monitor.mode={mode} would keep the worst epoch, {better} {metric} is better: leave it out")
+        raise UserError(f"monitor.mode={mode} would keep the worst epoch: {better} {metric} is better, so leave it out")
     return str(mode or own)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from thaw.arguments import for_shell
+from thaw.config.command import is_trial
 from thaw.config.instantiation import plain
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
@@ -216,7 +216,7 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
     It is the folder that `run_folder` names, if that was typed, or else one beside the default.
     """
     named, wanted = _new_path(cfg), _without_place(cfg)
-    is_chosen = _is_multirun() or any(override.startswith("run_folder=") for override in typed_overrides())
+    is_chosen = is_trial() or any(override.startswith("run_folder=") for override in typed_overrides())
     folders = [named] if is_chosen else sorted((f.parent for f in named.parent.glob(f"*/{CONFIG_FILE}")), key=_age)
     for folder in filter(partial(_has_configuration, wanted), folders):
         if is_chosen or not RunFolder(folder).in_use:
@@ -249,11 +249,7 @@ def _without_place(cfg: DictConfig) -> DictConfig:
 
 
 def _new_path(cfg: DictConfig) -> Path:
-    return Path(HydraConfig.get().runtime.output_dir) if _is_multirun() else Path(cfg.run_folder)
-
-
-def _is_multirun() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return Path(HydraConfig.get().runtime.output_dir) if is_trial() else Path(cfg.run_folder)
 
 
 def _settle(cfg: DictConfig) -> None:
