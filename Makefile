@@ -59,10 +59,11 @@ test: lint types  ## format, lint and types, then the tests of the default tier,
 test-all: lint types  ## the same with the whole commands, end to end
 	$(BIN)/python -m pytest -m ""
 
-lint: install  ## format, lint, and the order of the rooms
+lint: install  ## format, lint, the order of the rooms, and no code that could run a stranger's
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet --noconftest tests/test_unsafe.py
 
 format: install  ## make it so
 	$(BIN)/ruff format .

@@ -84,9 +84,9 @@ def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Sc
     import transformers
 
     data = texts(choices, seed)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(choices.network)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(choices.network, trust_remote_code=False)
     network = transformers.AutoModelForSequenceClassification.from_pretrained(
-        choices.network, num_labels=data.num_classes
+        choices.network, num_labels=data.num_classes, trust_remote_code=False
     )
 
     def encoded(indices: NDArray[np.int64]) -> list[dict[str, Any]]:

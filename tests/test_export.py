@@ -23,6 +23,7 @@ from tests.language import pretrained
 from tests.models.test_gru import TEXTS
 from tests.models.test_gru import tiny as tiny_gru
 from tests.photos import photos
+from tests.test_predict import COLOUR_RUN
 from tests.tiny import TwoScales
 from thaw.config.assemble import Parts, assemble, run_with_weights
 from thaw.config.resume import read_config
@@ -188,6 +189,14 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
         for file in odd_images(tmp_path / f"zoo{squash}"):
             image = load_image(file)
             assert np.array_equal(preprocess(image, preprocessing), transform(image).numpy()), file.name
+
+
+def test_a_card_shows_names_as_they_are(config: Config, tmp_path: Path) -> None:
+    (photos(tmp_path) / "red").rename(tmp_path / "photos/<script>alert(1)|\n# `red`")
+    train(config(*COLOUR_RUN, f"data.root={tmp_path}/photos", "freezing.epochs=1"))
+    card = exported(config, tmp_path / "run", "exported_program").with_name("model_card.md").read_text()
+    assert "<script" not in card
+    assert card.count(r"&lt;script&gt;alert(1)\| # \`red\`") == 2, "in the list of classes and in the table"
 
 
 def test_wrong_choices_are_met_with_what_to_type(config: Config, run: Path) -> None:

@@ -189,6 +189,17 @@ def test_a_file_a_glob_and_a_table(config: Config, run: Path, tmp_path: Path) ->
     assert [row["path"] for row in predicted(config, run, root / "labels.csv")[0]][:1] == [str(root / "blue/0.png")]
 
 
+@pytest.mark.parametrize("path", ["../elsewhere/red/1.png", "{tmp}/elsewhere/red/1.png"])
+def test_a_table_names_images_below_its_root_only(config: Config, run: Path, tmp_path: Path, path: str) -> None:
+    (tmp_path / "lists").mkdir()
+    table = tmp_path / "lists/new.csv"
+    table.write_text(f"path\n{path.format(tmp=tmp_path)}\n")
+    with pytest.raises(UserError, match=r"new.csv, line 2: the path .*1.png leaves .*lists: .* with root=<folder>"):
+        predicted(config, run, table)
+    if not path.startswith(".."):
+        assert len(predicted(config, run, table, f"root={tmp_path}")[0]) == 1
+
+
 def test_folders_are_gone_through_as_in_training(
     config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -376,6 +376,6 @@ def test_checkpoints_may_lie_elsewhere(config: Config, tmp_path: Path) -> None:
     assert evaluate(config(f"run={whole}", name="evaluate")).items() <= metrics.items()
     with killed(1, 2):
         train(config(*choices, f"+callbacks.checkpoint.dirpath={tmp_path}/kept/run"))
-    assert train(config(f"resume={run}")) == metrics
+    assert train(config(f"resume={run}", "trust=true")) == metrics
     assert_same(load_file(run / "weights.safetensors"), load_file(whole / "weights.safetensors"))
     assert not [*whole.rglob("*.ckpt"), *run.rglob("*.ckpt")]

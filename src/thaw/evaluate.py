@@ -32,8 +32,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
-    run = run_with_weights(cfg.run)
-    run_cfg = read_config(run.path)
+    run = run_with_weights(cfg.run, cfg.trust)
+    run_cfg = read_config(run.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
     run_cfg.trainer.merge_with(cfg.trainer)
     parts = assemble(run_cfg, run)

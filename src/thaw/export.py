@@ -41,8 +41,8 @@ def export(cfg: DictConfig) -> Path:
 
     if cfg.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
-    run = run_with_weights(cfg.run)
-    run_cfg = read_config(run.path)
+    run = run_with_weights(cfg.run, cfg.trust)
+    run_cfg = read_config(run.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)
     if cfg.calibrate:

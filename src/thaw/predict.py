@@ -1,5 +1,6 @@
 """Classify with a finished run: `python -m thaw.predict run=<folder> input=<image, folder, glob, table or text>`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def predict(cfg: DictConfig) -> Path:
         from thaw.predicting.tables import count_table, output_files, write_predictions
         from thaw.runs.folder import RunFolder
 
-    parts = trained(cfg.run)
+    parts = trained(cfg.run, cfg.trust)
     if cfg.calibrate:
         parts.module.task.temperature = RunFolder(cfg.run).temperature()
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
@@ -53,7 +54,7 @@ def _dataset(cfg: DictConfig, data: DictConfig, spec: "InputSpec") -> "Predictio
     from thaw.types import ImageSpec, TokenSpec
 
     readers: dict[type, Any] = {
-        ImageSpec: (read_images, data.get("path_column", "path")),
+        ImageSpec: (partial(read_images, root=cfg.root), data.get("path_column", "path")),
         TokenSpec: (read_texts, data.get("text")),
     }
     read, recorded_column = readers[type(spec)]

@@ -34,9 +34,9 @@ def replay(cfg: DictConfig) -> None:
         from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
-    read_config(run.path)  # raises if the folder is no run's
+    read_config(run.path, cfg.trust)  # raises if the folder is no run's
     folder = RunFolder(find_kit(run.path, cfg.rank))
-    kit, config = read_kit(folder.path), read_config(folder.path)
+    config, kit = read_config(folder.path, cfg.trust), read_kit(folder.path)
     print(f"the run failed in {kit}\n")
     config.data.merge_with(cfg.data)
     config.trainer.merge_with(cfg.trainer)

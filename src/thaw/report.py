@@ -27,7 +27,7 @@ def report(cfg: DictConfig) -> Path:
         from thaw.runs.folder import RunFolder
 
     run = RunFolder(cfg.run)
-    run_cfg = read_config(run.path)
+    run_cfg = read_config(run.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
     records = run.records()
     data = network = None

@@ -13,7 +13,7 @@ from torchvision import datasets
 
 from thaw.config.assemble import split_data
 from thaw.data.module import DataModule
-from thaw.data.torchvision_dataset import _labels
+from thaw.data.torchvision_dataset import TorchvisionDataset, _labels
 from thaw.errors import UserError
 
 Config = Callable[..., DictConfig]
@@ -132,3 +132,8 @@ def test_unknown_absent_and_unsuitable_ones_are_met_with_what_to_do(named: Named
         named("CIFAR10")
     with pytest.raises(ValueError, match=r"FakeData: .*data.options=\{key: value\}"):
         named("FakeData", "data.options={colour: red}")
+
+
+def test_a_data_set_that_loads_a_pickle_of_its_folder_is_not_offered(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="torchvision has no data set 'LSUN'"):
+        TorchvisionDataset("LSUN", str(tmp_path), download=False, options=None)

@@ -1,5 +1,6 @@
 """Odd images that must load right and bad ones that must be named, made on the spot."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -118,6 +119,9 @@ def bad_files(folder: Path) -> dict[Path, str]:
         (folder / name).write_bytes(content)
         bad[folder / name] = said
 
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "device.png").symlink_to("/dev/zero")
+    bad |= dict.fromkeys((folder / "pipe.jpg", folder / "device.png"), "a pipe, a socket or a device")
     add("empty.jpg", b"", "empty")
     add("text.jpg", b"hello, this is a text", "not an image")
     add("page.png", b"<!doctype html><title>404</title>", "not an image")

@@ -56,10 +56,10 @@ def test_two_processes_write_one_folder_and_print_once(tmp_path: Path) -> None:
     assert sum(int(n) for line in confusion for n in line.split(",")[1:]) == 270, "each sample is tested once"
     # It goes on in as many processes, whatever is typed.
     before = (run / "metrics.json").read_text()
-    again = typed(tmp_path, "-m", "thaw.train", f"resume={run}")
+    again = typed(tmp_path, "-m", "thaw.train", f"resume={run}", "trust=true")
     assert again.count("again: python -m thaw.evaluate") == 1
     assert json.loads((run / "metrics.json").read_text())["order"] == json.loads(before)["order"]
-    typed(tmp_path, "-m", "thaw.evaluate", f"run={run}")
+    typed(tmp_path, "-m", "thaw.evaluate", f"run={run}", "trust=true")
     evaluated = json.loads((run / "evaluate_test.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     assert evaluated == pytest.approx({name: metrics[name] for name in evaluated}, abs=1e-6)

@@ -211,6 +211,23 @@ def say(file: Path, **settings: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
 
 
+def test_code_of_a_hub_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail("asks whether to run code"))
+    spec = huggingface(str(pretrained(tmp_path))).input_spec
+    remote = {"auto_map": {"AutoModel": "evil/hub--modeling.Evil"}}
+    with pytest.raises(UserError, match="comes with code of its own, which is never run"):
+        huggingface("x", None, settings={"model_type": "clap_text_model", **remote}, input_spec=spec)
+    settings = {**(huggingface(str(tmp_path)).settings or {}), **remote}
+    assert huggingface("x", None, settings=settings, input_spec=spec).num_features == 16
+    for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        with pytest.raises(UserError, match=f"asks for {key.removeprefix('_')}=evil/kernel, which may be code"):
+            huggingface("x", None, settings={**settings, key: "evil/kernel"}, input_spec=spec)
+        say(tmp_path / "config.json", **{key: "evil/kernel"})
+        with pytest.raises(UserError, match=r"asks for .*evil/kernel, which may be code from a hub: .*eager"):
+            huggingface(str(tmp_path))
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+
+
 def test_what_is_no_such_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = pretrained(tmp_path / "bert")

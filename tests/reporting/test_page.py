@@ -150,6 +150,10 @@ def test_names_texts_and_messages_are_shown_and_never_run() -> None:
     page = checked(html)
     assert page.sections() == {*SECTIONS, "reproduce"}
     assert "<script>alert" not in html
+    card = re.search("Text for a model card.*?</pre>", html, re.DOTALL)
+    assert card is not None
+    assert "&amp;lt;script&amp;gt;" in card[0]
+    assert "&lt;script" not in card[0], "in the text itself"
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 100
     assert "{{ 7 * 7 }}" in html  # the text of a name is not a template
     assert sum(attributes.get("title", "").startswith(EVIL) for _, attributes in page.tags) > 4  # whole, in its quotes

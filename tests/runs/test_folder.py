@@ -43,7 +43,9 @@ def test_checkpoints_may_lie_outside_the_run_folder(config: Config, tmp_path: Pa
         train(config(*choices))
     with pytest.raises(ValueError, match="holds a run already"):
         train(config(*choices))
-    train(config(f"resume={run}"))
+    with pytest.raises(ValueError, match=r"dirpath=.*elsewhere lies outside of the run folder.* trust=true"):
+        train(config(f"resume={run}"))
+    train(config(f"resume={run}", "trust=true"))
     results = json.loads((run / "metrics.json").read_text())
     assert results["best_checkpoint"] == str(elsewhere / "best-phase1-epoch000.ckpt")
     assert (run / "weights.safetensors").is_file()

@@ -15,7 +15,7 @@ from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
-from thaw.config.resume import read_config
+from thaw.config.resume import load_config, read_config
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
@@ -110,7 +110,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     rates = build.rates(cfg, backbone)
     module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)
     if remembered is not None and remembered.checkpoint is not None:
-        _require_same_past(remembered, plan, build.plan(read_config(remembered.path), network))
+        _require_same_past(remembered, plan, build.plan(load_config(remembered.path), network))
         require_network(network, remembered.checkpoint)
     elif remembered is not None and (weights := remembered.best_weights) is not None:
         require_network(network, weights)
@@ -138,13 +138,13 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
 
 
-def run_with_weights(path: str) -> RunFolder:
+def run_with_weights(path: str, trust: bool = False) -> RunFolder:
     """The folder of a run that has weights: of a finished one, or of one that has a best checkpoint, with a warning.
 
     Raises:
-        UserError: it is no run folder, or its run ended before its first checkpoint.
+        UserError: it is no run folder, or its run ended before its first checkpoint; see `read_config`.
     """
-    run = RunFolder(path, checkpoints=resume.checkpoint_folder(read_config(RunFolder(path).path)))
+    run = RunFolder(path, checkpoints=resume.checkpoint_folder(read_config(RunFolder(path).path, trust)))
     if (weights := run.best_weights) is None:
         command = f"python -m thaw.train {for_shell('resume', run.path)}"
         raise UserError(f"{run.path} has no weights yet: its run did not end. Type {command}")
@@ -153,10 +153,10 @@ def run_with_weights(path: str) -> RunFolder:
     return run
 
 
-def trained(path: str) -> Parts:
+def trained(path: str, trust: bool = False) -> Parts:
     """The parts of a finished run, with its weights and without its data. Raises UserError, see `run_with_weights`."""
-    run = run_with_weights(path)
-    return assemble(read_config(run.path), run, Labels(run.class_names()))
+    run = run_with_weights(path, trust)
+    return assemble(read_config(run.path, trust), run, Labels(run.class_names()))
 
 
 def split_data(
@@ -190,7 +190,7 @@ def split_data(
 
 def _changed_keys(cfg: DictConfig, run: RunFolder) -> set[str]:
     """Keys of `data` that differ from the run's own configuration."""
-    before = read_config(run.path).data
+    before = load_config(run.path).data
     return {str(key) for key, value in cfg.data.items() if key not in before or before[key] != value}
 
 

@@ -13,6 +13,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.runs.secrets import masked
 from thaw.signatures import keywords, only_accepted, takes_any
 
 HYDRA_HINT = ", set env var HYDRA_FULL_ERROR=1 to see chained exception."
@@ -60,7 +61,7 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
 
 def call_expression(node: DictConfig, *arguments: Any) -> str:
     """Python that calls `node._target_` with these arguments and the node's other keys."""
-    named = [f"{key}={value!r}" for key, value in plain(node).items() if not key.startswith("_")]
+    named = [f"{key}={value!r}" for key, value in masked(plain(node)).items() if not key.startswith("_")]
     written = [*map(repr, arguments), *named]
     return f"{node._target_}({', '.join(written)})"
 

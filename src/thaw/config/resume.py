@@ -15,6 +15,7 @@ from yaml import YAMLError
 from thaw.arguments import for_shell
 from thaw.config.command import is_trial
 from thaw.config.instantiation import plain
+from thaw.config.offered import require_confined, require_offered, unresolved
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
@@ -30,6 +31,8 @@ PATH_WORDS = ("root", "table", "file", "folder", "path")
 """Last words of keys that hold a path, such as `data.root` and `module.teacher_folder`."""
 PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 """More keys that may hold one. All are absolute in a run folder, so that later commands run from anywhere."""
+WRITTEN = {"dirpath", "filename", "save_dir", "root_dir", "log_dir"}
+"""Keys of Lightning's callbacks and loggers that say where they write."""
 # None of these changes which samples a step sees; batch size, devices and accumulation would, so they are not here.
 # The paths of data may change, too: the same samples, wherever they lie now.
 RESUME_MAY_CHANGE = (
@@ -38,13 +41,37 @@ RESUME_MAY_CHANGE = (
 )
 
 
-def read_config(folder: Path) -> DictConfig:
-    """The configuration of the run in `folder`. Raises UserError if it is no run folder."""
+def load_config(folder: Path) -> DictConfig:
+    """The configuration of the run in `folder`, to look at: what it names is not judged, see `read_config`.
+
+    Raises:
+        UserError: it is no run folder, or a value is to be filled in from elsewhere.
+    """
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise UserError(f"{folder} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
+    if found := unresolved(OmegaConf.to_container(config)):
+        raise UserError(
+            f"{file}: ${{...}} in {', '.join(found)} would be filled in from this machine. thaw writes values only: "
+            f"write the value there"
+        )
+    return config
+
+
+def read_config(folder: Path, trust: bool = False) -> DictConfig:
+    """The configuration of the run in `folder`, to build its parts from.
+
+    Raises:
+        UserError: see `load_config`; and, unless `trust`, if the folder could run code or write elsewhere, see
+            `thaw.config.offered`.
+    """
+    config = load_config(folder)
+    if not trust:
+        require_confined(folder)
+        require_offered(plain(config), folder)
+    config.run_folder = str(folder)  # wherever it says that it was
     return config
 
 
@@ -90,6 +117,8 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     Raises:
         UserError: the folder to resume does not fit, or the new one is in use.
     """
+    if cfg.init_from is not None and Path(cfg.init_from).is_dir() and not cfg.trust:
+        require_confined(Path(cfg.init_from))
     if (backbone := _untyped_backbone(cfg)) is not None:
         log.info("backbone: that of %s", cfg.init_from)
         with open_dict(cfg):
@@ -97,16 +126,16 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     if cfg.resume is None and not _is_requeued():
         return _new(cfg)
     if cfg.resume not in (None, AUTO):
-        return _resumed(cfg, Path(cfg.resume), typed_overrides())
+        return _resumed(cfg, Path(cfg.resume), typed_overrides(), cfg.trust)
     folder = _newest_of_same_configuration(cfg)
     if folder is None:
         return _new(cfg)
     if newest_intact(_checkpoints_of(folder)) is None:  # it ended before there was anything to resume from
         with open_dict(cfg):
-            cfg.run_folder, cfg.run_id = str(folder), read_config(folder).run_id
+            cfg.run_folder, cfg.run_id = str(folder), load_config(folder).run_id
         return _new(cfg)
     log.info("resume=auto: %s", folder)
-    return _resumed(cfg, folder, [])
+    return _resumed(cfg, folder, [], trust=True)  # its configuration is the one that was typed now
 
 
 def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
@@ -120,6 +149,7 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
         cfg.run_id = cfg.run_id or os.urandom(4).hex()
+        cfg.trust = False  # it was in the folder that this run starts from
         _settle(cfg)
     return cfg, run
 
@@ -130,16 +160,16 @@ def _untyped_backbone(cfg: DictConfig) -> DictConfig | None:
         return None
     is_typed = any(re.match(r"[+~]*backbone[.=@]", override) for override in typed_overrides())
     is_default = HydraConfig.get().runtime.choices.get("backbone") == DEFAULT_BACKBONE
-    return None if is_typed or not is_default else read_config(Path(cfg.init_from)).backbone
+    return None if is_typed or not is_default else read_config(Path(cfg.init_from), cfg.trust).backbone
 
 
-def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictConfig, RunFolder]:
+def _resumed(cfg: DictConfig, source: Path, overrides: list[str], trust: bool) -> tuple[DictConfig, RunFolder]:
     """The run in `source`, a run folder or one of its checkpoints, with the changes in `overrides`."""
     keys = [override.lstrip("+").split("=", 1)[0] for override in overrides]
     refused = [
         override
         for override, key in zip(overrides, keys, strict=True)
-        if key not in ("resume", *RESUME_MAY_CHANGE)
+        if key not in ("resume", "trust", *RESUME_MAY_CHANGE)
         and not (key.startswith("data.") and is_path_key(key))
         and not _is_of_plan(key)
     ]
@@ -151,7 +181,10 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
             f"{for_shell('init_from', source)}"
         )
     folder = source.parent.parent if source.is_file() else source
-    saved, checkpoints = read_config(folder), _checkpoints_of(folder)
+    saved = read_config(folder, trust)
+    if not trust:
+        _require_writes_inside(saved, folder)
+    checkpoints = _checkpoints_of(folder)
     if source.is_file() and not is_intact(source):
         raise UserError(f"{source} is not as it was written: its checksum differs. Type {for_shell('resume', folder)}")
     checkpoint = source if source.is_file() else newest_intact(checkpoints)
@@ -163,7 +196,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
         )
     run = RunFolder(folder, checkpoint, checkpoint_folder(saved))
     for key in keys:
-        if key != "resume" and not _is_of_plan(key):
+        if key not in ("resume", "trust") and not _is_of_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     _change_plan(saved, cfg, keys)
     saved.run_folder = str(run.path)
@@ -187,13 +220,27 @@ def _change_plan(saved: DictConfig, cfg: DictConfig, keys: Sequence[str]) -> Non
         saved.freezing[name] = OmegaConf.select(cfg, key)
 
 
+def _require_writes_inside(saved: DictConfig, folder: Path) -> None:
+    """Raise UserError if callbacks or loggers of the run in `folder` would write elsewhere."""
+    for group in ("callbacks", "logger"):
+        for name, node in (saved.get(group) or {}).items():
+            for key in WRITTEN & set(node or ()):
+                place = folder.resolve()
+                file = (place if key == "filename" else Path()) / Path(str(node[key] or place)).expanduser()
+                if not Path(os.path.realpath(file)).is_relative_to(place):
+                    raise UserError(
+                        f"{folder / CONFIG_FILE}: {group}.{name}.{key}={node[key]} lies outside of the run folder, and "
+                        f"files there would be replaced. Type trust=true if that is your own place"
+                    )
+
+
 def checkpoint_folder(cfg: DictConfig) -> str | None:
     """Folder of the checkpoints, if the configuration names another than the run folder's."""
     return OmegaConf.select(cfg, "callbacks.checkpoint.dirpath")
 
 
 def _checkpoints_of(folder: Path) -> Path:
-    return Path(checkpoint_folder(read_config(folder)) or folder / CHECKPOINTS)
+    return Path(checkpoint_folder(load_config(folder)) or folder / CHECKPOINTS)
 
 
 def _require_one_intact(folder: Path, checkpoints: Path) -> None:
@@ -227,7 +274,7 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
 
 def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
     try:
-        return _without_place(read_config(folder)) == wanted
+        return _without_place(load_config(folder)) == wanted
     except (OSError, ValueError, YAMLError, AssertionError):  # not a configuration of thaw
         return False
 
@@ -243,7 +290,7 @@ def _without_place(cfg: DictConfig) -> DictConfig:
     stripped = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))  # as a run folder has it
     assert isinstance(stripped, DictConfig)
     _settle(stripped)
-    for key in ("run_folder", "run_id", "resume"):
+    for key in ("run_folder", "run_id", "resume", "trust"):
         stripped.pop(key, None)
     return stripped
 

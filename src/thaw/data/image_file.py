@@ -39,6 +39,9 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey images with more than 8 bits."""
 
 
+SPECIAL = "a pipe, a socket or a device"
+
+
 class UnsupportedPixelsError(ValueError):
     """The pixels of an image are numbers without an agreed brightness."""
 
@@ -65,6 +68,11 @@ def load_in_thread(file: str | Path, max_value: int | None = None) -> Image.Imag
     image = _decode(file, Path(file), lambda image: as_rgb(image, max_value))
     image.info = {}  # what they say of orientation and transparency is done
     return image
+
+
+def is_special(file: Path) -> bool:
+    """Return whether a path is a pipe, a socket or a device: to open one may take for ever."""
+    return not file.is_file() and file.exists() and not file.is_dir()
 
 
 def stored_size(file: Path) -> tuple[int, int]:
@@ -124,6 +132,8 @@ def as_rgb(image: Image.Image, max_value: int | None = None) -> Image.Image:
 
 
 def _decode(source: Any, file: Path, finish: Callable[[Image.Image], T]) -> T:
+    if not isinstance(source, BytesIO) and is_special(file):
+        raise ValueError(SPECIAL)
     try:
         with Image.open(source) as image:
             return finish(image)

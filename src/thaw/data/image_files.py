@@ -11,7 +11,16 @@ from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
-from thaw.data.image_file import MAX_16_BITS, find_fault, largest_value, load_in_thread, quiet_pillow, stored_size
+from thaw.data.image_file import (
+    MAX_16_BITS,
+    SPECIAL,
+    find_fault,
+    is_special,
+    largest_value,
+    load_in_thread,
+    quiet_pillow,
+    stored_size,
+)
 from thaw.data.loader import default_workers
 from thaw.data.report import format_list, require_on_bad
 from thaw.data.source import number_labels
@@ -136,6 +145,8 @@ def _check(known: CheckedFiles, file: Path) -> CheckedFile:
         status = file.stat()
         if (remembered := known.find(file, status)) is not None:
             return CheckedFile(None, *remembered)
+        if is_special(file):
+            return CheckedFile(SPECIAL, "")
         content = file.read_bytes()
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror

@@ -39,8 +39,7 @@ class ImageTable(ImageFiles):
         max_value: int | None = None,
     ):
         table_file = Path(table).expanduser()
-        # Absolute and without "..", so that a path that leaves the folder can be told by its beginning.
-        folder = Path(os.path.abspath(table_file.parent if root is None else Path(root).expanduser()))
+        folder = root_of(table_file, root)
         columns = {
             "data.path_column": path_column,
             "data.label_column": label_column,
@@ -52,7 +51,7 @@ class ImageTable(ImageFiles):
         faults: list[str] = []
         for row in rows:
             try:
-                file = _file(row[path_column], folder, path_column)
+                file = confined(row[path_column], folder, path_column, "data.root=<folder>")
                 sample = LabelledFile(file, label_in(row, label_column), split_in(row, split_column), row.place)
                 if (other := files.setdefault(file, sample)).label != sample.label:
                     raise UserError(f"{file} is '{sample.label}' here and '{other.label}' in {other.place}")
@@ -64,10 +63,16 @@ class ImageTable(ImageFiles):
         super().__init__(folder, samples, [], on_bad, max_value)
 
 
-def _file(path: str, root: Path, column: str) -> Path:
+def root_of(table: Path, root: str | None) -> Path:
+    """Folder that the paths in a table are relative to: `root`, or the table's. It is absolute, without ".."."""
+    return Path(os.path.abspath(table.parent if root is None else Path(root).expanduser()))
+
+
+def confined(path: str, root: Path, column: str, typed: str) -> Path:
+    """The file that a table names below `root`. Raises UserError if there is none; `typed` would name another root."""
     if not path:
         raise UserError(f"no path in column {column}")
     file = Path(os.path.normpath(root / path))
     if not file.is_relative_to(root):
-        raise UserError(f"the path {path} leaves {root}: name the folder above all images with data.root=<folder>")
+        raise UserError(f"the path {path} leaves {root}: name the folder above all images with {typed}")
     return file

@@ -21,6 +21,8 @@ from thaw.errors import UserError
 from thaw.signatures import keywords
 from thaw.storage import digest
 
+UNSAFE = "LSUN"
+"""Reads a pickle in its folder, which may run code. (CIFAR does so, too, after comparing a checksum.)"""
 SPLIT_OPTIONS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 """Values of the `split` argument of torchvision's classes that stand for each of our splits, best first."""
 LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
@@ -77,7 +79,7 @@ def _fingerprints(folder: Path) -> Iterator[str]:
 
 def _splits(name: str, root: str, download: bool, options: dict[str, Any]) -> dict[str, Any]:
     """Return the data set of each split; one data set under "" if it is not split."""
-    names = [known for known in datasets.__all__ if inspect.isclass(getattr(datasets, known))]
+    names = [known for known in datasets.__all__ if inspect.isclass(getattr(datasets, known)) and known != UNSAFE]
     if name not in names:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
         raise UserError(f"torchvision has no data set '{name}'. Similar names: {', '.join(close)}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, select_autoescape
 
 from thaw import __version__
 from thaw.data.splits import SPLITS
@@ -13,6 +13,7 @@ from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
 from thaw.finetuning.phase import Plan
 from thaw.finetuning.table import trained_names
+from thaw.markdown import inline
 from thaw.tasks.metrics import by_split
 
 
@@ -39,7 +40,8 @@ class Origin:
 
 def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: Origin) -> str:
     """Markdown text of the card for `file`. It says nothing about the machine on which it was made."""
-    templates = Environment(loader=PackageLoader("thaw.exporting", ""))
+    templates = Environment(loader=PackageLoader("thaw.exporting", ""), autoescape=select_autoescape())
+    templates.filters["inline"] = inline
     return templates.get_template("model_card.md.jinja").render(
         model=model,
         origin=origin,

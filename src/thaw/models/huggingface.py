@@ -29,7 +29,8 @@ FIXED = dict.fromkeys(
 )
 """Options of the configuration that thaw sets itself."""
 
-
+KERNELS = (None, "eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm")
+"""Implementations of attention and of experts that are part of torch and transformers."""
 NO_LIMIT = 2**30
 """Length of the longest text, in tokens, of a network that takes any."""
 
@@ -69,6 +70,7 @@ def huggingface(
         else:
             configuration = transformers.AutoConfig.for_model(**settings)
         assert input_spec is not None
+        _require_own_kernels(configuration, options or {})
         configuration.use_cache = False  # the cache of past tokens is only for generating text
         network = _network(transformers, name, configuration, pretrained=weights == "default")
     has_pooler = getattr(network, "pooler", None) is not None
@@ -99,6 +101,23 @@ def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | No
     if not hasattr(configuration, "hidden_size") or not hasattr(configuration, "vocab_size"):
         raise UserError(f"{name} ({configuration.model_type}) does not read texts: name a language model")
     return configuration
+
+
+def _require_own_kernels(configuration: Any, options: Mapping[str, Any]) -> None:
+    """Raise UserError if a network's configuration names kernels that the library would download, and run.
+
+    `options`: what the user typed; she may name any.
+    """
+    parts = [configuration, *(getattr(configuration, name, None) for name in configuration.sub_configs)]
+    for part in parts:
+        for key in ("attn_implementation", "experts_implementation"):
+            kernels = getattr(part, f"_{key}", None)
+            if kernels not in (*KERNELS, options.get(key)):
+                raise UserError(
+                    f"its configuration asks for {key}={kernels}, which may be code from a hub: it is one of "
+                    f"{', '.join(filter(None, KERNELS))}. To run it all the same, type "
+                    f"backbone.options={{{key}: {kernels}}}"
+                )
 
 
 def _encoder_decoders() -> Collection[str]:
@@ -144,7 +163,7 @@ def _tokenizer(transformers: Any, name: str) -> Any:
 
 def _network(transformers: Any, name: str, configuration: Any, pretrained: bool) -> Any:
     if not pretrained:
-        return transformers.AutoModel.from_config(configuration, dtype="float32")
+        return transformers.AutoModel.from_config(configuration, trust_remote_code=False, dtype="float32")
     network, report = transformers.AutoModel.from_pretrained(
         name,
         config=configuration,
@@ -191,7 +210,8 @@ def _length(tokens: Any) -> int:
 
 def _recipe(width: int, pooling: str, has_pooler: bool) -> RebuildRecipe:
     build = [
-        "network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained({folder!r}))",
+        "configuration = transformers.AutoConfig.from_pretrained({folder!r}, trust_remote_code=False)",
+        "network = transformers.AutoModel.from_config(configuration, trust_remote_code=False)",
         *(["network.pooler = None"] if has_pooler else []),
         f"network.head = torch.nn.Linear({width}, {{num_classes}})",
     ]

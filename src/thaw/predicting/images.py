@@ -10,6 +10,7 @@ from torch import Tensor
 
 from thaw.data.image_file import load_image
 from thaw.data.image_folder import images_below
+from thaw.data.image_table import confined, root_of
 from thaw.data.loader import default_workers
 from thaw.data.table import read_table, table_suffix, wrong_rows
 from thaw.data.transforms import evaluation_transform, normalise
@@ -52,11 +53,13 @@ class ImagePredictionDataset(PredictionDataset):
         return [f"{len(self.unused)} others were not used:", *listed] if self.unused else []
 
 
-def read_images(source: str, column: str, encoding: str, quotes: bool, spec: ImageSpec) -> ImagePredictionDataset:
+def read_images(
+    source: str, column: str, encoding: str, quotes: bool, spec: ImageSpec, root: str | None = None
+) -> ImagePredictionDataset:
     """Find the images that `source` names.
 
     It is a file, a folder, a glob, a table with a column of paths, or has a path on each line: a .txt file, or standard
-    input (`-`). Paths in a file are relative to its folder.
+    input (`-`). Paths in a file are relative to its folder; those in a table to `root`, which they must not leave.
 
     Raises:
         UserError: if there is none, or if rows of the table are wrong.
@@ -74,7 +77,7 @@ def read_images(source: str, column: str, encoding: str, quotes: bool, spec: Ima
             raise UserError(f"input={source} holds no path of an image")
     elif os.path.isfile(path):
         file = Path(path)
-        files = [file] if table_suffix(file) is None else _paths_of_table(file, column, encoding, quotes)
+        files = [file] if table_suffix(file) is None else _paths_of_table(file, column, encoding, quotes, root)
     elif has_magic(source):
         files = sorted(file for file in map(Path, glob(path, recursive=True)) if not file.is_dir())
         if not files:
@@ -87,8 +90,16 @@ def read_images(source: str, column: str, encoding: str, quotes: bool, spec: Ima
     return ImagePredictionDataset(files, spec, unused)
 
 
-def _paths_of_table(table: Path, column: str, encoding: str, quotes: bool) -> list[Path]:
+def _paths_of_table(table: Path, column: str, encoding: str, quotes: bool, root: str | None) -> list[Path]:
     rows = read_table(table, {"column": column}, encoding, quotes)
     if faults := [f"{row.place}{row.fault}" for row in rows if row.fault is not None]:
         raise UserError(wrong_rows(table, faults, len(rows)))
-    return [table.parent / row[column] for row in rows]
+    folder, files = root_of(table, root), list[Path]()
+    for row in rows:
+        try:
+            files.append(confined(row[column], folder, column, "root=<folder>"))
+        except UserError as fault:
+            faults.append(f"{row.place}{fault}")
+    if faults:
+        raise UserError(wrong_rows(table, faults, len(rows)))
+    return files

@@ -26,6 +26,7 @@ from thaw.reporting.pictures.images import image_grid, views_grid
 from thaw.reporting.sinks import Sink, sinks
 from thaw.runs.files import CONFIG_FILE
 from thaw.runs.outputs import Outputs, latest_outputs
+from thaw.runs.secrets import masked_yaml
 from thaw.signatures import only_accepted
 from thaw.types import BatchRequest, ImageSpec
 
@@ -142,7 +143,7 @@ class Pictures(Callback):
         for sink in self._sinks:
             sink.network(stage_modules(network), tree)
             sink.text("data/report", data.report())
-            sink.text("configuration/run", configuration)
+            sink.text("configuration/run", masked_yaml(configuration))
         if self.histograms:
             weights = {stage: list(own.values()) for stage, own in network.stage_parameters().items()}
             self._hand_histograms("weights", weights, 0)

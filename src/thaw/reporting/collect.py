@@ -36,6 +36,7 @@ from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import read_rows
 from thaw.runs.origin import origin
 from thaw.runs.outputs import Outputs, read_outputs
+from thaw.runs.secrets import masked_override, masked_yaml
 
 THUMBNAIL_PX = 160
 """Longest side of an image in a report."""
@@ -168,9 +169,11 @@ def _data(run: RunFolder, other: DataModule | None) -> tuple[Counter[str], str]:
 
 
 def _reproduction(overrides: Sequence[str], config_yaml: str, environment: Mapping[str, str]) -> Reproduction:
-    command = " ".join(["python -m thaw.train", *map(shlex.quote, overrides or [])])
+    command = " ".join(
+        ["python -m thaw.train", *(shlex.quote(masked_override(override)) for override in overrides or [])]
+    )
     versions = {name: value for name, value in environment.items() if name not in ("began", "finished", "commit")}
-    return Reproduction(command, config_yaml, versions, environment.get("commit"))
+    return Reproduction(command, masked_yaml(config_yaml), versions, environment.get("commit"))
 
 
 def _json(file: Path) -> Any:

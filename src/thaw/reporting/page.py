@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
+from thaw.markdown import inline
 from thaw.reporting.advice import advice
 from thaw.reporting.calibration import calibration
 from thaw.reporting.report import Report
@@ -51,6 +52,7 @@ def render(report: Report) -> str:
         "percent_range": percent_range,
         "duration": duration,
         "enumerate_names": enumerate_names,
+        "inline": inline,
         "embed": embed,
         "picture": picture_uri,
     }

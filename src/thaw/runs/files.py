@@ -1,7 +1,9 @@
 """Names of the files in a run folder, for whoever reads one without PyTorch (`--help`, tables of trials)."""
 
 import json
+import os
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
@@ -19,3 +21,17 @@ def read_metrics(folder: Path) -> dict[str, float]:
     """Final metrics of the run in `folder` by name; empty if the run has not finished."""
     file = folder / METRICS_FILE
     return json.loads(file.read_text(encoding="utf-8"))["metrics"] if file.exists() else {}
+
+
+def strange_files(folder: Path) -> list[Path]:
+    """What a folder holds, at any depth, besides files and folders: links that lead out, pipes, sockets, devices."""
+    root = folder.resolve()
+    files = [Path(path, name) for path, folders, names in os.walk(root) for name in (*folders, *names)]
+    return sorted(file for file in files if not _is_inside(file, root))
+
+
+def _is_inside(file: Path, root: Path) -> bool:
+    mode = file.lstat().st_mode
+    if S_ISLNK(mode):
+        return Path(os.path.realpath(file)).is_relative_to(root)
+    return S_ISREG(mode) or S_ISDIR(mode)

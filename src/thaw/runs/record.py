@@ -36,6 +36,7 @@ from thaw.runs.files import (
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import close, log_final
 from thaw.runs.outputs import latest_outputs
+from thaw.runs.secrets import masked
 from thaw.tasks.calibration import fit_temperature
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from thaw.training.module import FineTuningModule, logged_metrics
@@ -63,7 +64,7 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
             environment = {"began": _now(), "finished": None, **current_versions(device, precision)}
             run.write(ENVIRONMENT_FILE, json.dumps(environment, indent=2))
         for logger in trainer.loggers:
-            logger.log_hyperparams(config)
+            logger.log_hyperparams(masked(config))
         yield
     except Exception as error:
         if isinstance(error, NonFiniteLossError):
