@@ -28,8 +28,6 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.storage import require_writable, write_atomically
         from thaw.tasks.metrics import comparison_table
 
-    if cfg.split not in ("val", "test"):
-        raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
     run = run_with_weights(cfg.run)

@@ -39,8 +39,6 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.verify import require_agreement
         from thaw.storage import require_writable
 
-    if cfg.format not in FORMATS:
-        raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
     run = run_with_weights(cfg.run)
     run_cfg = read_config(run.path)
     run_cfg.data.merge_with(cfg.data)

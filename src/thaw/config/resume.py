@@ -18,7 +18,7 @@ from thaw.config.instantiation import plain
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, require_run
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import is_intact, newest_intact
 
@@ -40,10 +40,7 @@ RESUME_MAY_CHANGE = (
 
 def read_config(folder: Path) -> DictConfig:
     """The configuration of the run in `folder`. Raises UserError if it is no run folder."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise UserError(f"{folder} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
-    config = OmegaConf.load(file)
+    config = OmegaConf.load(require_run(folder) / CONFIG_FILE)
     assert isinstance(config, DictConfig)
     return config
 
@@ -249,7 +246,7 @@ def _without_place(cfg: DictConfig) -> DictConfig:
 
 
 def _new_path(cfg: DictConfig) -> Path:
-    return Path(HydraConfig.get().runtime.output_dir) if is_trial() else Path(cfg.run_folder)
+    return Path(HydraConfig.get().runtime.output_dir) if is_trial() else Path(str(cfg.run_folder))
 
 
 def _settle(cfg: DictConfig) -> None:

@@ -79,8 +79,6 @@ def read_table(
             f"{file} is no table by its name: expected one that ends in {SUFFIXES_SHOWN}. Save it as one of these, a "
             "spreadsheet as .csv"
         )
-    if not isinstance(quotes, bool):
-        raise UserError(f"data.quotes is true or false, not {quotes}")
     required = {key: name for key, name in columns.items() if name is not None}
     if suffix.startswith(".parquet"):
         rows = _parquet_rows(file)
