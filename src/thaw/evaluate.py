@@ -44,6 +44,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     recorded = {name: value for name, value in run.metrics().items() if name in metrics}
     print(comparison_table({"training run": recorded, "now": metrics}))  # before anything is written, which may fail
+    if recorded and recorded == metrics:
+        print("the same as in training, to the last digit")
     output = run.path if cfg.output is None else Path(cfg.output).expanduser().resolve()
     require_writable(output)
     write_atomically(output / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")

@@ -26,7 +26,6 @@ from thaw.models.network import Network
 from thaw.models.weights import (
     NETWORK,
     load_tensors,
-    load_weights,
     read_checkpoint,
     read_class_names,
     read_weights,
@@ -115,7 +114,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         require_network(network, remembered.checkpoint)
     elif remembered is not None and (weights := remembered.best_weights) is not None:
         require_network(network, weights)
-        load_weights(network, weights)
+        network.load_state_dict(read_weights(weights))
         network.eval()
         _load_own(module, weights)
     return Parts(cfg, data, backbone, network, plan, module)
@@ -215,14 +214,15 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
     if added := len(data.targets) - len(records):
         raise UserError(
             f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
-            f"Take them away, or start a new run from its weights: {for_shell('init_from', run.path)}"
+            "Take them away, or start a new run from its weights: "
+            f"python -m thaw.train {for_shell('init_from', run.path)}"
         )
     labels = Counter((sample, label) for sample, label, _ in records)
     if changed := labels - Counter((sample, label) for sample, label, _ in data.records()):
         names = ", ".join(sample.name for sample, _ in list(changed)[:5])
         raise UserError(
             f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
-            f"back, or start a new run from its weights: {for_shell('init_from', run.path)}"
+            f"back, or start a new run from its weights: python -m thaw.train {for_shell('init_from', run.path)}"
         )
 
 

@@ -13,6 +13,9 @@ from thaw.arguments import for_shell
 from thaw.config.conf_folder import CONF
 from thaw.config.overrides import dotted_keys, similar_keys
 
+FUNCTIONS = {"choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str"}
+"""Functions of Hydra's overrides."""
+
 
 def explain(error: Exception) -> str | None:
     """What was wrong in what was typed; None if Hydra's own words have to do."""
@@ -32,15 +35,14 @@ def explain(error: Exception) -> str | None:
 
 def _no_override(error: OverrideParseException) -> str:
     key, equals, value = error.override.partition("=")
-    if not equals and Path(error.override).exists():
-        return f"{error.override} is a path without its key: type run={error.override}, or input={error.override}"
     if not equals:
+        as_path = f"name the key of a path, run={key} or input={key}; " if Path(key).exists() else ""
         return (
-            f"{error.override} is not key=value: --help lists the keys. A value with spaces is quoted for Hydra and "
-            f"for the shell, {for_shell('key', 'two words')}"
+            f"{key} is not key=value: {as_path}quote a value with spaces for Hydra and for the shell, "
+            f"{for_shell('key', 'two words')}; --help lists the keys"
         )
     said = f"Hydra does not understand {error.override}"
-    if re.match(r"""[\[{'"]|\w+\(""", value):  # meant as a list, a mapping, a quoted text or a function
+    if value[0] in "[{'\"" or value.partition("(")[0] in FUNCTIONS:  # meant as a list, a mapping, a text, a function
         return f"{said}: {str(error).splitlines()[0]}"
     return f"{said}: quote the value for Hydra and for the shell, {for_shell(key, value)}"
 
@@ -76,7 +78,7 @@ def _no_key(error: ConfigCompositionException) -> str | None:
         return f"there is no {typed}: {_type_one_of(meant)}"
     part, name = node._get_full_key(None), str(getattr(error.__cause__, "key", typed))
     if not part:
-        meant = similar_keys(typed, dotted_keys(node))
+        meant = similar_keys(typed, [*map(str, node), *dotted_keys(node)])
         return f"there is no key {typed}: {_type_one_of(meant)}"
     names = [str(key) for key in node if key != "_target_"]
     if not names:
@@ -88,7 +90,7 @@ def _where_from(part: str, name: str, names: Iterable[str], node: DictConfig) ->
     """Where a key may be found that a part of the configuration has not."""
     if owners := [option for option in _options(part) if name in _keys(part, option)]:
         return f"{name} belongs to {part}={f', {part}='.join(owners)}"
-    if meant := difflib.get_close_matches(name, names, n=2, cutoff=0.5):
+    if meant := similar_keys(name, names)[:2]:
         return f"Did you mean {part}.{f' or {part}.'.join(meant)}?"
     if "_target_" in node:
         return f"If {node._target_} takes it, type +{part}.{name}=..."

@@ -155,7 +155,7 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
         return TargetError(str(failure).replace(HYDRA_HINT, ""))
     target, key = call.groups()
     if isinstance(cause, ValueError) and not isinstance(cause, UserError) and target.startswith(LIBRARIES):
-        return TargetError(f"{key or target}: {cause}")
+        return TargetError(f"{key or target}: {str(cause).splitlines()[0]}")
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
     accepted = keywords(get_object(target))

@@ -145,7 +145,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
             f"resume={source} continues a run as it was configured; not with "
             f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change, the paths of data (data.root=...) "
             f"and by freezing=... the phases that have not begun. To start a new run from its weights: "
-            f"{for_shell('init_from', source)}"
+            f"python -m thaw.train {for_shell('init_from', source)}"
         )
     folder = source.parent.parent if source.is_file() else source
     saved, checkpoints = read_config(folder), _checkpoints_of(folder)
@@ -159,6 +159,13 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str]) -> tuple[DictC
             f"Start it again: {for_shell('run_folder', folder)}"
         )
     run = RunFolder(folder, checkpoint, checkpoint_folder(saved))
+    if run.metrics() and not any(map(_is_of_plan, keys)):
+        log.warning(
+            "%s has ended: nothing is trained, its results are measured again. To train on: %s, or further phases by "
+            "freezing=phases",
+            folder,
+            f"python -m thaw.train {for_shell('init_from', folder)}",
+        )
     for key in keys:
         if key != "resume" and not _is_of_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))

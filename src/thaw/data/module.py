@@ -121,7 +121,10 @@ class DataModule(LabelledData):
         """Set what the network expects of its inputs, once. Raises UserError if it takes another kind of data."""
         if not isinstance(spec, self.takes):
             data = {"images": "data=image_folder data.root=...", "texts": "data=text_table data.table=..."}
-            backbones = {"images": "backbone=torchvision", "texts": "backbone=huggingface backbone.name=..."}
+            backbones = {
+                "images": "backbone=torchvision",
+                "texts": "backbone=huggingface backbone.name=... (without a download: backbone=gru freezing=full)",
+            }
             raise UserError(
                 f"the backbone reads {spec.things}, and the data are {self.takes.things}: type {data[spec.things]}, or "
                 f"{backbones[self.takes.things]}"

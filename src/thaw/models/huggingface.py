@@ -229,7 +229,8 @@ def _user_errors(name: str) -> Iterator[None]:
             ) from error
         raise UserError(
             f"{name} is no folder, and could not be downloaded from the hub ({why_not(error)}).\n"
-            f"On a machine with internet type `hf download {name} --local-dir <folder>`, then backbone.name=<folder>."
+            f"On a machine with internet type `hf download {name} --local-dir <folder>`, then backbone.name=<folder>. "
+            "Without a download: backbone=gru freezing=full"
         ) from error
     except Exception as error:
         if Path(name).exists() and not (Path(name) / "config.json").is_file():
