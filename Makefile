@@ -1,12 +1,17 @@
-# `make help` lists what there is. ARGS passes overrides: make train ARGS="freezing=gradual seed=3"
+# `make help` lists what there is. Overrides follow: make train freezing=gradual seed=3. Those that begin with - + or ~, or
+# hold quotes, go into ARGS: make train ARGS="-m seed=1,2,3".
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+# What was typed as key=value is a variable to make; a space within it comes as "\ ".
+SPACE := $() $()
+TYPED := $(filter-out ARGS=% VENV=% PYTHON=%,$(subst \$(SPACE),?,$(MAKEOVERRIDES)))
+override ARGS += $(subst ?,\$(SPACE),$(TYPED))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export report board cache sweep test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report doctor board cache sweep test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +42,9 @@ export: install  ## a file to give away; ARGS="run=runs/... format=onnx"
 
 report: install  ## write report.html of a run again; ARGS="run=runs/..."
 	$(BIN)/python -m thaw.report $(ARGS)
+
+doctor: install  ## look at this machine, and at what a run would wait for; data=... backbone=...
+	$(BIN)/python -m thaw.doctor $(ARGS)
 
 board: install  ## TensorBoard on all runs, at the address that it prints
 	$(BIN)/tensorboard --logdir runs $(ARGS)

@@ -11,7 +11,6 @@ from rich.table import Column, Table
 
 from thaw.config.command import command
 from thaw.console import as_text
-from thaw.errors import UserError
 
 if TYPE_CHECKING:
     from thaw.caching.entry import CacheEntry
@@ -27,7 +26,7 @@ def cache(budget_gb: float | None) -> str:
     """A table of all entries, the least recently used first.
 
     With a budget in gigabytes, the least recently used entries beyond it are deleted first. A run that has a deleted
-    entry open can still read it; the next run computes it again. Raises UserError if `budget_gb` is not a number >= 0.
+    entry open can still read it; the next run computes it again.
     """
     from thaw.caching.store import entries, prune  # torch is slow to import: not for `--help`
     from thaw.storage import cache_folder
@@ -35,8 +34,6 @@ def cache(budget_gb: float | None) -> str:
     folder = cache_folder()
     if budget_gb is None:
         return entries_table(folder, entries(folder))
-    if isinstance(budget_gb, str) or not budget_gb >= 0:
-        raise UserError(f"budget_gb={budget_gb} is no number of gigabytes from 0 on: type budget_gb=2")
     deleted = prune(folder, budget_gb * 1e9)
     size_gb = sum(entry.num_bytes for entry in deleted) / 1e9
     return f"{entries_table(folder, entries(folder))}deleted {len(deleted)} entries, {size_gb:.2f} GB"

@@ -25,7 +25,8 @@ def check(cfg: DictConfig) -> str:
         cfg.data.on_bad = "leave_out"
     data = build.data(cfg)
     bad = data.facts.left_out if must_load else []
-    faults = [f"{len(bad)} samples cannot be used: fix or remove them, or type data.on_bad=leave_out", *bad]
+    what = f"{len(bad)} sample{'s' * (len(bad) != 1)} cannot be used"
+    faults = [f"{what}: fix or remove them, or type data.on_bad=leave_out", *bad]
     try:
         data.split()
     except ValueError as error:

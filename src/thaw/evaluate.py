@@ -28,8 +28,6 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.storage import require_writable, write_atomically
         from thaw.tasks.metrics import comparison_table
 
-    if cfg.split not in ("val", "test"):
-        raise UserError(f"split={cfg.split}, but it is val or test: type split=test")
     if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
     run = run_with_weights(cfg.run, cfg.trust)
@@ -46,6 +44,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
     recorded = {name: value for name, value in run.metrics().items() if name in metrics}
     print(comparison_table({"training run": recorded, "now": metrics}))  # before anything is written, which may fail
+    if recorded and recorded == metrics:
+        print("the same as in training, to the last digit")
     output = run.path if cfg.output is None else Path(cfg.output).expanduser().resolve()
     require_writable(output)
     write_atomically(output / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """Export a trained network and verify the file against it: `python -m thaw.export run=<folder> format=onnx`."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from thaw.exporting.card import Origin
     from thaw.models.backbone import Backbone
     from thaw.runs.folder import RunFolder
+
+
+log = logging.getLogger("thaw.export")  # not __name__, which is __main__ under python -m
 
 
 @command("export")
@@ -39,8 +43,6 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.verify import require_agreement
         from thaw.storage import require_writable
 
-    if cfg.format not in FORMATS:
-        raise UserError(f"format is {', '.join(FORMATS)}, not '{cfg.format}'")
     run = run_with_weights(cfg.run, cfg.trust)
     run_cfg = read_config(run.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
@@ -56,6 +58,7 @@ def export(cfg: DictConfig) -> Path:
     model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names, head)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
     require_writable(folder)
+    log.info("writing %s, then comparing it with the network on %d samples", cfg.format, cfg.samples)
     # Files are moved into the folder only after they were loaded again and agreed with the network.
     with tempfile.TemporaryDirectory(dir=folder) as unverified, tempfile.TemporaryDirectory() as samples_folder:
         file = write(model, cfg.format, Path(unverified))

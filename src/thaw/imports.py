@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +20,13 @@ def library_imports() -> Iterator[None]:
         yield
         return
     gc.disable()
+    if sys.stderr.isatty():
+        print("loading libraries ...", end="\r", file=sys.stderr, flush=True)
     try:
         yield
     finally:
+        if sys.stderr.isatty():
+            print(" " * 21, end="\r", file=sys.stderr, flush=True)
         gc.freeze()
         gc.enable()
         atexit.register(gc.unfreeze)  # at exit libraries look for what was not freed, and complain

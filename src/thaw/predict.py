@@ -36,7 +36,7 @@ def predict(cfg: DictConfig) -> Path:
     output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)
     skipped, counts = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
     if skipped:
-        print(f"{len(skipped)} of {len(dataset)} were skipped:", *(f"  {line}" for line in skipped), sep="\n")
+        print(f"skipped, {len(skipped)} of {len(dataset)}:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():
         print(note)
     if len(dataset) == 1:

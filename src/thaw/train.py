@@ -1,6 +1,7 @@
 """Fine-tune a network: `python -m thaw.train data=... backbone=... freezing=...` (`--help` lists the choices)."""
 
 import logging
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> float | None:
     else:
         metrics = train(cfg)
     if is_trial():
-        print(trial_line(Path(HydraConfig.get().runtime.output_dir), cfg.monitor.metric), flush=True)
+        print(trial_line(Path(HydraConfig.get().runtime.output_dir), cfg.monitor.metric, sys.argv), flush=True)
     return metrics.get(cfg.monitor.metric)
 
 

@@ -48,22 +48,6 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-def test_an_unknown_backbone_is_met_with_those_there_are(refused: Refused) -> None:
-    message = refused("backbone=resnet9000")
-    assert "Could not find 'backbone/resnet9000'" in message
-    assert "glyphs" in message
-
-
-def test_an_unknown_key_is_named(refused: Refused) -> None:
-    assert "optimizer.rate" in refused("optimizer.rate=3")
-
-
-def test_a_key_of_another_backbone_is_met_with_those_of_this_one(refused: Refused) -> None:
-    message = refused("backbone=torchvision", "backbone.pooling=cls")
-    assert "backbone has no key pooling here. It has name, weights, granularity" in message
-    assert "\n" not in message
-
-
 def test_photographs_without_a_backbone_are_met_with_commands(refused: Refused, tmp_path: Path) -> None:
     quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
     typed = (*quiet, "data=image_folder", f"data.root={photos(tmp_path)}", "data.num_workers=0")
@@ -72,27 +56,14 @@ def test_photographs_without_a_backbone_are_met_with_commands(refused: Refused, 
     for choice in ("backbone=torchvision backbone.name=resnet18", "backbone=timm backbone.name=", "backbone=glyphs"):
         assert choice in message
     assert not (tmp_path / "r").exists()
-    assert "phase 1 lasts 0 epochs" in refused(*typed, "backbone=glyphs", "freezing=full", "freezing.epochs=0")
-
-
-def test_a_pattern_that_matches_nothing_is_met_with_the_stages(refused: Refused) -> None:
-    message = refused(*TINY, "freezing=surgical", "freezing.train=[layer9,head]")
-    assert "nothing matches 'layer9'" in message
-    assert "the stages are: stem, layer1, layer2, head" in message
-
-
-def test_surgical_asks_for_its_stages(refused: Refused) -> None:
-    assert "freezing.train is missing: type freezing.train=..." in refused(*TINY, "freezing=surgical")
+    assert "phase 1 trains nothing" in refused(
+        *typed, "backbone=glyphs", "freezing=phases", "freezing.phases=[{epochs: 1, train: []}]"
+    )
 
 
 def test_a_phase_that_trains_nothing_is_refused(refused: Refused) -> None:
     message = refused(*TINY, "freezing=phases", "freezing.phases=[{epochs: 1, train: []}]")
     assert "phase 1 trains nothing: name at least one stage" in message
-
-
-def test_numbers_out_of_range_are_met_with_the_range(refused: Refused) -> None:
-    assert "data.fold=7 is out of range: with data.folds=5 it goes from 0 to 4" in refused("data.fold=7")
-    assert "Type data.labels_per_class=122 or less" in refused("data.labels_per_class=500")
 
 
 @pytest.mark.parametrize("sweep", [False, True])
@@ -193,9 +164,11 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
     assert leaving.value.code == 1, "two trials failed"
     summary = (tmp_path / "s/summary.md").read_text()
     assert (tmp_path / "s/summary.png").stat().st_size
-    assert summary in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert summary.splitlines()[-1] in printed
+    assert "│ trial │ freezing" in printed.replace("┃", "│")
     assert "| trial | freezing | freezing.epochs | status | best accuracy/val | epoch |" in summary
-    assert "| 1 | head_only | 0 | failed: phase 1 lasts 0 epochs" in summary
+    assert "| 1 | head_only | 0 | failed: freezing.epochs is a whole number from 1 on" in summary
     assert "2 of 4 trials failed" in summary
     results = [json.loads((tmp_path / f"s/{number}/metrics.json").read_text()) for number in (0, 2)]
     best = max((0, 2), key=lambda number: results[number // 2]["best"])
@@ -368,18 +341,6 @@ def test_commands_to_paste_name_folders_with_odd_names(refused: Refused, config:
     with pytest.raises(ValueError, match=r"did not end\. Type python -m thaw\.train ") as unfinished:
         run_with_weights(str(folder))
     assert config(*arguments_in(str(unfinished.value), "resume")).resume == str(folder)
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        (["+epochs=3"], "+epochs=3: nothing reads epochs. Type freezing.probe_epochs=..., freezing.full_epochs=..."),
-        (["+lr=0.5"], "+lr=0.5: nothing reads lr. Type optimizer.lr=..."),
-        (["-m", "seed=1,2", "run_folder=here"], "-m needs one a trial: type hydra.sweep.dir=..."),
-    ],
-)
-def test_what_nothing_would_read_is_refused(refused: Refused, typed: list[str], said: str) -> None:
-    assert said in refused(*TINY, *typed)
 
 
 def test_a_new_run_takes_the_backbone_of_the_run_that_it_starts_from(

@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from tests.conftest import TINY
-from thaw.config.monitor import mode_of, modes_of
+from thaw.config.monitor import mode_of, modes_of, require_measured
 from thaw.errors import UserError
 from thaw.train import train
 
@@ -24,27 +24,25 @@ KNOWN = modes_of({"accuracy": MulticlassAccuracy, "ece": MulticlassCalibrationEr
     [("loss/val", "min"), ("loss/train", "min"), ("accuracy/val", "max"), ("ece/val", "min")],
 )
 def test_the_mode_follows_from_the_metric(metric: str, mode: str) -> None:
-    assert mode_of(metric, None, KNOWN, True) == mode
-    assert mode_of(metric, mode, KNOWN, True) == mode
+    assert mode_of(metric, None, KNOWN[metric]) == mode
+    assert mode_of(metric, mode, KNOWN[metric]) == mode
     other = "max" if mode == "min" else "min"
     with pytest.raises(UserError, match=f"monitor.mode={other} would keep the worst epoch"):
-        mode_of(metric, other, KNOWN, True)
+        mode_of(metric, other, KNOWN[metric])
 
 
 def test_what_a_metric_does_not_say_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"type monitor.mode=max or monitor.mode=min"):
-        mode_of("mine/val", None, KNOWN, True)
-    assert mode_of("mine/val", "max", KNOWN, True) == "max"
-    with pytest.raises(UserError, match="is max, min or null"):
-        mode_of("mine/val", "highest", KNOWN, True)
+        mode_of("mine/val", None, KNOWN["mine/val"])
+    assert mode_of("mine/val", "max", KNOWN["mine/val"]) == "max"
 
 
-def test_a_metric_that_is_not_logged_is_met_with_those_that_are() -> None:
+def test_a_metric_that_is_not_logged_is_met_with_those_that_are(config: Config) -> None:
     with pytest.raises(UserError, match=r"accuracy/train, accuracy/val, .*: type monitor.metric=accuracy/val$"):
-        mode_of("accuracy/validation", "max", KNOWN, True)
-    with pytest.raises(UserError, match=r"type monitor.metric="):
-        mode_of("accuracy/test", None, KNOWN, True)
-    assert mode_of("logged_by_my_module", "min", KNOWN, False) == "min"
+        require_measured(config("monitor.metric=accuracy/validation"))
+    with pytest.raises(UserError, match=r"type callbacks.early_stopping.monitor=accuracy/"):
+        require_measured(config("callbacks.early_stopping.monitor=accuracy/test"))
+    require_measured(config("monitor.metric=logged_by_my_module", "module._target_=mine.Module"))
 
 
 def test_the_epoch_of_the_lowest_loss_is_kept_and_a_contradiction_leaves_no_folder(

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from thaw.runs.files import FAILURE_FILE
-from thaw.sweeping.trials import best, read_trials, record_failure, table, trial_line, write_summary
+from thaw.sweeping.trials import best, read_trials, record_failure, shown_summary, table, trial_line, write_summary
 
 
 def trial(sweep: Path, name: int | str, score: float, mode: str = "max", **choices: str) -> None:
@@ -20,11 +20,13 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
     (tmp_path / "3").mkdir()
     record_failure(tmp_path / "3", ["lr=4", "seed=0"], "no | stage\nand more")
     assert [t.name for t in read_trials(tmp_path)] == ["0", "2", "3", "10"]
-    text = write_summary(tmp_path)
+    text, shown = write_summary(tmp_path), shown_summary(tmp_path)
+    assert (tmp_path / "summary.md").read_text() == text
     assert text.splitlines()[0] == "| trial | lr | status | best m/val | epoch | m/test | seconds |"
     assert "| 3 | 4 | failed: no \\| stage |" in text
-    assert text.splitlines()[-1] == "best: trial 2, m/val = 0.9000 (lr=3); 1 of 4 trials failed"
-    assert (tmp_path / "summary.md").read_text() == text
+    verdict = "best: trial 2, m/val = 0.9000 (lr=3), equalled by trial 10; 1 of 4 trials failed"
+    assert text.splitlines()[-1] == shown.splitlines()[-1] == verdict
+    assert "│ 3     │ 4  │ failed: no | stage │" in shown
     assert (tmp_path / "summary.csv").read_text().splitlines()[1] == "0,1,ok,0.8000,5,0.5000,2.5"
 
 
@@ -42,6 +44,7 @@ def test_a_finished_trial_is_one_line(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "3/metrics.json").read_text())
     (tmp_path / "3/metrics.json").write_text(json.dumps({**results, "metrics": {"m/val": 0.8}}))
     assert trial_line(tmp_path / "3", "m/val") == "trial 3  m/val 0.8000  2 s  lr=1 seed=0"
+    assert trial_line(tmp_path / "3", "m/val", ["-m", "seed=0", "lr=1,2"]).endswith("2 s  lr=1")
 
 
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from thaw.caching.store import Store
 from thaw.data.image_module import ImageDataModule
 from thaw.data.loader import EpochLoader
 from thaw.data.module import DataModule
-from thaw.errors import UserError
 from thaw.finetuning.phase import Plan
 from thaw.models.network import Network
 from thaw.types import Batch
@@ -42,9 +41,6 @@ class CachedDataModule(LightningDataModule):
         batch_size: number of samples whose activations are computed at once.
         mixes_pixels: whether training mixes images in a way that only works on pixels, such as CutMix.
         raw_only: whether all batches are raw samples.
-
-    Raises:
-        UserError: `views`, `dtype` or `batch_size` is out of range.
     """
 
     def __init__(
@@ -60,12 +56,6 @@ class CachedDataModule(LightningDataModule):
         raw_only: bool = False,
     ):
         super().__init__()
-        if not (isinstance(views, int) and views > 0):
-            raise UserError(f"caching.views is a whole number from 1 on, not {views}. To keep nothing: caching=off")
-        if dtype is not None and dtype not in DTYPES:
-            raise UserError(f"caching.dtype is null, {', '.join(DTYPES)}, not {dtype}")
-        if not (isinstance(batch_size, int) and batch_size > 0):
-            raise UserError(f"caching.batch_size is a whole number from 1 on, not {batch_size}")
         self.data, self.network, self.plan, self.store, self.views = data, network, plan, store, views
         self.mixes_pixels, self.raw_only = mixes_pixels, raw_only
         self.dtype = None if dtype is None else DTYPES[dtype]

@@ -18,7 +18,6 @@ from lightning import Trainer
 
 from thaw.caching.entry import CacheEntry, DamagedEntryError, Layout, Writer, allocate, seal, write_rows
 from thaw.data.checked_files import CHECKED_FILES
-from thaw.errors import UserError
 from thaw.storage import CACHE_VARIABLE, UNFINISHED, cache_folder
 
 log = logging.getLogger(__name__)
@@ -53,9 +52,7 @@ class Store:
 
     @classmethod
     def of_machine(cls, budget_gb: float) -> "Store":
-        """The cache of this machine, with a budget in gigabytes. Raises UserError."""
-        if not isinstance(budget_gb, (int, float)) or not budget_gb >= 0:
-            raise UserError(f"caching.budget_gb is a number of gigabytes from 0 on, not {budget_gb}")
+        """The cache of this machine, with a budget in gigabytes."""
         return cls(cache_folder(), budget_gb * 1e9)
 
     def path(self, key: str) -> Path:

@@ -16,6 +16,7 @@ from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
 from thaw.config.resume import load_config, read_config
+from thaw.config.values import require_valid
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
@@ -25,7 +26,6 @@ from thaw.models.network import Network
 from thaw.models.weights import (
     NETWORK,
     load_tensors,
-    load_weights,
     read_checkpoint,
     read_class_names,
     read_weights,
@@ -114,7 +114,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         require_network(network, remembered.checkpoint)
     elif remembered is not None and (weights := remembered.best_weights) is not None:
         require_network(network, weights)
-        load_weights(network, weights)
+        network.load_state_dict(read_weights(weights))
         network.eval()
         _load_own(module, weights)
     return Parts(cfg, data, backbone, network, plan, module)
@@ -128,6 +128,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     Raises:
         UserError: see `open_run`, `assemble`, `settle_mode` and `trainers.trainer`.
     """
+    require_valid(cfg)
     settle_mode(cfg)  # before a run of the same configuration is looked for
     cfg, run = resume.open_together(cfg)
     settle_mode(cfg)  # of a resumed run, whose own configuration this is
@@ -175,6 +176,8 @@ def split_data(
     changes = _changed_keys(cfg, remembered) if remembered is not None else set()
     if remembered is not None and remembered.checkpoint is None and (ignored := SPLIT_KEYS & changes):
         raise UserError(f"data.{' and data.'.join(sorted(ignored))} would be ignored: the run's own split is measured")
+    if remembered is not None:
+        _require_in_place(cfg, "" if remembered.checkpoint is not None else "+")
     data = build.data(cfg)
     if remembered is None:
         data.split()
@@ -186,6 +189,16 @@ def split_data(
         moved = not changes <= build.data_settings().keys()  # other keys say where the data come from
         _split_for_measuring(data, remembered, moved)
     return data
+
+
+def _require_in_place(cfg: DictConfig, plus: str) -> None:
+    """Raise UserError if the data of a run are not where they were; `plus`: what commands take new keys with."""
+    for key in ("root", "table"):
+        path = cfg.data.get(key)
+        if isinstance(path, str) and "://" not in path and not Path(path).expanduser().exists():
+            raise UserError(
+                f"the data of this run are not at {path} any more: type {plus}data.{key}=<the place where they are now>"
+            )
 
 
 def _changed_keys(cfg: DictConfig, run: RunFolder) -> set[str]:
@@ -201,14 +214,15 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
     if added := len(data.targets) - len(records):
         raise UserError(
             f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
-            f"Take them away, or start a new run from its weights: {for_shell('init_from', run.path)}"
+            "Take them away, or start a new run from its weights: "
+            f"python -m thaw.train {for_shell('init_from', run.path)}"
         )
     labels = Counter((sample, label) for sample, label, _ in records)
     if changed := labels - Counter((sample, label) for sample, label, _ in data.records()):
         names = ", ".join(sample.name for sample, _ in list(changed)[:5])
         raise UserError(
             f"{sum(changed.values())} samples have other labels than when this run began ({names} ...): put them "
-            f"back, or start a new run from its weights: {for_shell('init_from', run.path)}"
+            f"back, or start a new run from its weights: python -m thaw.train {for_shell('init_from', run.path)}"
         )
 
 

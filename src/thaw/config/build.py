@@ -263,9 +263,6 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
         if chosen[key] is None:
             raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
-    for key, value in {**chosen, "weight_decay": cfg.optimizer.weight_decay}.items():
-        if not isinstance(value, int | float) or value < 0:
-            raise UserError(f"optimizer.{key} is a number from 0 on, not {value}: type optimizer.{key}=...")
     return Rates(**chosen)
 
 

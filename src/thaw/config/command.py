@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,18 +16,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.arguments import for_hydra
+from thaw.config.conf_folder import CONF
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
+from thaw.config.values import require_valid
 from thaw.console import print_anything
 from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
+from thaw.errors import UserError
 from thaw.sweeping.trials import record_failure
 
-CONF = Path(str(files("thaw"))).joinpath("conf").resolve()
-"""The configurations: part of an installed package, and in a clone the folder `conf/`, to which a link leads."""
-if CONF.is_file():  # a clone on Windows has the link as a text file
-    CONF = (CONF.parent / CONF.read_text().strip()).resolve()
+HYDRA_OPTIONS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
+    *("--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun"),
+)
 
 
 def command(
@@ -45,6 +47,7 @@ def command(
         def run(cfg: DictConfig) -> Any:
             try:
                 _require_known(cfg, config_name)
+                require_valid(cfg)
                 return task(cfg)
             except Exception as error:
                 if not is_trial():
@@ -55,6 +58,7 @@ def command(
 
         def main() -> None:
             print_anything()
+            _require_options(sys.argv[1:])
             sys.argv[1:] = with_new_plan_keys(sys.argv[1:])
             if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
                 sys.exit("error: run_folder=... names one folder, and -m needs one a trial: type hydra.sweep.dir=...")
@@ -78,12 +82,21 @@ def is_trial() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def _require_options(words: list[str]) -> None:
+    """Exit with a message for a word such as --lr, as other programs have them."""
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if unknown := [name for name in names if not any(option.startswith(name) for option in HYDRA_OPTIONS)]:
+        sys.exit(f"error: there is no option {unknown[0]}: settings are typed as key=value, and --help lists the keys")
+
+
 def _require_known(cfg: DictConfig, config_name: str) -> None:
     """Raise UserError for a typed key that nothing reads, see `require_known`."""
     hydra_config = HydraConfig.get()
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
     own = OmegaConf.load(CONF / f"{config_name}.yaml")
     require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
+    if (grid := hydra_config.runtime.choices.get("sweep")) and hydra_config.mode != RunMode.MULTIRUN:
+        raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
 
 
 def _quoted(argument: str, as_typed: str | None) -> str:

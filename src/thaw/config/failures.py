@@ -2,18 +2,16 @@
 
 import errno
 import os
-import re
 import sysconfig
 from itertools import groupby
 from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, extract_tb, format_exception
 from typing import Any
 
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import DictConfig
+from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from thaw.arguments import for_shell
+from thaw.config.hydra_errors import explain
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import is_peer_lost
 from thaw.errors import UserError
@@ -44,6 +42,8 @@ def is_user_error(error: BaseException) -> bool:
         return bool(frames) and (_is_own_frame(frames[-1]) or _package(frames[-1]) == "hydra")
     # By name, because importing Lightning would make --help wait.
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
+    if isinstance(error, ValueError) and explain(error):  # Hydra's, of a plain type
+        return True
     user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException, ProcessesFailedError)
     return isinstance(error, user_errors) or is_misconfiguration or is_peer_lost(error)
 
@@ -52,10 +52,8 @@ def message(error: BaseException) -> str:
     """Say in one message what went wrong and what to type."""
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is missing: type {error.full_key}=..."
-    if isinstance(error, ConfigCompositionException) and (text := _unknown_key(error)):
+    if isinstance(error, HydraException | ValueError) and (text := explain(error)):
         return text
-    if isinstance(error, OverrideParseException):
-        return _parse_message(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if is_peer_lost(error):
@@ -63,27 +61,6 @@ def message(error: BaseException) -> str:
     if is_user_error(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()
-
-
-def _parse_message(error: OverrideParseException) -> str:
-    key, equals, value = error.override.partition("=")
-    said = f"Hydra does not understand {error.override}"
-    if not equals or re.match(r"""[\[{'"]|\w+\(""", value):  # meant as a list, a mapping, a quoted text or a function
-        return f"{said}: {str(error).splitlines()[0]}"
-    return f"{said}: quote the value for Hydra and for the shell, {for_shell(key, value)}"
-
-
-def _unknown_key(error: ConfigCompositionException) -> str | None:
-    """Name the keys that a part of the configuration has, in place of Hydra's advice to add one that it has not."""
-    node = getattr(error.__cause__, "parent_node", None)
-    key = re.match("Could not override '(.+)'", str(error))
-    if key is None or not isinstance(node, DictConfig) or node._get_parent() is None:
-        return None
-    part, name = node._get_full_key(None), key[1].rpartition(".")[2]
-    return (
-        f"{part} has no key {name} here. It has {', '.join(str(k) for k in node if k != '_target_')}; another one that "
-        f"{node.get('_target_', 'it')} takes is added by +{key[1]}=..."
-    )
 
 
 def short_traceback(error: BaseException) -> str:

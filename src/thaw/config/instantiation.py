@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -16,8 +17,13 @@ from thaw.errors import UserError
 from thaw.runs.secrets import masked
 from thaw.signatures import keywords, only_accepted, takes_any
 
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it prints what it raises
 HYDRA_HINT = ", set env var HYDRA_FULL_ERROR=1 to see chained exception."
 """Commands set it anyway, and print THAW_TRACEBACK as the way to more."""
+
+
+LIBRARIES = ("torch.", "torchvision.", "torchmetrics.", "lightning.", "timm.", "transformers.")
+"""Packages whose ValueErrors are about a value that was configured, and no bug of the user's own code."""
 
 
 class TargetError(UserError):
@@ -28,7 +34,7 @@ def make(node: DictConfig, *arguments: Any, **facts: Any) -> Any:
     """Build the object that `node._target_` names; its keywords are the node's keys and `facts`.
 
     An error raised inside the target comes out as it was raised. Raises TargetError if the target does not take a
-    key, or needs one that is not there.
+    key, or needs one that is not there, or if a library does not take a value.
     """
     try:
         return instantiate(node, *arguments, _convert_="all", **facts)
@@ -52,9 +58,11 @@ def make_partial(node: DictConfig, omit: Collection[str] = ()) -> partial[Any]:
     deferred = make(without(node, omit), _partial_=True)
     accepted = keywords(deferred.func)
     if not takes_any(deferred.func) and (unknown := deferred.keywords.keys() - accepted):
+        key, word = node._get_full_key(None), min(unknown)
+        close = difflib.get_close_matches(word, accepted, n=2, cutoff=0.5)
+        hint = f". Did you mean {key}.{f' or {key}.'.join(close)}?" if close else ""
         raise TargetError(
-            f"{node._get_full_key(None)}: got an unexpected keyword argument '{min(unknown)}'. {node._target_} takes "
-            f"{', '.join(accepted)}"
+            f"{key}: got an unexpected keyword argument '{word}'. {node._target_} takes {', '.join(accepted)}{hint}"
         )
     return partial(deferred.func, **deferred.keywords)  # Hydra's own object inspects its target in each call
 
@@ -147,6 +155,8 @@ def _original_error(failure: InstantiationException, node: DictConfig, facts: Ma
             target_of(part)
         return TargetError(str(failure).replace(HYDRA_HINT, ""))
     target, key = call.groups()
+    if isinstance(cause, ValueError) and not isinstance(cause, UserError) and target.startswith(LIBRARIES):
+        return TargetError(f"{key or target}: {str(cause).splitlines()[0]}")
     if not isinstance(cause, TypeError) or cause.__traceback__ is None:
         return cause
     accepted = keywords(get_object(target))

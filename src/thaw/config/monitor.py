@@ -14,13 +14,32 @@ OURS = ("thaw.", "lightning.", "pytorch_lightning.")
 OF_THE_PLAN = ("plan/phase", "plan/trainable_parameters")
 
 
+def require_measured(cfg: DictConfig) -> None:
+    """Raise UserError if the monitored metric is not logged, as far as names tell; imports nothing.
+
+    The user's own module, task or callbacks may log more metrics.
+    """
+    nodes = (cfg.module, cfg.task, *cfg.callbacks.values())
+    if not all(str(node.get("_target_")).startswith(OURS) for node in nodes if node is not None):
+        return
+    names = [name for name, node in cfg.task.get("metrics", {}).items() if node is not None]
+    known = [f"{category}/{split}" for split in ("val", "train") for category in ("loss", *names)]
+    watching = {
+        f"callbacks.{name}.monitor": node.monitor for name, node in cfg.callbacks.items() if "monitor" in (node or ())
+    }
+    for key, metric in {"monitor.metric": cfg.monitor.metric, **watching}.items():
+        if metric not in (*known, *OF_THE_PLAN, None):
+            close = difflib.get_close_matches(str(metric), known, n=1, cutoff=0.3)
+            raise UserError(
+                f"{key}={metric} is not measured in training, but {', '.join(sorted(known))} are: "
+                f"type {key}={(close or known)[0]}"
+            )
+
+
 def settle_mode(cfg: DictConfig) -> None:
     """Set `monitor.mode` to what follows from the metric. Raises UserError, see `mode_of`."""
-    nodes = (cfg.module, cfg.task, *cfg.callbacks.values())
-    is_closed = all(target_of(node).__module__.startswith(OURS) for node in nodes if node is not None)
     classes = {str(name): target_of(node) for name, node in cfg.task.get("metrics", {}).items() if node is not None}
-    modes: dict[str, str | None] = {**modes_of(classes), **dict.fromkeys(OF_THE_PLAN)}
-    cfg.monitor.mode = mode_of(cfg.monitor.metric, cfg.monitor.mode, modes, is_closed)
+    cfg.monitor.mode = mode_of(cfg.monitor.metric, cfg.monitor.mode, modes_of(classes).get(cfg.monitor.metric))
 
 
 def modes_of(metrics: Mapping[str, Any]) -> dict[str, str | None]:
@@ -36,27 +55,17 @@ def modes_of(metrics: Mapping[str, Any]) -> dict[str, str | None]:
     return {f"{category}/{split}": mode for split in ("val", "train") for category, mode in categories.items()}
 
 
-def mode_of(metric: str, mode: str | None, known: Mapping[str, str | None], is_closed: bool) -> str:
+def mode_of(metric: str, mode: str | None, own: str | None) -> str:
     """Return max or min for a metric.
 
     Args:
         metric: its name.
-        mode: what the user says; None: it follows from the metric.
-        known: modes by name of the metrics that are logged in training; None where a metric does not say.
-        is_closed: whether no others are logged. The user's own module or callbacks may log more.
+        mode: what the user says, max or min; None: it follows from the metric.
+        own: what the metric says; None if it does not.
 
     Raises:
-        UserError: the metric is not logged, its mode cannot be known, or `mode` contradicts it.
+        UserError: the mode cannot be known, or `mode` contradicts the metric.
     """
-    if mode not in (None, "max", "min"):
-        raise UserError(f"monitor.mode is max, min or null (as the metric says), not {mode}")
-    if metric not in known and is_closed:
-        close = difflib.get_close_matches(metric, known, n=1, cutoff=0.3)
-        raise UserError(
-            f"monitor.metric={metric} is not measured in training, but {', '.join(sorted(known))} are: "
-            f"type monitor.metric={(close or list(known))[0]}"
-        )
-    own = known.get(metric)
     if own is None and mode is None:
         raise UserError(f"whether a higher {metric} is better is not known: type monitor.mode=max or monitor.mode=min")
     if mode is not None and own is not None and mode != own:

@@ -8,6 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
+SYNONYMS = {"learning_rate": "lr", "wd": "weight_decay", "num_epochs": "epochs", "max_epochs": "epochs"}
+"""What other programs call our keys."""
+
 
 def require_known(overrides: Sequence[str], known: Collection[str], cfg: DictConfig) -> None:
     """Refuse `+key=value` whose first word is neither a key of the command's configuration nor a group of choices.
@@ -34,6 +37,7 @@ def require_known(overrides: Sequence[str], known: Collection[str], cfg: DictCon
 def similar_keys(key: str, names: Iterable[str]) -> list[str]:
     """Those of some dotted keys whose last words are those of `key`, or else much like it."""
     wanted = key.split(".")[-1]
+    wanted = SYNONYMS.get(wanted, wanted)
     by_name: dict[str, list[str]] = {}
     for name in names:
         by_name.setdefault(name.rpartition(".")[2], []).append(name)

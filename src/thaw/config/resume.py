@@ -19,7 +19,7 @@ from thaw.config.offered import require_confined, require_offered, unresolved
 from thaw.distributed.environment import count_devices
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, require_run
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import is_intact, newest_intact
 
@@ -47,9 +47,7 @@ def load_config(folder: Path) -> DictConfig:
     Raises:
         UserError: it is no run folder, or a value is to be filled in from elsewhere.
     """
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise UserError(f"{folder} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
+    file = require_run(folder) / CONFIG_FILE
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
     if found := unresolved(OmegaConf.to_container(config)):
@@ -178,7 +176,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str], trust: bool) -
             f"resume={source} continues a run as it was configured; not with "
             f"{', '.join(refused)}: only {', '.join(RESUME_MAY_CHANGE)} may change, the paths of data (data.root=...) "
             f"and by freezing=... the phases that have not begun. To start a new run from its weights: "
-            f"{for_shell('init_from', source)}"
+            f"python -m thaw.train {for_shell('init_from', source)}"
         )
     folder = source.parent.parent if source.is_file() else source
     saved = read_config(folder, trust)
@@ -195,6 +193,13 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str], trust: bool) -
             f"Start it again: {for_shell('run_folder', folder)}"
         )
     run = RunFolder(folder, checkpoint, checkpoint_folder(saved))
+    if run.metrics() and not any(map(_is_of_plan, keys)):
+        log.warning(
+            "%s has ended: nothing is trained, its results are measured again. To train on: %s, or further phases by "
+            "freezing=phases",
+            folder,
+            f"python -m thaw.train {for_shell('init_from', folder)}",
+        )
     for key in keys:
         if key not in ("resume", "trust") and not _is_of_plan(key):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
@@ -296,7 +301,7 @@ def _without_place(cfg: DictConfig) -> DictConfig:
 
 
 def _new_path(cfg: DictConfig) -> Path:
-    return Path(HydraConfig.get().runtime.output_dir) if is_trial() else Path(cfg.run_folder)
+    return Path(HydraConfig.get().runtime.output_dir) if is_trial() else Path(str(cfg.run_folder))
 
 
 def _settle(cfg: DictConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from thaw.sweeping.trials import Trial, best, read_trials, varied, write_summary
+from thaw.sweeping.trials import Trial, best, read_trials, shown_summary, varied, write_summary
 
 
 class SweepSummary(Callback):
@@ -16,7 +16,8 @@ class SweepSummary(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and write the table after the last trial. Raises SystemExit with code 1 if one failed."""
         sweep = Path(config.hydra.sweep.dir)
-        print(f"\n{write_summary(sweep)}\nsummary: {sweep / 'summary.md'}")
+        write_summary(sweep)
+        print(f"\n{shown_summary(sweep)}\nsummary: {sweep.absolute() / 'summary.md'}, and .csv and .png beside it")
         trials = read_trials(sweep)
         try:
             if drawn := picture(trials):

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from thaw.config.instantiation import call, make, make_partial
@@ -88,15 +89,14 @@ def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Tr
         if key in cfg.trainer:
             raise UserError(f"trainer.{key} would be ignored: {instead}")
     quieten_lightning()
-    trainer = make(
-        cfg.trainer,
-        max_epochs=plan.total_epochs,
-        callbacks=callbacks(cfg, plan, data, run),
-        logger=loggers(cfg, run),
-        default_root_dir=str(run.path),
-        plugins=AtomicCheckpointIO(),
-        use_distributed_sampler=False,  # our sampler knows the rank
-    )
+    parts = {"callbacks": callbacks(cfg, plan, data, run), "logger": loggers(cfg, run), "plugins": AtomicCheckpointIO()}
+    ours = {"max_epochs": plan.total_epochs, "default_root_dir": str(run.path)}
+    try:
+        trainer = make(cfg.trainer, **parts, **ours, use_distributed_sampler=False)  # our sampler knows the rank
+    except MisconfigurationException as error:
+        raise UserError(
+            f"trainer: {error} What this machine has: python -m thaw.doctor. Without it: trainer.accelerator=cpu"
+        ) from error
     # training/stop_signals.py handles signals instead: Lightning's handlers exit with code 0 and without saving, or
     # save a checkpoint beside the run that its next test would load.
     trainer._signal_connector.register_signal_handlers = _do_nothing

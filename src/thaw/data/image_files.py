@@ -22,7 +22,7 @@ from thaw.data.image_file import (
     stored_size,
 )
 from thaw.data.loader import default_workers
-from thaw.data.report import format_list, require_on_bad
+from thaw.data.report import format_list
 from thaw.data.source import number_labels
 from thaw.errors import UserError
 from thaw.storage import digest
@@ -76,9 +76,6 @@ class ImageFiles:
         on_bad: str,
         max_value: int | None = None,
     ):
-        require_on_bad(on_bad)
-        if max_value is not None and not (type(max_value) is int and 0 < max_value <= MAX_16_BITS):
-            raise UserError(f"data.max_value is null or a whole number from 1 to {MAX_16_BITS}, not {max_value}")
         checks = [_within(check, max_value) for check in check_files([sample.file for sample in files], root)]
         checked = list(zip(files, checks, strict=True))
         self.left_out = [f"{sample.place}{sample.file}: {check.fault}" for sample, check in checked if check.fault]

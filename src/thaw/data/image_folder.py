@@ -75,8 +75,6 @@ def labelled_files(
     Raises:
         UserError: if there are none, or other folders may be the classes.
     """
-    if class_level is not None and not (type(class_level) is int and class_level > 0):
-        raise UserError(f"data.class_level is null or a whole number from 1 on, not {class_level}")
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root={root} {problem}: name the folder that holds a folder for each class")

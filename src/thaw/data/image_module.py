@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from thaw.data.loader import default_workers
 from thaw.data.module import DataModule
 from thaw.data.source import Source, read_images
-from thaw.data.transforms import AUGMENTATIONS, Transform, evaluation_transform, normalise, training_transform
+from thaw.data.transforms import Transform, evaluation_transform, normalise, training_transform
 from thaw.errors import UserError
 from thaw.seeds import seed_of
 from thaw.types import Batch, BatchRequest, InputSpec
@@ -58,10 +58,6 @@ class ImageDataModule(DataModule):
         num_workers: int | None,
         **choices: Any,
     ):
-        if augment not in AUGMENTATIONS:
-            raise UserError(f"data.augment is {', '.join(AUGMENTATIONS)}, not '{augment}'")
-        if not 0 <= flip_probability <= 1:
-            raise UserError(f"data.flip_probability is from 0 to 1, not {flip_probability}")
         if (keeps_decoded := DECODED.get(str(decoded).lower())) is None:
             raise UserError(f"data.decoded is off or on, not '{decoded}'")
         super().__init__(source, num_workers=default_workers() if num_workers is None else num_workers, **choices)

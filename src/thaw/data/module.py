@@ -30,8 +30,6 @@ from thaw.types import Batch, BatchRequest, ImageSpec, Indices, InputSpec
 
 log = logging.getLogger(__name__)
 
-BALANCES = ("none", "loss", "sampler")
-
 
 class DataModule(LabelledData):
     """The samples of a source as batches. Abstract: `ImageDataModule` and `TextDataModule` say how.
@@ -49,7 +47,7 @@ class DataModule(LabelledData):
         **splitting: see `LabelledData`.
 
     Raises:
-        UserError: a setting is out of range, or the source is not as `Source` says.
+        UserError: the source is not as `Source` says.
     """
 
     takes: type[InputSpec] = ImageSpec
@@ -68,12 +66,6 @@ class DataModule(LabelledData):
         **splitting: Any,
     ):
         super().__init__(source, seed=seed, **splitting)
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}, but a batch has at least 1 sample")
-        if not (global_batch_size is None or (isinstance(global_batch_size, int) and global_batch_size > 0)):
-            raise UserError(f"data.global_batch_size is null or a whole number from 1 on, not {global_batch_size}")
-        if balance not in BALANCES:
-            raise UserError(f"data.balance is {', '.join(BALANCES)}, not '{balance}'")
         self.batch_size, self.num_workers, self.shuffle = batch_size, num_workers, shuffle
         self.balance, self.global_batch_size = balance, global_batch_size
         self.input_spec: Any = None
@@ -128,7 +120,15 @@ class DataModule(LabelledData):
     def use_input_spec(self, spec: InputSpec) -> None:
         """Set what the network expects of its inputs, once. Raises UserError if it takes another kind of data."""
         if not isinstance(spec, self.takes):
-            raise UserError(f"this backbone takes {spec.things}, and the data are {self.takes.things}: see --help")
+            data = {"images": "data=image_folder data.root=...", "texts": "data=text_table data.table=..."}
+            backbones = {
+                "images": "backbone=torchvision",
+                "texts": "backbone=huggingface backbone.name=... (without a download: backbone=gru freezing=full)",
+            }
+            raise UserError(
+                f"the backbone reads {spec.things}, and the data are {self.takes.things}: type {data[spec.things]}, or "
+                f"{backbones[self.takes.things]}"
+            )
         self.input_spec = spec
 
     def require_shares(self, world_size: int) -> None:

@@ -11,17 +11,7 @@ from rich.table import Column, Table
 from thaw.console import as_text
 from thaw.data.source import SourceFacts
 from thaw.data.spellings import spellings
-from thaw.errors import UserError
 from thaw.types import Indices
-
-ON_BAD = ("error", "leave_out")
-"""Values of data.on_bad: what happens if samples cannot be used."""
-
-
-def require_on_bad(on_bad: str) -> None:
-    """Raise UserError if `on_bad` is not one of `ON_BAD`."""
-    if on_bad not in ON_BAD:
-        raise UserError(f"data.on_bad is {' or '.join(ON_BAD)}, not '{on_bad}'")
 
 
 def missing_classes(parts: Mapping[str, Indices], targets: NDArray[Any], class_names: Sequence[str]) -> list[str]:

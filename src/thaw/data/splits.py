@@ -114,8 +114,6 @@ def fold_splits(
     Raises:
         UserError: if these numbers do not fit each other or the smallest class.
     """
-    if folds < 2:
-        raise UserError(f"data.folds={folds}, but cross-validation takes at least 2: type data.folds=5")
     if not 0 <= fold < folds:
         raise UserError(f"data.fold={fold} is out of range: with data.folds={folds} it goes from 0 to {folds - 1}")
     smallest = np.bincount(targets).min()
@@ -170,10 +168,8 @@ def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, 
     """Draw `per_class` of the samples `indices` from each class; with one seed, a smaller draw is part of a larger one.
 
     Raises:
-        UserError: if `per_class` is below 1 or above the size of a class.
+        UserError: if `per_class` is above the size of a class.
     """
-    if per_class < 1:
-        raise UserError(f"data.labels_per_class={per_class}, but it takes at least 1 (or null for all)")
     counts = np.bincount(targets[indices], minlength=targets.max() + 1)
     if per_class > counts.min():
         raise UserError(

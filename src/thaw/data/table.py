@@ -79,8 +79,6 @@ def read_table(
             f"{file} is no table by its name: expected one that ends in {SUFFIXES_SHOWN}. Save it as one of these, a "
             "spreadsheet as .csv"
         )
-    if not isinstance(quotes, bool):
-        raise UserError(f"data.quotes is true or false, not {quotes}")
     required = {key: name for key, name in columns.items() if name is not None}
     if suffix.startswith(".parquet"):
         rows = _parquet_rows(file)
@@ -160,9 +158,10 @@ def _content(file: Path) -> bytes:
 def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Raise UserError if a column is in no row at all."""
     readable = [row for row in rows if row.fault is None]
-    missing = [f"{name} ({key})" for key, name in columns.items() if not any(name in row.values for row in readable)]
+    missing = {key: name for key, name in columns.items() if not any(name in row.values for row in readable)}
     if readable and missing:
-        raise UserError(f"{readable[0].place}no column {', '.join(missing)}; it has {', '.join(readable[0].values)}")
+        names, typed = ", ".join(missing.values()), " ".join(f"{key}=..." for key in missing)
+        raise UserError(f"{readable[0].place}no column {names}, but {', '.join(readable[0].values)}: type {typed}")
 
 
 def _check_row(row: Row, names: Iterable[str]) -> Row:

@@ -30,7 +30,7 @@ class TextDataModule(DataModule):
         **choices: see `DataModule`.
 
     Raises:
-        UserError: a setting is out of range.
+        UserError: the source gives images.
     """
 
     takes = TokenSpec
@@ -43,10 +43,6 @@ class TextDataModule(DataModule):
         pad_multiple_tokens: int,
         **choices: Any,
     ):
-        if not (max_length_tokens is None or (isinstance(max_length_tokens, int) and max_length_tokens > 0)):
-            raise UserError(f"data.max_length_tokens is null or a whole number from 1 on, not {max_length_tokens}")
-        if not (isinstance(pad_multiple_tokens, int) and pad_multiple_tokens > 0):
-            raise UserError(f"data.pad_multiple_tokens is a whole number from 1 on, not {pad_multiple_tokens}")
         super().__init__(source, **choices)
         if self.facts.texts is None:
             raise UserError(f"{type(source).__name__} gives images: they belong into an ImageDataModule")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from thaw.data.report import format_list, require_on_bad
+from thaw.data.report import format_list
 from thaw.data.source import number_labels
 from thaw.data.splits import SPLIT_NAMES
 from thaw.data.table import SUFFIXES_SHOWN, label_in, read_table, split_in, table_suffix, wrong_rows
@@ -36,7 +36,6 @@ class TextTable:
         quotes: bool,
         on_bad: str,
     ):
-        require_on_bad(on_bad)
         if text == label:
             raise UserError(f"data.text and data.label both name the column {text}")
         columns = {"data.text": text, "data.label": label, "data.split_column": split_column}

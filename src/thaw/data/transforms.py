@@ -14,7 +14,6 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812  # its usual
 
 from thaw.types import ImageSpec
 
-AUGMENTATIONS = ("none", "light", "strong")
 CROP_ROOM = 2
 """Largest shorter side of images that are cached for random crops, as a multiple of the one in evaluation."""
 

@@ -47,7 +47,7 @@ def build_optimizer(
         others: see `param_groups`.
 
     Raises:
-        UserError: `lr_by_processes` is none of these, or the optimizer takes no parameter groups, or not its options.
+        UserError: the optimizer takes no parameter groups, or not its options.
     """
     rates = replace(rates, lr=rates.lr * world_factor(lr_by_processes, world_size))
     groups = param_groups(network, rates, weight_decay, decayed, others)
@@ -65,8 +65,6 @@ def build_optimizer(
 
 def world_factor(rule: str, world_size: int) -> float:
     """Factor on rates when several processes enlarge the batch: linear (Goyal et al. 2017), sqrt (Krizhevsky 2014)."""
-    if rule not in WORLD_FACTORS:
-        raise UserError(f"optimizer.lr_by_processes is {', '.join(WORLD_FACTORS)}, not '{rule}'")
     return WORLD_FACTORS[rule](world_size)
 
 

@@ -33,10 +33,6 @@ def gradual(stages: Sequence[str], epochs_per_stage: int) -> list[Phase]:
 
 def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) -> list[Phase]:
     """Head, then each stage alone from the input up, `rounds` times; then everything (DeepMoji, Felbo et al. 2017)."""
-    if rounds < 1:
-        raise UserError(
-            f"chain_thaw goes through the stages at least once, not rounds={rounds}: type freezing.rounds=1"
-        )
     alone = [Phase(epochs_per_stage, (stage,)) for stage in (stages[-1], *stages[:-1])]
     return [*alone * rounds, Phase(epochs_per_stage, ALL)]
 

@@ -61,7 +61,6 @@ def constant(step: int, steps: int) -> float:
 
 def warmup_cosine(step: int, steps: int, warmup_fraction: float, final_factor: float) -> float:
     """Linear warm-up for `warmup_fraction` of the phase, then a half cosine down to `final_factor`."""
-    _require_fraction("schedule.warmup_fraction", warmup_fraction)
     warmup = int(warmup_fraction * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -70,7 +69,6 @@ def warmup_cosine(step: int, steps: int, warmup_fraction: float, final_factor: f
 
 def one_cycle(step: int, steps: int, warmup_fraction: float, start_factor: float, final_factor: float) -> float:
     """Up and down along half cosines (Smith & Topin 2018): the rates of torch's OneCycleLR, without its momentum."""
-    _require_fraction("schedule.warmup_fraction", warmup_fraction)
     top = warmup_fraction * steps - 1
     if step <= top:
         return _anneal(start_factor, 1.0, step / top if top > 0 else 1.0)
@@ -139,8 +137,3 @@ def require_factors(schedule: Schedule) -> None:
 def _anneal(first: float, last: float, progress: float) -> float:
     """From `first` to `last` along a half cosine as `progress` goes from 0 to 1."""
     return last + (first - last) * (1 + cos(pi * min(progress, 1.0))) / 2
-
-
-def _require_fraction(key: str, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise UserError(f"{key} is a fraction of a phase, from 0 to below 1, not {value}: type {key}=0.1")

@@ -18,8 +18,12 @@ from thaw.types import InputSpec, TokenSpec
 def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> str:
     """One row per stage: parameters, the phases that train it, its base rate from the optimizer's `groups`."""
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
-    phases = ", ".join(f"{n}: {p.epochs} epochs at rate x {p.lr_scale:g}" for n, p in enumerate(plan.phases, start=1))
-    table = Table(title="stages, input to output", caption=f"phases {phases}", title_justify="left")
+    epochs = [f"{phase.epochs} epoch{'s' * (phase.epochs > 1)}" for phase in plan.phases]
+    phases = ", ".join(
+        f"{number}: {words} at rate x {phase.lr_scale:g}"
+        for number, (words, phase) in enumerate(zip(epochs, plan.phases, strict=True), start=1)
+    )
+    table = Table(title="stages, input to output", title_justify="left")
     table.add_column("stage")
     table.add_column("parameters", justify="right")
     table.add_column("trained in phase")
@@ -34,7 +38,7 @@ def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> s
     if others:
         count = sum(parameter.numel() for parameter in others)
         table.add_row(f"({OTHERS})", f"{count:,}", "all", f"{rates[OTHERS]:.2e}")
-    return as_text(table)
+    return f"{as_text(table)}phases {phases}"
 
 
 def trained_parts(network: Network, trained: frozenset[str]) -> dict[str, str]:

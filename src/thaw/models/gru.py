@@ -59,9 +59,8 @@ def gru(
         input_spec: tokenizer that a run recorded.
 
     Raises:
-        UserError: a choice is out of range, or the file of word vectors is bad.
+        UserError: the file of word vectors is bad, or there is none.
     """
-    _require(units, vocabulary_size, embedding_size, hidden_size, num_layers, dropout)
     requested = {"units": units, "vocabulary_size": vocabulary_size, "embedding_size": embedding_size}
     vectors: dict[str, Vector] = {}
     if settings is None:
@@ -90,22 +89,6 @@ def gru(
         settings=settings,
         pretrained_on="nothing",  # at most its first stage is
     )
-
-
-def _require(
-    units: str, vocabulary_size: int, embedding_size: int | None, hidden_size: int, num_layers: int, dropout: float
-) -> None:
-    faults = []
-    if units not in UNITS:
-        faults.append(f"units is {' or '.join(UNITS)}, not '{units}'")
-    if vocabulary_size <= len(SPECIAL):
-        faults.append(f"vocabulary_size is above {len(SPECIAL)} ({', '.join(SPECIAL)}), not {vocabulary_size}")
-    sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    faults += [f"{key} is at least 1, not {size}" for key, size in sizes.items() if size is not None and size < 1]
-    if not 0 <= dropout < 1:
-        faults.append(f"dropout is at least 0 and below 1, not {dropout}")
-    if faults:
-        raise UserError("; ".join(f"backbone.{fault}" for fault in faults))
 
 
 def _learn_vocabulary(texts: Sequence[str], units: str, size: int, file: Path | None) -> tuple[str, dict[str, Vector]]:

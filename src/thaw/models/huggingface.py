@@ -1,7 +1,7 @@
 """Encoders (BERT, RoBERTa ...) and decoders (GPT-2, Llama ...) of Hugging Face (`pip install -e ".[text]"`)."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe, own_options
+from thaw.models.hub import hub, why_not
 from thaw.models.layers import layer_stages, require_context
 from thaw.models.pooling import Pool
 from thaw.models.weights import load_tensors, log, read_weights, weights_choice
@@ -63,7 +64,8 @@ def huggingface(
     except ImportError as error:
         raise UserError('backbone=huggingface needs transformers: type pip install -e ".[text]"') from error
     weights = weights_choice(weights)
-    with _quiet(), _user_errors(name):
+    is_here = settings is not None or Path(name).is_dir()
+    with _quiet(), _user_errors(name), nullcontext() if is_here else hub():
         if settings is None:
             configuration = _configuration(transformers, name, options)
             input_spec = _token_spec(transformers, name, configuration)
@@ -239,15 +241,16 @@ def _user_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
         if Path(name).is_dir():
+            reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{name}: {reason} Only safetensors are read: a folder holds config.json, tokenizer.json and "
                 f"model.safetensors."
             ) from error
         raise UserError(
-            f"{name} is no folder, and could not be downloaded from the hub ({reason}).\n"
-            f"On a machine with internet type `hf download {name} --local-dir <folder>`, then backbone.name=<folder>."
+            f"{name} is no folder, and could not be downloaded from the hub ({why_not(error)}).\n"
+            f"On a machine with internet type `hf download {name} --local-dir <folder>`, then backbone.name=<folder>. "
+            "Without a download: backbone=gru freezing=full"
         ) from error
     except Exception as error:
         if Path(name).exists() and not (Path(name) / "config.json").is_file():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe, own_options
+from thaw.models.hub import hub, why_not
 from thaw.models.shapes import require_input
 from thaw.models.stages import stages_by_matcher
 from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_common_prefix
@@ -130,13 +131,13 @@ def _download(library: Any, name: str, pretrained_cfg: Any, options: Mapping[str
             f"or type backbone.weights=<file>, or backbone.weights=none for random ones"
         )
     try:
-        return library.create_model(name, pretrained=True, num_classes=0, **options).state_dict()
+        with hub():
+            return library.create_model(name, pretrained=True, num_classes=0, **options).state_dict()
     except Exception as error:  # raised by the hub's client, or by a library that it uses
         hub_id = options.get("pretrained_cfg_overlay", {}).get("hf_hub_id") or pretrained_cfg.hf_hub_id
         place = f"https://huggingface.co/{hub_id}" if hub_id else pretrained_cfg.url
         raise UserError(
-            f"timm's weights for {name} could not be downloaded "
-            f"({(str(error) or type(error).__name__).splitlines()[0]}).\n"
+            f"timm's weights for {name} could not be downloaded ({why_not(error)}).\n"
             f"On a machine with internet get model.safetensors of {place} and type backbone.weights=<file>; "
             f"backbone.weights=none starts from random weights."
         ) from error

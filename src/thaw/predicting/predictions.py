@@ -45,10 +45,8 @@ def predictions(
         device: A device of torch; "auto" takes the accelerator if there is one.
 
     Raises:
-        UserError: if the batch size or the device is wrong.
+        UserError: if there is no such device.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is at least 1, not {batch_size}")
     torch_device = _device(device)
     workers = dataset.default_workers if num_workers is None else num_workers
     batches = [dataset.order[start : start + batch_size] for start in range(0, len(dataset), batch_size)]

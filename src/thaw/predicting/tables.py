@@ -73,10 +73,8 @@ def write_predictions(
     The files appear under their names when they are complete.
 
     Raises:
-        UserError: if no sample can be used, or `top_k` is below 1.
+        UserError: if no sample can be used.
     """
-    if top_k < 1:
-        raise UserError(f"top_k is at least 1, not {top_k}")
     skipped, counts = [], Counter[str]()
     unfinished = [file.with_name(file.name + UNFINISHED) for file in output]
     with ExitStack() as stack:

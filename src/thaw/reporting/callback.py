@@ -17,7 +17,6 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from thaw.distributed.sharded import is_sharded
-from thaw.errors import UserError
 from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
 from thaw.reporting.harmless import harmless
@@ -54,9 +53,6 @@ class Pictures(Callback):
         every_epochs: also show every n-th epoch; None: only the last one of each phase.
         samples: samples that are shown; 0: none.
         histograms: whether weights, gradients and updates are shown.
-
-    Raises:
-        UserError: a number is out of range.
     """
 
     def __init__(
@@ -66,10 +62,6 @@ class Pictures(Callback):
         samples: int = 16,
         histograms: bool = True,
     ):
-        if every_epochs is not None and not (isinstance(every_epochs, int) and every_epochs > 0):
-            raise UserError(f"callbacks.pictures.every_epochs is null or a whole number from 1 on, not {every_epochs}")
-        if not (isinstance(samples, int) and samples >= 0):
-            raise UserError(f"callbacks.pictures.samples is a whole number from 0 on, not {samples}")
         self.pictures = {name: picture for name, picture in pictures.items() if picture is not None}
         self.every_epochs, self.samples, self.histograms = every_epochs, samples, histograms
         self._sinks: list[Sink] = []

@@ -15,8 +15,14 @@ def all_baselines(baselines: Mapping[str, float], results: Results) -> dict[str,
 
 
 def not_beaten(baselines: Mapping[str, float], results: Results) -> dict[str, float]:
-    """Baselines that are as accurate as the run, or more."""
-    return {name: share for name, share in all_baselines(baselines, results).items() if share >= results.accuracy}
+    """Baselines that are as accurate as the run, or more; none if the run makes no mistake."""
+    as_good = {name: share for name, share in all_baselines(baselines, results).items() if share >= results.accuracy}
+    return as_good if results.accuracy < 1 else {}
+
+
+def also_perfect(baselines: Mapping[str, float], results: Results) -> list[str]:
+    """Baselines that make no mistake where the run makes none."""
+    return [name for name, share in baselines.items() if share >= results.accuracy == 1]
 
 
 def result_sentence(report: Report, results: Results | None) -> str:
@@ -50,10 +56,13 @@ def warnings(report: Report, results: Results | None) -> list[str]:
     """What casts doubt on the result, the gravest first."""
     found = []
     if results is not None:
-        found += [
-            f"No better than a simple baseline: {name} gets {percent(share)}, the run {percent(results.accuracy)}."
-            for name, share in not_beaten(report.baselines, results).items()
-        ]
+        if better := not_beaten(report.baselines, results):
+            gets = " and ".join(f"{name} gets {percent(share)}" for name, share in better.items())
+            found.append(f"No better than a simple baseline: {gets}, the run {percent(results.accuracy)}.")
+        if simple := also_perfect(report.baselines, results):
+            found.append(
+                f"Too easy to tell methods apart: {enumerate_names(simple)} also makes no mistake on {report.split}."
+            )
         if report.split == "val":
             found.append("There is no test split. Val has chosen the best epoch, so scores on it flatter.")
         if missing := [report.class_names[row.number] for row in results.scores if not row.support]:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
+from thaw.errors import UserError
+
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 CONFIG_FILE, OVERRIDES_FILE, LOG_FILE, FAILURE_FILE = "config.yaml", "overrides.json", "train.log", "failure.txt"
@@ -35,3 +37,24 @@ def _is_inside(file: Path, root: Path) -> bool:
     if S_ISLNK(mode):
         return Path(os.path.realpath(file)).is_relative_to(root)
     return S_ISREG(mode) or S_ISDIR(mode)
+
+
+def require_run(path: Path) -> Path:
+    """Return `path` if it is a run folder. Raises UserError that says what is there instead, and what to name."""
+    if (path / CONFIG_FILE).is_file():
+        return path
+    above = next((folder for folder in path.parents if (folder / CONFIG_FILE).is_file()), None)
+    if above is not None:
+        raise UserError(f"{path} is in a run folder, or was: name the run folder, {above}")
+    if not path.exists():
+        others = _runs_in(path.parent)
+        hint = f"such as {others[-1]}" if others else "that thaw.train made"
+        raise UserError(f"{path} does not exist: name a run folder {hint}")
+    if runs := _runs_in(path):
+        best = ". Its summary.md says which is best" if (path / "summary.md").is_file() else ""
+        raise UserError(f"{path} is no run folder, but holds {len(runs)} of them: name one, such as {runs[-1]}{best}")
+    raise UserError(f"{path} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(file.parent for file in folder.glob(f"*/{CONFIG_FILE}"))

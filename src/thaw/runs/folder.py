@@ -73,7 +73,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, checkpoint: Path | None = None, checkpoints: str | Path | None = None):
-        self.path, self.checkpoint = Path(path).resolve(), checkpoint
+        self.path, self.checkpoint = Path(str(path)).resolve(), checkpoint
         self.checkpoints = self.path / CHECKPOINTS if checkpoints is None else Path(checkpoints).resolve()
         self.started = time.monotonic()
         self._lock = FileLock(self.path / LOCK_FILE)

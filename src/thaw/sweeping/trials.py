@@ -3,11 +3,15 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+from rich.table import Table
+
+from thaw.console import as_text
 from thaw.runs.files import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 from thaw.sweeping.folds import read_folds, recall_table
 
@@ -38,11 +42,14 @@ def record_failure(folder: Path, overrides: list[str], message: str) -> None:
     print(f"trial {folder.name} failed: {message}", flush=True)
 
 
-def trial_line(folder: Path, metric: str) -> str:
-    """One line about a finished trial: its folder's name, its metric, how long it took, and its overrides."""
+def trial_line(folder: Path, metric: str, typed: Collection[str] = ()) -> str:
+    """One line about a finished trial: its folder's name, its metric, how long it took, and its overrides.
+
+    `typed`: overrides that all trials have, which are left out.
+    """
     trial = _read(folder.name, folder)
     assert trial.results is not None
-    choices = " ".join(f"{key}={value}" for key, value in trial.overrides.items())
+    choices = " ".join(f"{key}={value}" for key, value in trial.overrides.items() if f"{key}={value}" not in typed)
     value = trial.results["metrics"].get(metric)  # fast_dev_run monitors nothing
     measured = "" if value is None else f"  {metric} {value:.4f}"
     return f"trial {trial.name}{measured}  {trial.results['seconds']:.0f} s  {choices}"
@@ -94,12 +101,25 @@ def write_summary(sweep: Path) -> str:
     rows = table(trials)
     with (sweep / "summary.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    finished = [trial for trial in trials if trial.results]
-    keys = varied(finished)
-    recalls = recall_table(read_folds({trial.folder: trial.choices(keys) for trial in finished}))
-    text = "\n\n".join([*(_markdown(rows) for rows in (rows, recalls) if rows), _verdict(trials)]) + "\n"
+    text = "\n\n".join([*(_markdown(rows) for rows in (rows, _recalls(trials)) if rows), _verdict(trials)]) + "\n"
     (sweep / "summary.md").write_text(text, encoding="utf-8")
     return text
+
+
+def shown_summary(sweep: Path) -> str:
+    """The same for a terminal: of the test metrics only the monitored one."""
+    trials = read_trials(sweep)
+    rows = table(trials)
+    monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
+    shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
+    tables = ([[row[i] for i in shown] for row in rows], _recalls(trials))
+    return "".join([*(_drawn(rows) for rows in tables if rows), _verdict(trials)])
+
+
+def _recalls(trials: Sequence[Trial]) -> list[list[str]]:
+    finished = [trial for trial in trials if trial.results]
+    keys = varied(finished)
+    return recall_table(read_folds({trial.folder: trial.choices(keys) for trial in finished}))
 
 
 def _by_value(name: str) -> list[str | int]:
@@ -132,6 +152,13 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
+def _drawn(rows: list[list[str]]) -> str:
+    table = Table(*map(escape, rows[0]))
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    return as_text(table)
+
+
 def _verdict(trials: Sequence[Trial]) -> str:
     if not trials:
         return "no trial has left anything here"
@@ -142,4 +169,6 @@ def _verdict(trials: Sequence[Trial]) -> str:
     text = f"best: trial {winner.name}, {winner.results['monitor']} = {winner.results['best']:.4f}"
     if choices := winner.choices(varied(trials)):
         text += f" ({' '.join(f'{key}={value}' for key, value in choices.items())})"
+    same = [t.name for t in trials if t is not winner and t.results and t.results["best"] == winner.results["best"]]
+    text += f", equalled by trial {', '.join(same)}" if same else ""
     return text + (f"; {failed} of {len(trials)} trials failed" if failed else "")

@@ -10,7 +10,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from thaw.distributed.agree import largest
-from thaw.errors import UserError
 from thaw.finetuning.fine_tunable import FineTunable
 from thaw.training.checkpoint_io import LAST, link_checkpoint
 from thaw.training.stop_signals import signals
@@ -34,15 +33,10 @@ class RunCheckpoint(ModelCheckpoint):
             training ends. On cached features an epoch may take less time than a checkpoint.
         every_minutes: How often `last.ckpt` is written inside an epoch; None: only if a signal stops the run.
         choices: Arguments of ModelCheckpoint.
-
-    Raises:
-        UserError: If `every_minutes` is negative.
     """
 
     def __init__(self, last_every_seconds: float, every_minutes: float | None, **choices: Any):
         super().__init__(**choices)
-        if every_minutes is not None and not every_minutes >= 0:
-            raise UserError(f"callbacks.checkpoint.every_minutes must be null or at least 0, but is {every_minutes}")
         self.last_every_seconds, self.every_minutes = last_every_seconds, every_minutes
         self._began_at = self._last_saved_at = -inf
         self._looked_at, self._looked_batch, self._next_look = -inf, 0, 0
