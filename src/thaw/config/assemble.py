@@ -25,6 +25,7 @@ from thaw.models.backbone import Backbone
 from thaw.models.network import Network
 from thaw.models.weights import (
     NETWORK,
+    fill,
     load_tensors,
     read_checkpoint,
     read_class_names,
@@ -114,7 +115,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         require_network(network, remembered.checkpoint)
     elif remembered is not None and (weights := remembered.best_weights) is not None:
         require_network(network, weights)
-        network.load_state_dict(read_weights(weights))
+        fill(network, read_weights(weights))
         network.eval()
         _load_own(module, weights)
     return Parts(cfg, data, backbone, network, plan, module)

@@ -102,10 +102,16 @@ def load_tensors(
             f"surplus in it: {_list_shapes(report.surplus, tensors)}\n"
             f"Choose the backbone that it was saved from (backbone=...), or another file."
         )
-    own.update(matched)
-    network.load_state_dict(own)  # keeps the versions that some libraries store beside their tensors
+    fill(network, matched)
     log.info("%s", report)
     return report
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors of the network's own names and shapes into it; all others stay."""
+    own = network.state_dict()  # with the versions that some libraries store beside their tensors
+    own.update(tensors)
+    network.load_state_dict(own)
 
 
 def require_network(network: nn.Module, file: Path) -> None:
