@@ -44,6 +44,14 @@ def test_a_finished_trial_is_one_line(tmp_path: Path) -> None:
     assert trial_line(tmp_path / "3", "m/val") == "trial 3  m/val 0.8000  2 s  lr=1 seed=0"
 
 
+def test_a_trial_that_fails_where_an_earlier_one_ended_is_shown_as_failed(tmp_path: Path) -> None:
+    trial(tmp_path, 0, 0.8, lr="1")
+    earlier = (tmp_path / "0/metrics.json").read_text()
+    record_failure(tmp_path / "0", ["lr=2"], "holds a run already")
+    assert "| 0 | failed: holds a run already |" in write_summary(tmp_path)
+    assert (tmp_path / "0/metrics.json").read_text() == earlier
+
+
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:
     assert write_summary(tmp_path).splitlines()[-1] == "no trial has left anything here"
 

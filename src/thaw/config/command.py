@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.arguments import for_hydra
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
-from thaw.console import print_anything
+from thaw.config.sweep_summary import SweepSummary
+from thaw.console import outlive_readers, print_anything
 from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
 from thaw.sweeping.trials import record_failure
+from thaw.training.stop_signals import leave_on_ctrl_c
 
 CONF = Path(str(files("thaw"))).joinpath("conf").resolve()
 """The configurations: part of an installed package, and in a clone the folder `conf/`, to which a link leads."""
@@ -54,6 +56,7 @@ def command(
         under_hydra = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
 
         def main() -> None:
+            outlive_readers()
             print_anything()
             sys.argv[1:] = with_new_plan_keys(sys.argv[1:])
             if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
@@ -62,9 +65,12 @@ def command(
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
             sys.argv = [_quoted(argument, as_typed) for argument in sys.argv]
-            with _logging_to_console():
+            with _logging_to_console(), leave_on_ctrl_c():
                 try:
                     under_hydra()
+                except SystemExit:
+                    SweepSummary.write_unfinished()
+                    raise
                 except Exception as error:  # from Hydra itself: a group or a key that does not exist
                     _leave(error)
 
