@@ -158,6 +158,8 @@ def test_the_step_that_a_run_failed_in_is_run_again(tmp_path: Path) -> None:
     tensors = torch.load(tmp_path / "moved/crash/crash.pt", weights_only=True)
     tensors["tensors"] = {name: torch.zeros_like(tensor) for name, tensor in tensors["tensors"].items()}
     torch.save(tensors, tmp_path / "moved/crash/crash.pt")
+    assert "crash.pt is damaged: " in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=0", code=1)
+    (tmp_path / "moved/crash/manifest.json").unlink()
     assert "error: not reproduced: " in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=0", code=1)
     assert "has no crash kit of rank 2" in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=2", code=1)
 

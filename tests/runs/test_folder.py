@@ -127,6 +127,10 @@ def resume(config: Config, run: Path) -> None:
     train(config(f"resume={run}"))
 
 
+def begin_from(config: Config, run: Path) -> None:
+    train(config(*TINY, *NOISE, f"init_from={run}", f"run_folder={run}/../other"))
+
+
 def look(config: Config, run: Path) -> None:
     measured_by(RunFolder(run))
 
@@ -136,6 +140,7 @@ def look(config: Config, run: Path) -> None:
     [
         ("weights.safetensors", cut, measure),
         ("weights.safetensors", changed, measure),
+        ("weights.safetensors", changed, begin_from),
         ("samples.csv", cut_at_a_row, measure),
         ("samples.csv", cut_at_a_row, resume),
         ("metrics.json", changed, measure),

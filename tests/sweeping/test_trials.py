@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from thaw.runs.files import FAILURE_FILE
 from thaw.sweeping.trials import best, read_trials, record_failure, table, trial_line, write_summary
 
@@ -50,6 +52,18 @@ def test_a_trial_that_fails_where_an_earlier_one_ended_is_shown_as_failed(tmp_pa
     record_failure(tmp_path / "0", ["lr=2"], "holds a run already")
     assert "| 0 | failed: holds a run already |" in write_summary(tmp_path)
     assert (tmp_path / "0/metrics.json").read_text() == earlier
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"best": 1}', ""])
+def test_a_trial_whose_results_are_damaged_is_named_and_the_others_are_shown(tmp_path: Path, content: str) -> None:
+    for number in (0, 1):
+        trial(tmp_path, number, 0.8, lr=str(number))
+    (tmp_path / "1/metrics.json").write_text(content)
+    (_, first, second) = table(read_trials(tmp_path))
+    assert first[:3] == ["0", "0", "ok"]
+    assert second[:2] == ["1", "1"]
+    said = "no result" if content == "{}" else f"{tmp_path}/1/metrics.json is damaged"
+    assert second[2].startswith(f"failed: {said}")
 
 
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:
