@@ -49,8 +49,14 @@ def outlive_readers() -> None:
         if os.name != "nt" and stream is getattr(sys, f"__{name}__") and isinstance(stream, TextIOWrapper):
             raw = _LastingStream(stream.fileno(), "w", closefd=False)
             lasting: Any = raw if stream.write_through else BufferedWriter(raw)  # python -u
-            choices = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-            setattr(sys, name, TextIOWrapper(lasting, stream.encoding, stream.errors, **choices))
+            text = TextIOWrapper(
+                lasting,
+                stream.encoding,
+                stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, text)
 
 
 class _LastingStream(FileIO):
