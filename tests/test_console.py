@@ -1,7 +1,9 @@
 """What is printed where the console has no Unicode."""
 
 import io
+import subprocess
 import sys
+from subprocess import PIPE
 
 import pytest
 from rich.table import Table
@@ -20,3 +22,23 @@ def test_tables_and_names_are_printed_in_any_encoding(monkeypatch: pytest.Monkey
     lines = written.getvalue().decode(encoding).splitlines()
     assert lines[0].startswith("+--------+-------+")
     assert lines[3].startswith("| ??? ")
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_what_nobody_reads_any_more_stops_nothing(buffered: bool) -> None:
+    code = (
+        "import sys; from thaw.console import outlive_readers; outlive_readers(); print('first', flush=True); "
+        "sys.stdin.read(); print('more'); print('a warning', file=sys.stderr); sys.exit(3)"
+    )
+    command = subprocess.Popen(
+        [sys.executable, *([] if buffered else ["-u"]), "-c", code], stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert command.stdin is not None
+    assert command.stdout is not None
+    assert command.stderr is not None
+    assert command.stdout.readline() == b"first\n"
+    command.stdout.close()
+    command.stdin.close()
+    assert command.stderr.read() == b"a warning\n"
+    assert command.wait() == 3
+    command.stderr.close()

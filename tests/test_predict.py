@@ -21,6 +21,7 @@ from thaw.config.resume import read_config
 from thaw.data.loader import default_workers
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
+from thaw.manifest import list_in_manifest
 from thaw.predict import predict
 from thaw.train import train
 
@@ -178,6 +179,7 @@ def test_images_are_prepared_as_in_training_whatever_the_library_says_now(
     before, _ = predicted(config, run, tmp_path / "elsewhere")
     spec = json.loads((run / "input_spec.json").read_text())
     (run / "input_spec.json").write_text(json.dumps({**spec, "mean": [5.0] * len(spec["mean"])}))
+    list_in_manifest(run / "input_spec.json")
     after, _ = predicted(config, run, tmp_path / "elsewhere")
     assert [row["confidence"] for row in after] != [row["confidence"] for row in before]
 

@@ -14,6 +14,7 @@ from tests.conftest import TINY
 from tests.language import pretrained, texts
 from thaw.config.assemble import split_data
 from thaw.data.image_module import ImageDataset
+from thaw.manifest import list_in_manifest
 from thaw.replay import replay
 from thaw.train import train
 from thaw.training.ema import EMA
@@ -359,6 +360,7 @@ def change_kit(kit: Path, **values: Any) -> None:
     content = torch.load(kit / "crash.pt", weights_only=True)
     assert content.keys() >= values.keys()
     torch.save({**content, **values}, kit / "crash.pt")
+    list_in_manifest(kit / "crash.pt")
 
 
 def zero_tensors(kit: Path) -> None:

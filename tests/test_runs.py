@@ -86,6 +86,20 @@ def test_photographs_are_checked_trained_on_and_exported_to_onnx(tmp_path: Path)
             assert float(rows[line["path"]][f"p({name})"]) == pytest.approx(probability, abs=1e-5)
 
 
+def test_a_run_whose_output_nobody_reads_any_more_goes_on_to_its_end(tmp_path: Path) -> None:
+    short = ("data.labels_per_class=20", "freezing=full", "freezing.epochs=1", "logger=none", "run_folder=run")
+    command = [sys.executable, "-m", "thaw.train", *short]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.readline()
+        run.stdout.close()
+        printed = run.stderr.read()
+    assert run.returncode == 0
+    assert not any(word in printed for word in ("Traceback", "Broken pipe", "BrokenPipe"))
+    assert "again: python -m thaw.evaluate" in (tmp_path / "run/train.log").read_text()
+
+
 def test_two_processes_train_with_the_default_progress_bar(tmp_path: Path) -> None:
     short = ("data.labels_per_class=20", "freezing=full", "freezing.epochs=1", "logger=none", "run_folder=run")
     typed(tmp_path, "-m", "thaw.train", *short, "trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp")
@@ -142,6 +156,8 @@ def test_the_step_that_a_run_failed_in_is_run_again(tmp_path: Path) -> None:
     tensors = torch.load(tmp_path / "moved/crash/crash.pt", weights_only=True)
     tensors["tensors"] = {name: torch.zeros_like(tensor) for name, tensor in tensors["tensors"].items()}
     torch.save(tensors, tmp_path / "moved/crash/crash.pt")
+    assert "crash.pt is damaged: " in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=0", code=1)
+    (tmp_path / "moved/crash/manifest.json").unlink()
     assert "error: not reproduced: " in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=0", code=1)
     assert "has no crash kit of rank 2" in typed(tmp_path, "-m", "thaw.replay", "run=moved", "rank=2", code=1)
 

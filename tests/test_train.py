@@ -20,6 +20,7 @@ from thaw.config import trainers
 from thaw.config.assemble import assemble
 from thaw.data.loader import default_workers
 from thaw.evaluate import evaluate
+from thaw.manifest import is_intact, read_manifest
 from thaw.models.weights import read_checkpoint
 from thaw.runs.confusion import read_confusion
 from thaw.runs.loggers import read_rows
@@ -70,10 +71,14 @@ def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None
         "phases.json",
         "environment.json",
         "weights.safetensors",
+        "manifest.json",
         "tensorboard/hparams.yaml",
         "train.log",
     }
     assert best["metrics"] == metrics
+    unverified = {name for name in found if name.startswith(("tensorboard", "checkpoints"))}
+    assert set(read_manifest(run)) == found - unverified - {"manifest.json", ".lock", "train.log"}
+    assert all(is_intact(run / name) for name in read_manifest(run))
     assert best["best"] == metrics["accuracy/val"]
     assert best["best_checkpoint"] == f"checkpoints/best-phase1-epoch{best['epoch']:03d}.ckpt"
     assert json.loads((run / "class_names.json").read_text()) == [str(digit) for digit in range(10)]

@@ -1,10 +1,12 @@
 """Rich tables as plain text, for the console and the log file alike, also for consoles without Unicode."""
 
 import codecs
+import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from io import StringIO, TextIOWrapper
-from typing import TypeVar
+from io import BufferedWriter, FileIO, StringIO, TextIOWrapper
+from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import track
@@ -37,6 +39,36 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="thaw.lines")
+
+
+def outlive_readers() -> None:
+    """Let a command go on when nobody reads what it prints any more: after `| head -1`, or with its terminal closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        # Windows has consoles of its own kind, tests have streams of theirs.
+        if os.name != "nt" and stream is getattr(sys, f"__{name}__") and isinstance(stream, TextIOWrapper):
+            raw = _LastingStream(stream.fileno(), "w", closefd=False)
+            lasting: Any = raw if stream.write_through else BufferedWriter(raw)  # python -u
+            text = TextIOWrapper(
+                lasting,
+                stream.encoding,
+                stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, text)
+
+
+class _LastingStream(FileIO):
+    """A standard stream: without a reader, what is written goes nowhere."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return len(data)
 
 
 def _as_ascii(error: UnicodeError) -> tuple[str, int]:

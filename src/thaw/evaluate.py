@@ -25,13 +25,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.reporting.collect import Measured
         from thaw.reporting.write import try_to_report
         from thaw.runs.outputs import CollectOutputs
-        from thaw.storage import require_writable, write_atomically
+        from thaw.storage import write_atomically, writing_to
         from thaw.tasks.metrics import comparison_table
 
     if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
         raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
     run = run_with_weights(cfg.run, cfg.trust)
-    run_cfg = read_config(run.path, cfg.trust)
+    run_cfg, in_training = read_config(run.path, cfg.trust), run.metrics()
     run_cfg.data.merge_with(cfg.data)
     run_cfg.trainer.merge_with(cfg.trainer)
     parts = assemble(run_cfg, run)
@@ -42,13 +42,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = trainers.trainer_without_logs(run_cfg, [collected, *trainers.progress_bar(run_cfg)])
     measure = trainer.test if cfg.split == "test" else trainer.validate
     metrics = dict(measure(parts.module, datamodule=parts.loaders(), verbose=False)[0])
-    recorded = {name: value for name, value in run.metrics().items() if name in metrics}
+    recorded = {name: value for name, value in in_training.items() if name in metrics}
     print(comparison_table({"training run": recorded, "now": metrics}))  # before anything is written, which may fail
     if recorded and recorded == metrics:
         print("the same as in training, to the last digit")
     output = run.path if cfg.output is None else Path(cfg.output).expanduser().resolve()
-    require_writable(output)
-    write_atomically(output / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
+    with writing_to(output):
+        write_atomically(output / f"evaluate_{cfg.split}.json", json.dumps(metrics, indent=2) + "\n")
     if cfg.report:
         names, file = parts.module.class_names, output / f"evaluate_{cfg.split}.html"
         try_to_report(run, names, parts.samples, parts.network, Measured(collected.latest, metrics), file)

@@ -27,6 +27,7 @@ def predict(cfg: DictConfig) -> Path:
         from thaw.predicting.predictions import predictions
         from thaw.predicting.tables import count_table, output_files, write_predictions
         from thaw.runs.folder import RunFolder
+        from thaw.storage import writing_to
 
     parts = trained(cfg.run, cfg.trust)
     if cfg.calibrate:
@@ -34,7 +35,8 @@ def predict(cfg: DictConfig) -> Path:
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)
-    skipped, counts = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
+    with writing_to(output.csv.parent):
+        skipped, counts = write_predictions(results, dataset, parts.module.class_names, cfg.top_k, output)
     if skipped:
         print(f"skipped, {len(skipped)} of {len(dataset)}:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():

@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def report(cfg: DictConfig) -> Path:
-    """Write `report.html` into a run folder, of a run that ended in any way, and return the file.
+    """Write the report of a run, which may have ended in any way, and return the file.
 
     Samples are shown if the data are where they were and did not change. Raises UserError if `run` is no run folder.
     """
@@ -24,7 +24,9 @@ def report(cfg: DictConfig) -> Path:
         from thaw.config.assemble import assemble, split_data
         from thaw.config.resume import read_config
         from thaw.reporting.write import write_report
+        from thaw.runs.files import REPORT_FILE
         from thaw.runs.folder import RunFolder
+        from thaw.storage import writing_to
 
     run = RunFolder(cfg.run)
     run_cfg = read_config(run.path, cfg.trust)
@@ -43,7 +45,9 @@ def report(cfg: DictConfig) -> Path:
         print(f"no samples are shown: {error}")
         data = None
     class_names = run.class_names() if run.best_weights is not None else sorted({record.label for record in records})
-    return write_report(run, class_names, data, network)
+    file = run.path / REPORT_FILE if cfg.output is None else Path(cfg.output).expanduser().resolve()
+    with writing_to(file.parent):
+        return write_report(run, class_names, data, network, file=file)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, digests, and the location of the cache."""
 
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,6 +17,11 @@ CACHE_VARIABLE = "THAW_CACHE"
 """Environment variable that names the cache folder."""
 UNFINISHED = ".partial"
 """Suffix of a file that is being written."""
+
+ANOTHER_OUTPUT = "name another place, output=..."
+"""Advice of commands that take `output`."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of writing that say nothing about what is read meanwhile."""
 
 
 def cache_folder() -> Path:
@@ -32,14 +39,34 @@ def write_atomically(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def require_writable(folder: Path) -> None:
-    """Make the folder of a command's `output`. Raises UserError if files cannot be written there."""
+def require_writable(folder: Path, advice: str = ANOTHER_OUTPUT) -> None:
+    """Make a folder to write to. Raises UserError, with `advice`, if files cannot be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror}): name another place, output=...") from error
+        raise _not_writable(folder, error, advice) from error
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Make the folder of a command's `output`, into which the `with` block writes.
+
+    Raises:
+        UserError: files cannot be written there, or the disk is full.
+    """
+    require_writable(folder)
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise _not_writable(folder, error, ANOTHER_OUTPUT) from error
+
+
+def _not_writable(folder: Path, error: OSError, advice: str) -> UserError:
+    return UserError(f"{folder} cannot be written to ({error.strerror}): {advice}")
 
 
 def digest(*parts: str | bytes | memoryview) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,41 @@ def test_help_does_not_import_torch() -> None:
     assert done.stdout.rstrip().endswith("False")
 
 
+INTERRUPTED = """
+import os, signal, sys
+
+
+class Interrupt:
+    def find_spec(self, name, *args):
+        if name == "{module}":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells have ignored in the background
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "code"),
+    [("train", "omegaconf", -signal.SIGINT), ("train", "torch", 130), ("evaluate", "torch._C", 130)],
+)
+def test_ctrl_c_in_the_first_seconds_prints_no_traceback(tmp_path: Path, command: str, module: str, code: int) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED.format(module=module))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", f"thaw.{command}", *(["run=x"] if command == "evaluate" else [])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout == ("SIGINT: stopped\n" if code > 0 else "")
+
+
 def test_a_grid_leaves_numbered_trials_and_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +210,12 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
     best = max((0, 2), key=lambda number: results[number // 2]["best"])
     assert f"best: trial {best}, accuracy/val = " in summary
     assert len((tmp_path / "s/summary.csv").read_text().splitlines()) == 5
+
+    files = {file: file.read_bytes() for file in (tmp_path / "s").rglob("*") if file.is_file()}
+    monkeypatch.setattr(sys, "argv", ["thaw.train", *grid, *TINY, "optimizer.lr=0.1"])
+    with pytest.raises(SystemExit, match="holds the trials of a sweep already: resume=auto goes on with it"):
+        main()
+    assert {file: file.read_bytes() for file in (tmp_path / "s").rglob("*") if file.is_file()} == files
 
 
 BUGGY = """

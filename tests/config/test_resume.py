@@ -15,7 +15,7 @@ from tests.killing import killed
 from tests.test_train import assert_same
 from tests.training.test_checkpoint import ended
 from thaw.config import resume
-from thaw.config.resume import read_config
+from thaw.config.resume import open_run, read_config
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -57,6 +57,21 @@ def test_auto_begins_again_where_there_is_no_checkpoint_yet_and_leaves_runs_in_u
     assert [path.name for path in runs.iterdir()] == ["1"]
     assert read_config(runs / "1").run_id == run_id
     assert_same(ended(runs / "1"), ended(tmp_path / "2"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "a: [", "[1, 2]", "trainer: 3", "trainer: {devices: 1}\ndata: ${oc.env:NOWHERE}", "\x00"]
+)
+def test_auto_leaves_alone_and_names_a_folder_whose_configuration_is_none(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    other = tmp_path / "runs/other"
+    other.mkdir(parents=True)
+    (other / "config.yaml").write_text(content)
+    _, run = open_run(config(*AUTO, f"run_folder={tmp_path}/runs/1"))
+    assert run.path == tmp_path / "runs/1"
+    assert f"{other} is left alone" in caplog.text
+    assert (other / "config.yaml").read_text() == content
 
 
 def test_a_named_folder_is_the_one_that_auto_means(

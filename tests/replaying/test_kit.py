@@ -59,6 +59,10 @@ def test_a_kit_is_read_as_it_was_written(run: Path, inputs: Any) -> None:
     assert (folder / "crash.pt").stat().st_size < 10_000, "not the storage that the batch is a slice of"
     assert (folder / "crash.txt").read_text() == "what happened"
     assert (folder / "config.yaml").read_text() == "seed: 0\n"
+    with (folder / "crash.pt").open("r+b") as file:
+        file.write(b"?")
+    with pytest.raises(ValueError, match=f"{folder}/crash.pt is damaged"):
+        read_kit(folder)
 
 
 def test_a_later_kit_replaces_an_earlier_one_of_the_same_rank(run: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from tests.conftest import TINY
+from thaw.manifest import list_in_manifest
 from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.sweeping.folds import mean_and_deviation, read_folds, recall_table, recalls
 from thaw.sweeping.trials import write_summary
@@ -120,7 +121,9 @@ def test_over_all_folds_every_sample_is_tested_once(config: Callable[..., DictCo
     for fold in range(2):
         where = (f"run_folder={tmp_path / 's' / str(fold)}", f"data.fold={fold}", "data.folds=2")
         recalled.append(train(config(*TINY, *where, "freezing=head_only", "freezing.epochs=1"))["macro_recall/test"])
-        (tmp_path / f"s/{fold}/overrides.json").write_text(json.dumps([f"data.fold={fold}"]))
+        overrides = tmp_path / f"s/{fold}/overrides.json"
+        overrides.write_text(json.dumps([f"data.fold={fold}"]))
+        list_in_manifest(overrides)
     rows = [line.strip("| ").split(" | ") for line in recall_lines(tmp_path / "s")[2:]]
     assert [row[0] for row in rows] == [str(digit) for digit in range(10)]
     assert sum(int(row[1]) for row in rows) == 1797

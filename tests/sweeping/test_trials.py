@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from thaw.runs.files import FAILURE_FILE
 from thaw.sweeping.trials import best, read_trials, record_failure, shown_summary, table, trial_line, write_summary
 
@@ -20,7 +22,7 @@ def test_the_table_shows_what_varied_and_names_the_best_trial(tmp_path: Path) ->
     (tmp_path / "3").mkdir()
     record_failure(tmp_path / "3", ["lr=4", "seed=0"], "no | stage\nand more")
     assert [t.name for t in read_trials(tmp_path)] == ["0", "2", "3", "10"]
-    text, shown = write_summary(tmp_path), shown_summary(tmp_path)
+    text, shown = write_summary(tmp_path), shown_summary(read_trials(tmp_path))
     assert (tmp_path / "summary.md").read_text() == text
     assert text.splitlines()[0] == "| trial | lr | status | best m/val | epoch | m/test | seconds |"
     assert "| 3 | 4 | failed: no \\| stage |" in text
@@ -45,6 +47,26 @@ def test_a_finished_trial_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "3/metrics.json").write_text(json.dumps({**results, "metrics": {"m/val": 0.8}}))
     assert trial_line(tmp_path / "3", "m/val") == "trial 3  m/val 0.8000  2 s  lr=1 seed=0"
     assert trial_line(tmp_path / "3", "m/val", ["-m", "seed=0", "lr=1,2"]).endswith("2 s  lr=1")
+
+
+def test_a_trial_that_fails_where_an_earlier_one_ended_is_shown_as_failed(tmp_path: Path) -> None:
+    trial(tmp_path, 0, 0.8, lr="1")
+    earlier = (tmp_path / "0/metrics.json").read_text()
+    record_failure(tmp_path / "0", ["lr=2"], "holds a run already")
+    assert "| 0 | failed: holds a run already |" in write_summary(tmp_path)
+    assert (tmp_path / "0/metrics.json").read_text() == earlier
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"best": 1}', ""])
+def test_a_trial_whose_results_are_damaged_is_named_and_the_others_are_shown(tmp_path: Path, content: str) -> None:
+    for number in (0, 1):
+        trial(tmp_path, number, 0.8, lr=str(number))
+    (tmp_path / "1/metrics.json").write_text(content)
+    (_, first, second) = table(read_trials(tmp_path))
+    assert first[:3] == ["0", "0", "ok"]
+    assert second[:2] == ["1", "1"]
+    said = "no result" if content == "{}" else f"{tmp_path}/1/metrics.json is damaged"
+    assert second[2].startswith(f"failed: {said}")
 
 
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from thaw.manifest import is_intact, read_manifest
 from thaw.training import checkpoint_io as durable
-from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO, is_intact, newest_intact, read_manifest
+from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO, newest_intact
 
 
 class Stop(BaseException):

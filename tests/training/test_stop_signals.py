@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from tests.conftest import TINY, watched
+from tests.conftest import NOISE, TINY, watched
 from tests.test_train import THREE_PHASES, assert_same
 from tests.training.test_checkpoint import ended
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.models.weights import read_checkpoint
-from thaw.train import train
-from thaw.training.stop_signals import Stopped
+from thaw.train import main, train
+from thaw.training.stop_signals import Stopped, StopSignals, leave_on_ctrl_c
 
 Config = Callable[..., DictConfig]
 
@@ -53,7 +54,7 @@ def ctrl_c_is_heard() -> Iterator[None]:
         (signal.SIGTERM, 143, 2, 1),
         (signal.SIGUSR1, 138, 0, 0),
         (signal.SIGINT, 130, 1, 1),
-        (signal.SIGTERM, 143, 3, None),
+        (signal.SIGHUP, 129, 3, None),
         (signal.SIGTERM, 143, 3, 3),  # its last batch: the epoch is brought to its end
     ],
 )
@@ -69,7 +70,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     train(config(*RUN, f"run_folder={tmp_path}/whole"))
     run = tmp_path / "run"
     caplog.set_level("INFO", "thaw")
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)}
     with watched(Signal(number, epoch, batch)), pytest.raises(Stopped) as stopped:
         train(config(*RUN))
     assert stopped.value.code == code
@@ -77,6 +78,42 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     assert {each: signal.getsignal(each) for each in before} == before
     train(config(f"resume={run}"))
     assert_same(ended(run), ended(tmp_path / "whole"))
+
+
+def test_a_second_ctrl_c_does_not_wait(config: Config, tmp_path: Path) -> None:
+    twice = (Signal(signal.SIGINT, 0, 0), Signal(signal.SIGINT, 0, 0))
+    with watched(*twice), pytest.raises(Stopped) as stopped:
+        train(config(*RUN, *NOISE))
+    assert stopped.value.code == 130
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_what_nohup_and_shells_have_ignored_stays_ignored() -> None:
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        with leave_on_ctrl_c(), StopSignals() as stops:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+            assert not stops.received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_sweep_that_is_stopped_leaves_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    plan = ("freezing=head_only", "freezing.epochs=1,2", f"hydra.sweep.dir={sweep}")
+    monkeypatch.setattr(sys, "argv", ["thaw.train", "-m", *TINY, *NOISE, *plan])
+    with watched(Signal(signal.SIGINT, 1, 0)), pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    summary = (sweep / "summary.md").read_text()
+    assert summary in capsys.readouterr().out
+    assert "| 0 | 1 | ok |" in summary
+    assert summary.splitlines()[-1].endswith("; 1 of 2 trials failed")
 
 
 def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(

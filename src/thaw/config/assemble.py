@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
 
 from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
@@ -29,6 +28,7 @@ from thaw.models.weights import (
     load_tensors,
     read_checkpoint,
     read_class_names,
+    read_safetensors,
     read_weights,
     require_network,
 )
@@ -117,7 +117,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         require_network(network, weights)
         fill(network, read_weights(weights))
         network.eval()
-        _load_own(module, weights)
+        _load_own(module, weights, remembered)
     return Parts(cfg, data, backbone, network, plan, module)
 
 
@@ -276,16 +276,17 @@ def _start_from(source: str, network: Network, data: DataModule) -> None:
     load_tensors(network, tensors, str(file), optional="head.")
 
 
-def _load_own(module: FineTuningModule, weights: Path) -> None:
+def _load_own(module: FineTuningModule, weights: Path, run: RunFolder) -> None:
     """Load what a user's own module has beside its network. Raises UserError if its class has changed.
 
     Args:
         module: the module.
         weights: the network's weights: a checkpoint, which holds the module's, too, or a file beside the module's.
+        run: the folder of its run.
     """
     if weights.suffix == ".safetensors":
-        file = weights.with_name(MODULE_FILE)
-        own = load_file(file) if file.is_file() else {}
+        file = run.intact(MODULE_FILE)
+        own = read_safetensors(file) if file.is_file() else {}
     else:
         file, state = weights, read_checkpoint(weights)["state_dict"]
         own = {name: value for name, value in state.items() if not name.startswith(NETWORK)}

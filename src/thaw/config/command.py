@@ -19,13 +19,15 @@ from thaw.arguments import for_hydra
 from thaw.config.conf_folder import CONF
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
+from thaw.config.sweep_summary import SweepSummary
 from thaw.config.values import require_valid
-from thaw.console import print_anything
+from thaw.console import outlive_readers, print_anything
 from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
 from thaw.errors import UserError
 from thaw.sweeping.trials import record_failure
+from thaw.training.stop_signals import leave_on_ctrl_c
 
 HYDRA_OPTIONS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
@@ -57,6 +59,7 @@ def command(
         under_hydra = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
 
         def main() -> None:
+            outlive_readers()
             print_anything()
             _require_options(sys.argv[1:])
             sys.argv[1:] = with_new_plan_keys(sys.argv[1:])
@@ -66,9 +69,12 @@ def command(
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
             sys.argv = [_quoted(argument, as_typed) for argument in sys.argv]
-            with _logging_to_console():
+            with _logging_to_console(), leave_on_ctrl_c():
                 try:
                     under_hydra()
+                except SystemExit:
+                    SweepSummary.write_unfinished()
+                    raise
                 except Exception as error:  # from Hydra itself: a group or a key that does not exist
                     _leave(error)
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,20 @@ from thaw.arguments import for_shell
 from thaw.config.command import is_trial
 from thaw.config.instantiation import plain
 from thaw.config.offered import require_confined, require_offered, unresolved
-from thaw.distributed.environment import count_devices
+from thaw.distributed.environment import count_devices, is_requeued
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
+from thaw.manifest import MANIFEST, is_intact
 from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, require_run
 from thaw.runs.folder import RunFolder
-from thaw.training.checkpoint_io import is_intact, newest_intact
+from thaw.training.checkpoint_io import newest_intact
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
 DEFAULT_BACKBONE = "glyphs"
+PARTS = ("data", "backbone", "freezing", "head", "task", "loss", "module", "optimizer", "schedule", "trainer")
+"""Keys of every run's configuration with keys of their own."""
 PATH_WORDS = ("root", "table", "file", "folder", "path")
 """Last words of keys that hold a path, such as `data.root` and `module.teacher_folder`."""
 PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
@@ -48,8 +51,7 @@ def load_config(folder: Path) -> DictConfig:
         UserError: it is no run folder, or a value is to be filled in from elsewhere.
     """
     file = require_run(folder) / CONFIG_FILE
-    config = OmegaConf.load(file)
-    assert isinstance(config, DictConfig)
+    config = _loaded(file)
     if found := unresolved(OmegaConf.to_container(config)):
         raise UserError(
             f"{file}: ${{...}} in {', '.join(found)} would be filled in from this machine. thaw writes values only: "
@@ -71,6 +73,34 @@ def read_config(folder: Path, trust: bool = False) -> DictConfig:
         require_offered(plain(config), folder)
     config.run_folder = str(folder)  # wherever it says that it was
     return config
+
+
+def _loaded(file: Path) -> DictConfig:
+    """The configuration of a run from its file. Raises UserError if it is none.
+
+    It may be edited by hand: that is only said. Changes that a resumed run allows for need no editing.
+    """
+    try:
+        config = OmegaConf.load(file)
+    except (YAMLError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} cannot be read as YAML ({reason}): mend it, or bring it back from a copy") from error
+    content = OmegaConf.to_container(config)
+    lacking = [key for key in PARTS if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
+    if lacking:
+        raise UserError(
+            f"{file} is no configuration of a run: it has no {', '.join(lacking)} with keys of their own. Bring it "
+            f"back from a copy"
+        )
+    assert isinstance(config, DictConfig)
+    if not is_intact(file):
+        _warn_once(f"{file} is not as the run wrote it ({MANIFEST} has its checksum): it is taken as it is now")
+    return config
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def typed_overrides() -> list[str]:
@@ -121,7 +151,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
         log.info("backbone: that of %s", cfg.init_from)
         with open_dict(cfg):
             cfg.backbone = backbone
-    if cfg.resume is None and not _is_requeued():
+    if cfg.resume is None and not is_requeued():
         return _new(cfg)
     if cfg.resume not in (None, AUTO):
         return _resumed(cfg, Path(cfg.resume), typed_overrides(), cfg.trust)
@@ -140,9 +170,9 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     run = RunFolder(_new_path(cfg), checkpoints=checkpoint_folder(cfg))
     if any(run.checkpoints.glob("*.ckpt")):
         _require_one_intact(run.path, run.checkpoints)
+        another = "hydra.sweep.dir=..." if is_trial() else "run_folder=..."
         raise UserError(
-            f"{run.path} holds a run already: {for_shell('resume', run.path)} continues it, run_folder=... names "
-            "another"
+            f"{run.path} holds a run already: {for_shell('resume', run.path)} continues it, {another} names another"
         )
     with open_dict(cfg):
         cfg.run_folder = str(run.path)
@@ -257,11 +287,6 @@ def _require_one_intact(folder: Path, checkpoints: Path) -> None:
         )
 
 
-def _is_requeued() -> bool:
-    """Whether this is a SLURM job that was taken off its machine and queued again."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-
-
 def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
     """The newest run folder of this configuration that no process trains in.
 
@@ -278,9 +303,12 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
 
 
 def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
+    if not (folder / CONFIG_FILE).is_file():
+        return False
     try:
         return _without_place(load_config(folder)) == wanted
-    except (OSError, ValueError, YAMLError, AssertionError):  # not a configuration of thaw
+    except Exception as error:  # whatever is wrong in another folder ends no run
+        log.warning("resume=auto: %s is left alone, its %s cannot be used: %s", folder, CONFIG_FILE, error)
         return False
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+COLUMNS = ["sample", "content", "label", "split"]
 UNUSED = ""
 """Stands for the split of samples that are in none, as with data.labels_per_class."""
 
@@ -33,16 +34,18 @@ def as_csv(samples: Iterable[SampleRecord]) -> str:
     """Return sample records as a csv table with the columns sample, content, label and split."""
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["sample", "content", "label", "split"])
+    rows.writerow(COLUMNS)
     rows.writerows([*sample, label, split] for sample, label, split in samples)
     return table.getvalue().rstrip("\n")
 
 
 def from_csv(file: Path) -> list[SampleRecord]:
-    """Read sample records that `as_csv` wrote."""
+    """Read sample records that `as_csv` wrote. Raises ValueError if the file holds something else."""
     # File names may be in no encoding at all.
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
-        rows = list(csv.reader(opened))[1:]
+        header, *rows = csv.reader(opened)
+    if header != COLUMNS:
+        raise ValueError(f"its first row is not {','.join(COLUMNS)}")
     return [SampleRecord(Sample(name, content), label, split) for name, content, label, split in rows]
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,19 @@ def is_slurm() -> bool:
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
+def is_requeued() -> bool:
+    """Return whether this is a SLURM job that was taken off its machine and queued again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
 def requested_trainer(cfg: DictConfig) -> Mapping[str, Any]:
     """Return the trainer's settings; a resumed run keeps those in its folder."""
     if cfg.resume is not None:
         path = Path(cfg.resume)
         file = (path.parent.parent if path.is_file() else path) / "config.yaml"
         if file.is_file():
-            return OmegaConf.load(file).trainer
+            with suppress(Exception):  # whatever is wrong with it is said where the run is resumed
+                return dict(OmegaConf.load(file).trainer)
     return cfg.trainer
 
 

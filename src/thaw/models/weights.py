@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -136,10 +137,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     """
     file = Path(file)
     if file.suffix == ".safetensors":
-        try:
-            return _unwrap(load_file(require_file(file)))
-        except SafetensorError as error:
-            raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
+        return _unwrap(read_safetensors(file))
     content = read_checkpoint(file)
     weights = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
     if not any(isinstance(value, Tensor) for value in weights.values()):
@@ -151,10 +149,24 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     return _unwrap(network if network and "class_names" in content else weights)
 
 
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file. Raises UserError if it is missing or damaged."""
+    with _whole_safetensors(file):
+        return load_file(require_file(file))
+
+
+@contextmanager
+def _whole_safetensors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise UserError(f"{file} is no whole safetensors file ({error}): get it again") from error
+
+
 def read_class_names(file: str | Path) -> list[str] | None:
     """Class names in the order of the outputs; None if the file was not written by thaw."""
     if Path(file).suffix == ".safetensors":
-        with safe_open(file, framework="pt") as opened:
+        with _whole_safetensors(Path(file)), safe_open(file, framework="pt") as opened:
             names = (opened.metadata() or {}).get("class_names")
         return None if names is None else json.loads(names)
     return read_checkpoint(file).get("class_names")

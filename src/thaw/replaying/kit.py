@@ -18,6 +18,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from thaw.errors import UserError
+from thaw.manifest import digest_of, require_intact, write_manifest
 from thaw.models.weights import read_checkpoint
 from thaw.runs.files import BACKBONE_FILE, CONFIG_FILE, INPUT_SPEC_FILE, SAMPLES_FILE
 from thaw.storage import UNFINISHED
@@ -83,6 +84,7 @@ def write_kit(run: Path, kit: CrashKit, text: str) -> Path:
         (unfinished / TEXT_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
         content = {**vars(kit), "batch": None if kit.batch is None else _as_plain_values(kit.batch)}
         torch.save(apply_to_collection(content, Tensor, _copy), unfinished / KIT_FILE)
+        write_manifest(unfinished, {file.name: [digest_of(file)] for file in unfinished.iterdir()})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     finally:
@@ -113,7 +115,7 @@ def read_kit(folder: Path) -> CrashKit:
         UserError: the kit is damaged or of another version of thaw.
     """
     try:
-        content = read_checkpoint(folder / KIT_FILE)
+        content = read_checkpoint(require_intact(folder / KIT_FILE, "Bring it back from a copy"))
         batch = content["batch"]
         return CrashKit(**{**content, "batch": None if batch is None else _as_batch(batch)})
     except (ValueError, OSError, KeyError, TypeError) as error:

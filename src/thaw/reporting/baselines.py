@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import normalize
 
 from thaw.caching.data_module import CachedDataModule
+from thaw.manifest import replacing
 from thaw.reporting.harmless import harmless
 from thaw.runs.files import BASELINES_FILE
-from thaw.storage import write_atomically
 from thaw.types import BatchRequest
 
 MOST_SAMPLES = 20_000
@@ -108,7 +108,8 @@ class Baselines(Callback):
                 baselines |= feature_baselines(features, known[0], others, known[1])
         if baselines:
             content = {"split": split, "accuracy": baselines}
-            write_atomically(Path(trainer.default_root_dir) / BASELINES_FILE, json.dumps(content, indent=2) + "\n")
+            with replacing(Path(trainer.default_root_dir) / BASELINES_FILE) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _features(self, data: CachedDataModule, split: str, indices: NDArray[np.int64]) -> Features | None:
         """Features (N, D) of samples of a split, in the view that the first epoch shows; None if none are kept."""

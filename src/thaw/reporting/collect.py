@@ -1,12 +1,10 @@
 """Collects what a run folder holds into a `Report`, also of a run that failed or was stopped."""
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -15,6 +13,7 @@ from PIL import Image
 from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
+from thaw.manifest import naming
 from thaw.reporting.drawings import outputs_charts, training_charts
 from thaw.reporting.history import curves_of, phase_results, rates_of
 from thaw.reporting.mistakes import wanted_samples
@@ -62,9 +61,9 @@ class Measured(NamedTuple):
 
 def measured_by(run: RunFolder) -> Measured:
     """What a run measured at its end; nothing, if it has not come to one since it was started or resumed last."""
-    if not _json(run.path / ENVIRONMENT_FILE).get("finished"):
+    if not run.json(ENVIRONMENT_FILE).get("finished"):
         return Measured({}, {}, own=True)
-    read = {split: read_outputs(run.path / OUTPUTS_FILE.format(split=split)) for split in ("val", "test")}
+    read = {split: read_outputs(run.intact(OUTPUTS_FILE.format(split=split))) for split in ("val", "test")}
     return Measured({split: some for split, some in read.items() if some is not None}, run.metrics(), own=True)
 
 
@@ -80,22 +79,25 @@ def collect(
         data: the samples that were measured; None: none are shown.
         looks: where the network looked in some samples.
     """
-    config_yaml = _text(run.path / CONFIG_FILE)
+    config_yaml = (run.path / CONFIG_FILE).read_text(encoding="utf-8", errors="replace")
     config = yaml.safe_load(config_yaml)
-    environment = _json(run.path / ENVIRONMENT_FILE)
-    results = _json(run.path / METRICS_FILE) if environment.get("finished") else {}
-    rows = read_rows(run.path / METRICS_CSV)
+    environment = run.json(ENVIRONMENT_FILE)
+    results = run.json(METRICS_FILE) if environment.get("finished") else {}
+    with naming(run.path / METRICS_CSV):
+        rows = read_rows(run.intact(METRICS_CSV))
+        curves, rates = curves_of(rows), rates_of(rows)
     monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
-    phases = phase_results(_json(run.path / PHASES_FILE), rows, monitor, mode)
-    training = Training(monitor, mode, results.get("epoch"), measured.metrics, curves_of(rows), phases)
+    with naming(run.path / PHASES_FILE):
+        phases = phase_results(run.json(PHASES_FILE, list), rows, monitor, mode)
+    training = Training(monitor, mode, results.get("epoch"), measured.metrics, curves, phases)
     outputs = measured.outputs[measured.split] if measured.split else None
-    temperature = _json(run.path / CALIBRATION_FILE).get("temperature")
-    pictures = training_charts(training, rates_of(rows))
+    temperature = run.json(CALIBRATION_FILE).get("temperature")
+    pictures = training_charts(training, rates)
     if outputs is not None:
         pictures += outputs_charts(outputs, temperature, class_names)
     shown = {*(() if outputs is None else wanted_samples(outputs)), *(look.index for look in looks)}
     counts, data_report = _data(run, None if measured.own else data)
-    baselines = _json(run.path / BASELINES_FILE)
+    baselines = run.json(BASELINES_FILE)
     return Report(
         run=_run(run, str(config.get("run_id")), results, environment),
         network=", ".join(origin(config)),
@@ -103,7 +105,7 @@ def collect(
         class_names=list(class_names),
         counts={split: counts[split] for split in SPLITS if counts[split]},
         training=training,
-        reproduction=_reproduction(_json(run.path / OVERRIDES_FILE), config_yaml, environment),
+        reproduction=_reproduction(run.json(OVERRIDES_FILE, list), config_yaml, environment),
         outputs=dict(measured.outputs),
         temperature=temperature,
         samples={} if data is None else sample_views(data, shown),
@@ -136,7 +138,7 @@ def small_image(image: Image.Image) -> bytes:
 
 
 def _run(run: RunFolder, run_id: str, results: Mapping[str, Any], environment: Mapping[str, str]) -> Run:
-    lines = _text(run.path / LOG_FILE).splitlines()
+    lines = run.text(LOG_FILE).splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("device ")]
     lines = lines[starts[-1] :] if starts else lines  # since it was started or resumed last
     message = ""
@@ -165,7 +167,7 @@ def _data(run: RunFolder, other: DataModule | None) -> tuple[Counter[str], str]:
     """Number of samples by split, and the data report: of other data, or of the run's own."""
     if other is not None:
         return Counter({split: len(part) for split, part in other.parts.items()}), other.report()
-    return Counter(record.split for record in run.records()), _text(run.path / DATA_FILE)
+    return Counter(record.split for record in run.records()), run.text(DATA_FILE)
 
 
 def _reproduction(overrides: Sequence[str], config_yaml: str, environment: Mapping[str, str]) -> Reproduction:
@@ -174,11 +176,3 @@ def _reproduction(overrides: Sequence[str], config_yaml: str, environment: Mappi
     )
     versions = {name: value for name, value in environment.items() if name not in ("began", "finished", "commit")}
     return Reproduction(command, masked_yaml(config_yaml), versions, environment.get("commit"))
-
-
-def _json(file: Path) -> Any:
-    return json.loads(_text(file)) if file.is_file() else {}
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""

@@ -18,6 +18,7 @@ weights.safetensors              weights of the best checkpoint
 module.safetensors               what the user's own LightningModule has beside its network, if anything
 tensorboard/ wandb/              as conf/logger says
 train.log                        what was printed on the console, and the whole traceback of an error
+manifest.json                    checksums of what later commands read; see `RunFolder.intact`
 crash/ crash_rank1/              a repro kit, if a step or loading a batch failed: see replaying/kit.py
 """
 
@@ -37,6 +38,7 @@ from thaw.data.module import DataModule
 from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
+from thaw.manifest import drop_from_manifest, naming, read_json, replacing, require_intact
 from thaw.models.weights import read_checkpoint, read_class_names
 from thaw.runs.files import (
     BACKBONE_FILE,
@@ -47,20 +49,24 @@ from thaw.runs.files import (
     FAILURE_FILE,
     INPUT_SPEC_FILE,
     LOCK_FILE,
+    METRICS_CSV,
+    METRICS_FILE,
     OVERRIDES_FILE,
     SAMPLES_FILE,
     WEIGHTS_FILE,
-    read_metrics,
 )
-from thaw.storage import write_atomically
-from thaw.tasks.metrics import split_table
-from thaw.training.checkpoint_io import LAST
+from thaw.storage import require_writable
+from thaw.training.checkpoint_io import newest_intact
 from thaw.types import ImageSpec, InputSpec, TokenSpec
 
 log = logging.getLogger(__name__)
 
 OF_A_RUN = {"global_step", "class_names", "state_dict", "optimizer_states", "epoch_metrics", "order"}
 """Keys that every checkpoint of a run has."""
+
+
+AT_START = {CONFIG_FILE, OVERRIDES_FILE, DATA_FILE, SAMPLES_FILE, INPUT_SPEC_FILE, BACKBONE_FILE}
+"""Files that a run writes before it trains; a resumed run reads them."""
 
 
 class RunFolder:
@@ -77,8 +83,35 @@ class RunFolder:
         self.checkpoints = self.path / CHECKPOINTS if checkpoints is None else Path(checkpoints).resolve()
         self.started = time.monotonic()
         self._lock = FileLock(self.path / LOCK_FILE)
+        self._opened_as = self._trained_state()
 
     # What a run folder holds.
+
+    def intact(self, name: str) -> Path:
+        """The file of this name, which need not exist. Raises UserError if it is not as the run wrote it.
+
+        `metrics.csv` is verified between two starts of the run: while it trains, the file grows.
+        """
+        return require_intact(self.path / name, self._advice(name))
+
+    def text(self, name: str) -> str:
+        """Content of a text file; empty if there is none. Raises UserError, see `intact`."""
+        file = self.intact(name)
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+    def json(self, name: str, kind: type = dict) -> Any:
+        """Content of a JSON file; an empty `kind` if there is none. Raises UserError, see `read_json`."""
+        return read_json(self.path / name, kind, self._advice(name))
+
+    def _advice(self, name: str) -> str:
+        """What to do if a file is damaged."""
+        if name in AT_START:
+            otherwise = "the run cannot be used"
+        elif name == METRICS_CSV:
+            otherwise = "delete it, and go on without what it held"
+        else:
+            otherwise = f"let the run write it again: python -m thaw.train {for_shell('resume', self.path)}"
+        return f"Bring it back from a copy. If there is none, {otherwise}"
 
     @property
     def weights(self) -> Path:
@@ -87,13 +120,18 @@ class RunFolder:
 
     @property
     def best_weights(self) -> Path | None:
-        """The best weights so far: `weights` of a finished run, else its best checkpoint; None if there is none yet."""
+        """The best weights so far: `weights` of a finished run, else its best checkpoint; None if there is none yet.
+
+        Raises UserError if they are not as the run wrote them.
+        """
         if self.weights.is_file():
-            return self.weights
-        last = self.checkpoints / LAST
-        states = read_checkpoint(last)["callbacks"].values() if last.is_file() else ()
+            return self.intact(WEIGHTS_FILE)
+        last = newest_intact(self.checkpoints)
+        states = read_checkpoint(last)["callbacks"].values() if last is not None else ()
         names = [state["best_model_path"] for state in states if state.get("best_model_path")]
-        return next((file for name in names if (file := self.checkpoints / name).is_file()), None)
+        best = next((file for name in names if (file := self.checkpoints / name).is_file()), None)
+        advice = f"Train on: python -m thaw.train {for_shell('resume', self.path)}"
+        return None if best is None else require_intact(best, advice)
 
     @cached_property
     def resumed(self) -> dict[str, Any]:
@@ -114,38 +152,45 @@ class RunFolder:
         if self.checkpoint is not None:
             return self.resumed["class_names"]
         assert self.best_weights is not None, f"{self.path} has no weights"
-        names = read_class_names(self.best_weights)
-        assert names is not None, f"{self.best_weights} names no classes"
+        with naming(self.best_weights):
+            names = read_class_names(self.best_weights)
+        if names is None:
+            raise UserError(f"{self.best_weights} names no classes: thaw did not write it. Bring it back from a copy")
         return names
 
     def metrics(self) -> dict[str, float]:
         """Final metrics by name; empty if the run has not finished."""
-        return read_metrics(self.path)
+        results = self.json(METRICS_FILE)
+        with naming(self.path / METRICS_FILE):
+            return {name: float(value) for name, value in results["metrics"].items()} if results else {}
 
     def temperature(self) -> float:
         """Temperature for honest probabilities, see `thaw.tasks.calibration`. Raises UserError if the run has none."""
         file = self.path / CALIBRATION_FILE
         if not file.is_file():
             raise UserError(f"{self.path} has no {CALIBRATION_FILE}: it needs validation samples. Type calibrate=false")
-        return float(json.loads(file.read_text(encoding="utf-8"))["temperature"])
+        with naming(file):
+            return float(self.json(CALIBRATION_FILE)["temperature"])
 
     def records(self) -> list[SampleRecord]:
         """All samples of the run's data, in their order there."""
-        return from_csv(self.path / SAMPLES_FILE)
+        file = self.intact(SAMPLES_FILE)
+        with naming(file):
+            return from_csv(file)
 
     def input_spec(self) -> InputSpec:
         """What the network expected of its inputs in training: a later version of its library may expect another."""
-        stored: dict[str, Any] = json.loads((self.path / INPUT_SPEC_FILE).read_text(encoding="utf-8"))
-        if "tokenizer" in stored:
-            return TokenSpec(**stored)
-        return ImageSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+        stored = self.json(INPUT_SPEC_FILE)
+        with naming(self.path / INPUT_SPEC_FILE):
+            if "tokenizer" in stored:
+                return TokenSpec(**stored)
+            return ImageSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
     def backbone_facts(self) -> dict[str, Any]:
         """Keywords that rebuild the backbone, in addition to the configuration; empty if that is enough."""
-        file = self.path / BACKBONE_FILE
-        if not file.is_file():
+        if not (self.path / BACKBONE_FILE).is_file():
             return {}
-        return {"settings": json.loads(file.read_text(encoding="utf-8")), "input_spec": self.input_spec()}
+        return {"settings": self.json(BACKBONE_FILE), "input_spec": self.input_spec()}
 
     def begin(
         self,
@@ -159,12 +204,23 @@ class RunFolder:
         Call it after all parts that may raise UserError are built, so that a mistake leaves no folder behind.
 
         Raises:
-            UserError: another process trains in the folder.
+            UserError: another process trains in the folder, or has trained there since this object was made; or nothing
+                can be written there.
         """
         if not ranks().is_first:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        copy = "copy the run folder to where it can be written, and resume the copy"
+        require_writable(self.path, copy if self.checkpoint is not None else "name another place, run_folder=...")
         self._hold()
+        if self._trained_state() != self._opened_as:  # by a process that has ended since
+            self.release()
+            raise UserError(
+                f"another process has trained in {self.path} since this command began: "
+                f"{for_shell('resume', self.path)} continues its run, run_folder=... names another folder"
+            )
+        if self.checkpoint is not None:
+            self.intact(METRICS_CSV)
+        drop_from_manifest(self.path / METRICS_CSV)
         (self.path / FAILURE_FILE).unlink(missing_ok=True)
         self.write(CONFIG_FILE, config_yaml)
         self.write(DATA_FILE, data.report())
@@ -177,9 +233,8 @@ class RunFolder:
             self.write(OVERRIDES_FILE, json.dumps(list(overrides)))
 
     def report(self) -> str:
-        """The final metrics and where the run folder is."""
-        table = split_table(self.metrics())
-        return f"{table}\nrun folder: {self.path}\nagain: python -m thaw.evaluate {for_shell('run', self.path)}"
+        """Where the run folder is, and how to measure the run again."""
+        return f"run folder: {self.path}\nagain: python -m thaw.evaluate {for_shell('run', self.path)}"
 
     @property
     def in_use(self) -> bool:
@@ -191,6 +246,11 @@ class RunFolder:
             return True
         except (OSError, NotImplementedError):
             return False
+
+    def _trained_state(self) -> dict[Path, int]:
+        """When each file was written last that training leaves, nanoseconds."""
+        files = (self.path / METRICS_FILE, *self.checkpoints.glob("*.ckpt"))
+        return {file: file.stat().st_mtime_ns for file in files if file.is_file()}
 
     def _hold(self) -> None:
         """Lock the folder while it is trained in. Raises UserError if another process holds it."""
@@ -209,11 +269,12 @@ class RunFolder:
         self._lock.release()
 
     def write(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all."""
-        write_atomically(self.path / name, text + "\n")
+        """Write a text file, whole or not at all, and take it into the manifest."""
+        with replacing(self.path / name) as temporary:  # names of samples may be in no encoding
+            temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def weights_file(path: str | Path) -> Path:
-    """The weights to start from: those of a run folder, or a file."""
+    """The weights to start from: those of a run folder, or a file. Raises UserError if they are damaged."""
     path = Path(path)
-    return path / WEIGHTS_FILE if path.is_dir() else path
+    return RunFolder(path).intact(WEIGHTS_FILE) if path.is_dir() else require_intact(path, "Bring it back from a copy")

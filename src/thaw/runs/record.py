@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
 from thaw.errors import NonFiniteLossError
 from thaw.finetuning.table import phase_rows
+from thaw.manifest import list_in_manifest, replacing
 from thaw.models.weights import NETWORK, read_checkpoint
 from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.runs.files import (
@@ -28,6 +28,7 @@ from thaw.runs.files import (
     CONFUSION_FILE,
     ENVIRONMENT_FILE,
     LOG_FILE,
+    METRICS_CSV,
     METRICS_FILE,
     MODULE_FILE,
     OUTPUTS_FILE,
@@ -38,6 +39,7 @@ from thaw.runs.loggers import close, log_final
 from thaw.runs.outputs import latest_outputs
 from thaw.runs.secrets import masked
 from thaw.tasks.calibration import fit_temperature
+from thaw.tasks.metrics import split_table
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from thaw.training.module import FineTuningModule, logged_metrics
 from thaw.training.sample_order import order_of
@@ -79,11 +81,15 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
         close(trainer.loggers)
         thaw_log.removeHandler(file)
         file.close()
+        if is_first and (run.path / METRICS_CSV).is_file():
+            list_in_manifest(run.path / METRICS_CSV)
         run.release()
 
 
 def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:
-    """Write weights, class names, confusion matrix and final metrics, after the best checkpoint has been tested.
+    """Print the final metrics, then write them, weights, class names and confusion matrix.
+
+    The best checkpoint has been tested.
 
     Args:
         run: the run folder.
@@ -102,6 +108,7 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
     if not ranks().is_first:
         return metrics
+    log.info(split_table(metrics))  # before anything is written, which may fail
     log_final(trainer.loggers, metrics, trainer.global_step)
     # A process of a sharded run holds only pieces of the weights; checkpoints have the whole ones.
     state = checkpoint["state_dict"] if is_sharded(trainer.strategy) else module.state_dict()
@@ -114,7 +121,8 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
     # A sharded run measures nothing again: its outputs are of the last epoch.
     for split, outputs in () if is_sharded(trainer.strategy) else latest_outputs(trainer).items():
-        outputs.write(run.path / OUTPUTS_FILE.format(split=split))
+        with replacing(run.path / OUTPUTS_FILE.format(split=split)) as temporary:
+            outputs.write(temporary)
         if split == "val":
             temperature = fit_temperature(outputs.logits, outputs.targets)
             run.write(CALIBRATION_FILE, json.dumps({"temperature": temperature}))
@@ -140,14 +148,14 @@ def _now() -> str:
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    temporary, written = file.with_suffix(".partial"), dict[str, Tensor]()
+    written = dict[str, Tensor]()
     for name, value in tensors.items():
         is_tied = any(
             value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in written.values()
         )
         written[name] = value.clone() if is_tied else value.contiguous()  # the format has no tied weights
-    save_file(written, temporary, metadata)
-    os.replace(temporary, file)
+    with replacing(file) as temporary:
+        save_file(written, temporary, metadata)
 
 
 def load_best(trainer: Trainer, module: FineTuningModule) -> None:

@@ -1,14 +1,19 @@
 """Recall of each class over the folds of a sweep. `F` is the number of folds, `C` of classes."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.errors import UserError
+from thaw.manifest import naming, require_intact
 from thaw.runs.confusion import Confusion, read_confusion
 from thaw.runs.files import CONFUSION_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 FOLD = "data.fold"
 
@@ -30,7 +35,12 @@ def read_folds(varied: Mapping[Path, Mapping[str, str]]) -> dict[str, list[Confu
         file = folder / CONFUSION_FILE
         if overrides.get(FOLD, "null") == "null" or not file.is_file():
             continue
-        confusion = read_confusion(file)
+        try:
+            with naming(file):
+                confusion = read_confusion(require_intact(file, "Its fold is left out"))
+        except UserError as error:
+            log.warning("%s", error)
+            continue
         first = first or confusion
         if confusion.class_names == first.class_names:
             choice = " ".join(f"{key}={value}" for key, value in overrides.items() if key != FOLD)

@@ -12,8 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.console import as_text
-from thaw.runs.files import FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
+from thaw.errors import UserError
+from thaw.manifest import naming, read_json, replacing
+from thaw.runs.files import CHECKPOINTS, FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 from thaw.sweeping.folds import read_folds, recall_table
+
+RESULTS = ("monitor", "mode", "best", "epoch", "seconds", "metrics")
+"""What is shown of the content of metrics.json."""
+AGAIN = "Delete the trial's folder and run it again"
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,11 @@ class Trial:
 
 
 def record_failure(folder: Path, overrides: list[str], message: str) -> None:
-    """Write into a trial's folder that the trial failed, and print it.
-
-    Nothing is written where an earlier sweep left a finished trial.
-    """
+    """Write into a trial's folder that the trial failed, and print it. Files of a finished trial stay as they are."""
     if not (folder / METRICS_FILE).exists():
-        (folder / OVERRIDES_FILE).write_text(json.dumps(overrides))
-        (folder / FAILURE_FILE).write_text(message + "\n", encoding="utf-8", errors="replace")
+        with replacing(folder / OVERRIDES_FILE) as temporary:
+            temporary.write_text(json.dumps(overrides), encoding="utf-8", errors="surrogateescape")
+    (folder / FAILURE_FILE).write_text(message + "\n", encoding="utf-8", errors="replace")
     print(f"trial {folder.name} failed: {message}", flush=True)
 
 
@@ -61,6 +65,11 @@ def read_trials(sweep: Path) -> list[Trial]:
     folders = {*numbered, *(file.parent for file in sweep.rglob(OVERRIDES_FILE))}
     named = {folder.relative_to(sweep).as_posix(): folder for folder in folders}
     return [_read(name, named[name]) for name in sorted(named, key=_by_value)]
+
+
+def holds_numbered_trials(sweep: Path) -> bool:
+    """Whether a numbered trial in this folder, which need not exist, has come to a checkpoint."""
+    return any(any(sweep.glob(f"[0-9]*/{file}")) for file in (METRICS_FILE, f"{CHECKPOINTS}/*.ckpt"))
 
 
 def best(trials: Iterable[Trial]) -> Trial | None:
@@ -99,16 +108,15 @@ def write_summary(sweep: Path) -> str:
     """
     trials = read_trials(sweep)
     rows = table(trials)
-    with (sweep / "summary.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
     text = "\n\n".join([*(_markdown(rows) for rows in (rows, _recalls(trials)) if rows), _verdict(trials)]) + "\n"
     (sweep / "summary.md").write_text(text, encoding="utf-8")
+    with (sweep / "summary.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows(rows)
     return text
 
 
-def shown_summary(sweep: Path) -> str:
+def shown_summary(trials: Sequence[Trial]) -> str:
     """The same for a terminal: of the test metrics only the monitored one."""
-    trials = read_trials(sweep)
     rows = table(trials)
     monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
     shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
@@ -127,13 +135,15 @@ def _by_value(name: str) -> list[str | int]:
 
 
 def _read(name: str, folder: Path) -> Trial:
-    def text(file_name: str) -> str:
-        file = folder / file_name
-        return file.read_text(encoding="utf-8") if file.exists() else ""
-
-    typed = json.loads(text(OVERRIDES_FILE) or "[]")
-    failure = text(FAILURE_FILE)
-    results = None if failure else json.loads(text(METRICS_FILE) or "null")
+    file, typed, results = folder / FAILURE_FILE, [], None
+    failure = file.read_text(encoding="utf-8") if file.exists() else ""
+    try:
+        typed = read_json(folder / OVERRIDES_FILE, list, AGAIN)
+        if not failure and (content := read_json(folder / METRICS_FILE, dict, AGAIN)):
+            with naming(folder / METRICS_FILE):
+                results = {key: content[key] for key in RESULTS}
+    except UserError as error:
+        failure = str(error)
     overrides = dict(override.split("=", 1) for override in typed if "=" in override)
     return Trial(name, folder, overrides, results, (failure.strip() or "no result").splitlines()[0])
 

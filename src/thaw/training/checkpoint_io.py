@@ -1,11 +1,6 @@
-"""Checkpoints that survive a kill, a full disk or a bad sector: written beside the last good one, then renamed.
-
-`manifest.json` in the same folder lists the SHA-256 digests that each name may stand for: one, or two while a name
-moves from one file to another.
-"""
+"""Checkpoints that survive a kill, a full disk or a bad sector: written beside the last good one, then renamed."""
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -16,11 +11,11 @@ from typing import Any, BinaryIO, cast
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from thaw.manifest import digest_of, is_intact, partial_name, read_manifest, sync_folder, write_manifest
+
 log = logging.getLogger(__name__)
 
-LAST, PREVIOUS, MANIFEST = "last.ckpt", "previous.ckpt", "manifest.json"
-Manifest = dict[str, list[str]]
-"""Digests by file name."""
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -34,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint. Raises OSError if the disk is full; all files are then as they were."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial_name(file)
+        partial = partial_name(file)
         try:
             digest = _write(checkpoint, partial)
             _publish(partial, file, [digest])
@@ -48,12 +43,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         super().remove_checkpoint(file)
         manifest = read_manifest(file.parent)
         if manifest.pop(file.name, None):
-            _write_manifest(file.parent, manifest)
+            write_manifest(file.parent, manifest, sync=True)
 
 
 def link_checkpoint(file: Path, name: Path) -> None:
     """Give a checkpoint a second name, by a copy if the file system has no hard links."""
-    partial = _partial_name(name)
+    partial = partial_name(name)
     partial.unlink(missing_ok=True)
     try:
         os.link(file, partial)
@@ -62,7 +57,7 @@ def link_checkpoint(file: Path, name: Path) -> None:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
-    _publish(partial, name, read_manifest(file.parent).get(file.name) or [_digest(file)])
+    _publish(partial, name, read_manifest(file.parent).get(file.name) or [digest_of(file)])
 
 
 def newest_intact(folder: Path) -> Path | None:
@@ -79,57 +74,25 @@ def newest_intact(folder: Path) -> Path | None:
     return None
 
 
-def is_intact(file: Path) -> bool:
-    """Return whether a file has its digest, or, if the manifest lists none, whether it can be read."""
-    digests = read_manifest(file.parent).get(file.name)
-    try:
-        digest = _digest(file)
-    except OSError:
-        return False
-    return digests is None or digest in digests
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a folder of checkpoints; an empty one if there is none, or if it is damaged."""
-    file = folder / MANIFEST
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        log.warning("%s is damaged: the checkpoints beside it are not verified", file)
-        return {}
-
-
 def _publish(partial: Path, file: Path, digests: Sequence[str]) -> None:
     """Rename a finished file, which has one of these digests, to its name. At every moment there is an intact file."""
     folder, manifest = file.parent, read_manifest(file.parent)
     keeps_previous = file.name == LAST and file.exists()
-    old_digests = (manifest.get(file.name) or [_digest(file)]) if file.exists() else []
+    old_digests = (manifest.get(file.name) or [digest_of(file)]) if file.exists() else []
     # 1. Until the names have moved, each may stand for the old file or for the new one.
     moving = {**manifest, file.name: [*digests, *old_digests]}
     if keeps_previous:
         moving[PREVIOUS] = [*old_digests, *manifest.get(PREVIOUS, [])]
-    _write_manifest(folder, moving)
+    write_manifest(folder, moving, sync=True)
     # 2. Each name moves in one step.
     if keeps_previous:
         os.replace(file, folder / PREVIOUS)
     os.replace(partial, file)
-    _sync_folder(folder)
+    sync_folder(folder)
     # 3. From now on each name stands for one file.
-    _write_manifest(folder, {**moving, file.name: list(digests), **({PREVIOUS: old_digests} if keeps_previous else {})})
-
-
-def _partial_name(file: Path) -> Path:
-    return file.with_name(f"{file.name}.partial")
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    write_manifest(
+        folder, {**moving, file.name: list(digests), **({PREVIOUS: old_digests} if keeps_previous else {})}, sync=True
+    )
 
 
 def _write(checkpoint: dict[str, Any], file: Path) -> str:
@@ -147,27 +110,6 @@ def _write(checkpoint: dict[str, Any], file: Path) -> str:
                 raise
             raise OSError(reason.errno, reason.strerror, str(file)) from error
     return hashing.sha256.hexdigest()
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    partial = _partial_name(folder / MANIFEST)
-    with partial.open("w") as opened:
-        json.dump(manifest, opened, indent=2)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(partial, folder / MANIFEST)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    if os.name == "nt":  # Windows does not open folders
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 class _HashingFile:

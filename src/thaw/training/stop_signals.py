@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import threading
-from contextlib import ContextDecorator
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from thaw.arguments import for_shell
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REQUEUE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
+REQUEUE_SIGNAL = getattr(signal, "SIGUSR1", None)
+HANG_UP = getattr(signal, "SIGHUP", None)
+"""Sent when the terminal is closed. Windows has neither of the two."""
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop, and has saved its state. The exit code is 128 + the signal, as in shells."""
+    """A signal asked the command to stop; a run has saved its state. The exit code is 128 + signal, as in shells."""
 
 
 class StopSignals(ContextDecorator):
-    """Handles SIGINT (Ctrl-C), SIGTERM and SIGUSR1 during a run; use it as a context manager or a decorator.
+    """Handles SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 in a run; use it as a context manager or a decorator.
 
     Clusters send SIGUSR1 before they take a machine away (`#SBATCH --signal=USR1@90`): the job then queues itself
     again. During training a signal is noted, and the run stops where it can be saved. Before and after training it
@@ -40,8 +43,8 @@ class StopSignals(ContextDecorator):
     def __enter__(self) -> "StopSignals":
         self.deferred, self._received = False, None
         if threading.current_thread() is threading.main_thread():
-            numbers = [signal.SIGINT, signal.SIGTERM, *([] if REQUEUE_SIGNAL is None else [REQUEUE_SIGNAL])]
-            # Shells have SIGINT ignored in commands that they run in the background.
+            numbers = [n for n in (signal.SIGINT, signal.SIGTERM, HANG_UP, REQUEUE_SIGNAL) if n is not None]
+            # Shells have SIGINT ignored in commands that they run in the background, nohup SIGHUP.
             heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         return self
@@ -75,7 +78,7 @@ class StopSignals(ContextDecorator):
 
     def _handle(self, number: int, frame: Any) -> None:
         if number == self._received == signal.SIGINT and self.deferred:
-            raise KeyboardInterrupt
+            raise Stopped(128 + number)  # Lightning would answer a KeyboardInterrupt by exit code 1
         if self._received is None or self._received != REQUEUE_SIGNAL:  # SIGTERM may follow SIGUSR1
             self._received = number
         if not self.deferred:
@@ -87,6 +90,28 @@ class StopSignals(ContextDecorator):
 
 signals = StopSignals()
 """The signals of this process."""
+
+
+@contextmanager
+def leave_on_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end a command by exit code 130, unless it is ignored, as in the background.
+
+    Python would print a traceback, and Lightning leave with exit code 1.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    log.info("%s: stopped", signal.Signals(number).name)
+    raise Stopped(128 + number)
 
 
 def _requeue() -> None:
