@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, digests, and the location of the cache."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -22,14 +24,58 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/thaw").expanduser()
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write `text` as UTF-8 under a temporary name, then rename: a reader sees the old file or the new one."""
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Yield a temporary name to write under, and rename it to `file`: a reader sees the old file or the new one.
+
+    Raises OSError like `naming`; nothing is left of the temporary file then.
+    """
     temporary = file.with_name(f"{file.name}.{os.getpid()}{UNFINISHED}")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names may be in no encoding
-        os.replace(temporary, file)
+        with naming(file):
+            yield temporary
+            os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name the file in the error of a write in the `with` block that failed: "<file>: No space left on device".
+
+    Python tells of a full disk without a name. Libraries that write by themselves raise errors of their own, without
+    the system's reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None and not str(error.filename).endswith(UNFINISHED):
+            raise
+        if (number := _system_error(error, file.parent)) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(file)) from error
+
+
+def _system_error(error: Exception, folder: Path) -> int | None:
+    """Number of the system's error behind that of a library, which wrote into `folder`; None if there was none."""
+    if isinstance(error, OSError):
+        return error.errno
+    if isinstance(error, UserError):
+        return None
+    if (found := re.search(r"os error (\d+)", str(error))) is not None:  # as Rust says it
+        return int(found[1])
+    try:
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(2**20))
+    except OSError as reason:
+        return reason.errno
+    return None
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` as UTF-8, see `written_whole`."""
+    with written_whole(file) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names may be in no encoding
 
 
 def require_writable(folder: Path) -> None:

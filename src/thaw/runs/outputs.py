@@ -3,7 +3,6 @@
 N: samples of the split, C: classes.
 """
 
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from thaw.distributed.agree import gather_on_first
-from thaw.storage import UNFINISHED
+from thaw.storage import written_whole
 
 MOST_ON_DEVICE = 2**24
 """Numbers that wait on the device until they are moved to the CPU: 64 MiB."""
@@ -59,10 +58,8 @@ class Outputs:
 
     def write(self, file: Path) -> None:
         """Write a `.npz` file, whole or not at all."""
-        temporary = file.with_suffix(UNFINISHED)
-        with temporary.open("wb") as opened:
+        with written_whole(file) as temporary, temporary.open("wb") as opened:
             np.savez_compressed(opened, indices=self.indices, targets=self.targets, logits=self.logits)
-        os.replace(temporary, file)
 
 
 def read_outputs(file: Path) -> Outputs | None:

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, cast
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from thaw.storage import naming
+
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS, MANIFEST = "last.ckpt", "previous.ckpt", "manifest.json"
@@ -36,8 +38,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial_name(file)
         try:
-            digest = _write(checkpoint, partial)
-            _publish(partial, file, [digest])
+            with naming(file):
+                _publish(partial, file, [_write(checkpoint, partial)])
         except OSError:
             partial.unlink(missing_ok=True)
             raise
@@ -58,7 +60,7 @@ def link_checkpoint(file: Path, name: Path) -> None:
     try:
         os.link(file, partial)
     except OSError:
-        with file.open("rb") as source, partial.open("wb") as copy:
+        with naming(name), file.open("rb") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
@@ -151,7 +153,7 @@ def _write(checkpoint: dict[str, Any], file: Path) -> str:
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     partial = _partial_name(folder / MANIFEST)
-    with partial.open("w") as opened:
+    with naming(folder / MANIFEST), partial.open("w") as opened:
         json.dump(manifest, opened, indent=2)
         opened.flush()
         os.fsync(opened.fileno())
