@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,3 +123,26 @@ def test_too_little_shared_memory_is_said(
     assert "1 loader processes in place of 2: shared memory (/dev/shm) has 0 MB left" in caplog.text
     monkeypatch.setattr("thaw.data.loader.free_shared_memory", lambda: 10**9)
     assert data.raw_loader("train", []).num_workers == 2
+
+
+class OwnError(Exception):
+    def __init__(self, number: int, what: str):
+        super().__init__(f"{number} {what}")
+
+
+class Raises(Dataset[Any]):
+    def __getitem__(self, request: str) -> Any:
+        if request == "unsendable":
+            return lambda: None
+        raise {"file": FileNotFoundError(2, "No such file", "x.png"), "own": OwnError(3, "apples")}[request]
+
+
+def test_an_exception_of_a_loader_process_comes_whole_and_none_makes_the_run_wait() -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        list(BatchLoader(Raises(), ["file"], num_workers=1))
+    assert raised.value.filename == "x.png"
+    assert "in __getitem__" in str(raised.value.__cause__)
+    with pytest.raises(RuntimeError, match="OwnError: 3 apples"):
+        list(BatchLoader(Raises(), ["own"], num_workers=1))
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(BatchLoader(Raises(), ["unsendable"], num_workers=1))

@@ -60,7 +60,7 @@ def message(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return _parse_message(error)
     command = HydraConfig.get().job.config_name if HydraConfig.initialized() else "train"
-    if (words := fault(error, KEYS_OF_DATA.get(command, "+data."))) is not None:
+    if (words := fault(error, KEYS_OF_DATA.get(command or "", "+data."))) is not None:
         elsewhere = isinstance(error, OSError) and command in ("evaluate", "predict", "export")
         return f"{words}, or name another: output=..." if elsewhere else words
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

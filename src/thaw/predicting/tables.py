@@ -81,8 +81,10 @@ def write_predictions(
     with ExitStack() as stack:
         unfinished = [stack.enter_context(written_whole(file)) for file in output]
         # A file name that is not UTF-8 is escaped (\udce9), which JSON reads as that very name.
-        utf8 = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-        table, jsonl = (stack.enter_context(file.open("w", **utf8)) for file in unfinished)
+        table, jsonl = (
+            stack.enter_context(file.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+            for file in unfinished
+        )
         rows = csv.writer(table)
         columns = [*dataset.columns, "label", "confidence", "top"]
         rows.writerow([*columns, *(f"p({name})" for name in class_names)])
