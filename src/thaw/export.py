@@ -41,7 +41,7 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.formats import FORMATS, write
         from thaw.exporting.inference import InferenceModel
         from thaw.exporting.verify import require_agreement
-        from thaw.storage import require_writable
+        from thaw.storage import require_writable, write_atomically
 
     run = run_with_weights(cfg.run, cfg.trust)
     run_cfg = read_config(run.path, cfg.trust)
@@ -66,7 +66,7 @@ def export(cfg: DictConfig) -> Path:
         samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
         difference = require_agreement(model, cfg.format, file, samples)
         card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, run_cfg, parts.backbone))
-        file.with_name("model_card.md").write_text(card, encoding="utf-8")
+        write_atomically(file.with_name("model_card.md"), card)
         for part in file.parent.iterdir():
             os.replace(part, folder / part.name)
     print(

@@ -16,6 +16,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from thaw.errors import UserError
+from thaw.faults import UNFINISHED, naming_write
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest, sync: bool = False) -> None:
     """Write a manifest, whole or not at all; with `sync`, wait until it is on the disk."""
     partial = partial_name(folder / MANIFEST)
-    with partial.open("w") as opened:
+    with naming_write(folder / MANIFEST), partial.open("w") as opened:
         json.dump(manifest, opened, indent=2)
         opened.flush()
         if sync:
@@ -65,7 +66,7 @@ def sync_folder(folder: Path) -> None:
 
 def partial_name(file: Path) -> Path:
     """Where a file is written before it gets its name."""
-    return file.with_name(f"{file.name}.partial")
+    return file.with_name(file.name + UNFINISHED)
 
 
 def digest_of(file: Path) -> str:
@@ -85,15 +86,14 @@ def replacing(file: Path) -> Iterator[Path]:
     """
     partial, folder = partial_name(file), file.parent
     try:
-        yield partial
+        with naming_write(file):
+            yield partial
         manifest, digest = read_manifest(folder), digest_of(partial)
         if file.exists():
             old = manifest.get(file.name) or [digest_of(file)]
             write_manifest(folder, {**manifest, file.name: [digest, *old]})
         os.replace(partial, file)
         write_manifest(folder, {**manifest, file.name: [digest]})
-    except OSError as error:  # that of a write names no file
-        raise OSError(error.errno, error.strerror, error.filename or str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from thaw.errors import UserError
+from thaw.faults import FULL, UNFINISHED, naming_write
 
 CACHE_VARIABLE = "THAW_CACHE"
 """Environment variable that names the cache folder."""
-UNFINISHED = ".partial"
-"""Suffix of a file that is being written."""
-
 ANOTHER_OUTPUT = "name another place, output=..."
 """Advice of commands that take `output`."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (*FULL, errno.EROFS)
 """Errors of writing that say nothing about what is read meanwhile."""
 
 
@@ -29,14 +27,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/thaw").expanduser()
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write `text` as UTF-8 under a temporary name, then rename: a reader sees the old file or the new one."""
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Yield a temporary name to write under, and rename it to `file`: a reader sees the old file or the new one.
+
+    Raises OSError like `naming_write`; nothing is left of the temporary file then.
+    """
     temporary = file.with_name(f"{file.name}.{os.getpid()}{UNFINISHED}")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names may be in no encoding
-        os.replace(temporary, file)
+        with naming_write(file):
+            yield temporary
+            os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` as UTF-8, see `written_whole`."""
+    with written_whole(file) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names may be in no encoding
 
 
 def require_writable(folder: Path, advice: str = ANOTHER_OUTPUT) -> None:

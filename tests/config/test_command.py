@@ -317,7 +317,7 @@ def test_a_full_disk_is_one_message(refused: Refused, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("thaw.training.checkpoint_io.torch.save", full)
     message = refused(*TINY, "freezing=head_only", "freezing.epochs=1")
-    assert message.endswith(".ckpt.partial: No space left on device")
+    assert message.endswith(".ckpt: No space left on device. Make room on that disk. There is no checkpoint yet.")
 
 
 @pytest.mark.run

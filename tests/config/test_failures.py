@@ -21,4 +21,7 @@ def test_a_file_that_the_user_s_own_code_cannot_open_is_a_bug_but_a_full_disk_is
     assert not is_user_error(raised.value)
     assert report(raised.value).startswith("Traceback")
     assert message(raised.value) == "/nowhere/file: No such file or directory"
-    assert report(OSError(errno.ENOSPC, "No space left on device", "/f")) == "error: /f: No space left on device"
+    assert (
+        report(OSError(errno.ENOSPC, "No space left on device", "/f"))
+        == "error: /f: No space left on device. Make room on that disk"
+    )

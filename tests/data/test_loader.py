@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.config import build
-from thaw.data.loader import BATCHES_IN_MEMORY, ForkingLoader, init_worker, workers_that_fit
+from thaw.data.loader import BATCHES_IN_MEMORY, BatchLoader, init_worker, workers_that_fit
 from thaw.types import BatchRequest, ImageSpec
 
 PROGRAM = """
@@ -97,7 +98,8 @@ def starts_without_collections(worker: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is inherited where processes are spawned")
 def test_nor_is_it_before_it_is_frozen() -> None:
-    loader = ForkingLoader(Collects(), num_workers=2, worker_init_fn=starts_without_collections)
+    loader = BatchLoader(Collects(), range(4), num_workers=2)
+    loader.worker_init_fn = starts_without_collections
     assert len(list(loader)) == 4
     assert gc.isenabled()
 
@@ -116,8 +118,31 @@ def test_too_little_shared_memory_is_said(
     inputs = data.dataset("train")[BatchRequest([0], None)].inputs
     assert isinstance(inputs, torch.Tensor)
     of_a_process = data.batch_size * inputs.nbytes * BATCHES_IN_MEMORY
-    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: of_a_process)
+    monkeypatch.setattr("thaw.data.loader.free_shared_memory", lambda: of_a_process)
     assert data.raw_loader("train", []).num_workers == 1
     assert "1 loader processes in place of 2: shared memory (/dev/shm) has 0 MB left" in caplog.text
-    monkeypatch.setattr("thaw.data.module.free_shared_memory", lambda: 10**9)
+    monkeypatch.setattr("thaw.data.loader.free_shared_memory", lambda: 10**9)
     assert data.raw_loader("train", []).num_workers == 2
+
+
+class OwnError(Exception):
+    def __init__(self, number: int, what: str):
+        super().__init__(f"{number} {what}")
+
+
+class Raises(Dataset[Any]):
+    def __getitem__(self, request: str) -> Any:
+        if request == "unsendable":
+            return lambda: None
+        raise {"file": FileNotFoundError(2, "No such file", "x.png"), "own": OwnError(3, "apples")}[request]
+
+
+def test_an_exception_of_a_loader_process_comes_whole_and_none_makes_the_run_wait() -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        list(BatchLoader(Raises(), ["file"], num_workers=1))
+    assert raised.value.filename == "x.png"
+    assert "in __getitem__" in str(raised.value.__cause__)
+    with pytest.raises(RuntimeError, match="OwnError: 3 apples"):
+        list(BatchLoader(Raises(), ["own"], num_workers=1))
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(BatchLoader(Raises(), ["unsendable"], num_workers=1))

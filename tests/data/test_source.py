@@ -324,3 +324,28 @@ def test_the_place_of_a_user_s_own_data_may_be_relative_and_change(
     train(config(*typed))
     assert read_config(run).data.file == str(tmp_path / "moved.npz")
     assert evaluate(config(f"run={run}", f"+data.file={tmp_path}/moved.npz", name="evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/photos/b.png"),
+            "^/photos/b.png: No such file or directory$",
+        ),
+        (OSError("image file is truncated"), "^{sample} cannot be read: image file is truncated$"),
+    ],
+)
+@pytest.mark.parametrize(("at_once", "sample"), [(False, "b"), (True, "one of the samples 0 to 1")])
+def test_a_file_that_a_users_source_cannot_read_is_named(error: OSError, said: str, at_once: bool, sample: str) -> None:
+    class Broken(Listed):
+        def __getitem__(self, index: int) -> Any:
+            if index == 1:
+                raise error
+            return super().__getitem__(index)
+
+    source = Broken(GOOD, names=["a", "b"])
+    if at_once:
+        source.__getitems__ = lambda indices: [source[index] for index in indices]  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=said.format(sample=sample)):
+        list(read_images(source, [0, 1]))

@@ -116,7 +116,7 @@ def test_a_full_disk_is_said_and_takes_nothing_away(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(durable, "_HashingFile", Full)
     with pytest.raises(OSError, match="No space left") as error:
         save(tmp_path, 1)
-    assert error.value.filename == f"{tmp_path}/{LAST}.partial"
+    assert error.value.filename == f"{tmp_path}/{LAST}"
     assert step_of(newest_intact(tmp_path)) == 0
     assert {file.name for file in tmp_path.iterdir()} == {LAST, "manifest.json"}
 

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -121,10 +121,8 @@ class _ConsoleHandler(logging.Handler):
         """
         if record.levelno < logging.WARNING and is_trial():
             return
-        try:
+        with suppress(Exception):
             print(self.format(record), flush=True)
-        except Exception:
-            self.handleError(record)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a command prints about an error: one message if the user can fix it, else a shortened traceback."""
 
-import errno
 import os
 import sysconfig
 from itertools import groupby
@@ -8,6 +7,7 @@ from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, extract_tb, format_exception
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -15,11 +15,14 @@ from thaw.config.hydra_errors import explain
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import is_peer_lost
 from thaw.errors import UserError
+from thaw.faults import fault
 
 TRACEBACK_VARIABLE = "THAW_TRACEBACK"
 PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 SITE_PACKAGES = ("site-packages", "dist-packages")
+KEYS_OF_DATA = {"train": "data.", "check": "data.", "predict": ""}
+"""What comes before `batch_size` and `num_workers` on the command line; `+data.` where the run's own are changed."""
 FEWEST_FRAMES = 3
 """Number of last frames that a traceback shows if all of them are of installed packages."""
 
@@ -35,9 +38,9 @@ def report(error: BaseException) -> str:
 
 def is_user_error(error: BaseException) -> bool:
     """Return whether the message alone says what the user has to change, so that a traceback would only distract."""
+    if fault(error) is not None:
+        return True
     if isinstance(error, OSError):  # files that thaw or Hydra could not read or write; the message names them
-        if error.errno == errno.ENOSPC:
-            return True
         frames = [frame for frame in extract_tb(error.__traceback__) if _package(frame) != "python"]
         return bool(frames) and (_is_own_frame(frames[-1]) or _package(frames[-1]) == "hydra")
     # By name, because importing Lightning would make --help wait.
@@ -54,6 +57,10 @@ def message(error: BaseException) -> str:
         return f"{error.full_key} is missing: type {error.full_key}=..."
     if isinstance(error, HydraException | ValueError) and (text := explain(error)):
         return text
+    command = HydraConfig.get().job.config_name if HydraConfig.initialized() else "train"
+    if (words := fault(error, KEYS_OF_DATA.get(command or "", "+data."))) is not None:
+        elsewhere = isinstance(error, OSError) and command in ("evaluate", "predict", "export")
+        return f"{words}, or name another: output=..." if elsewhere else words
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if is_peer_lost(error):

@@ -1,19 +1,28 @@
 """Loaders: where the batches of an epoch come from, and the processes that load them."""
 
 import gc
+import logging
 import os
+import pickle
 import shutil
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from traceback import format_exception
 from typing import Any
 
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.sampler import EpochBatches
 from thaw.types import Batch, BatchRequest
+
+log = logging.getLogger(__name__)
 
 SHARED_MEMORY = "/dev/shm"
 BATCHES_IN_MEMORY = 6
@@ -71,11 +80,42 @@ class EpochLoader:
         """Nothing to load, see `state_dict`."""
 
 
-class ForkingLoader(DataLoader[Any]):
-    """A DataLoader that starts its processes without garbage collection, until `init_worker` has frozen the garbage.
+class BatchLoader(DataLoader[Any]):
+    """A DataLoader of whole batches, one a request: `dataset[request]`.
 
-    Garbage of the parent is not to be finalized in a loader process: an iterator of torch, say, would complain there.
+    Its processes start without garbage collection, until `init_worker` has frozen the garbage. Garbage of the parent is
+    not to be finalized in a loader process: an iterator of torch, say, would complain there.
+
+    Args:
+        dataset: gives a batch for a request.
+        requests: what is asked of the dataset.
+        num_workers: loader processes; 0 loads in the main process.
+        persistent: whether loader processes wait for the next epoch.
+        pin_memory: see DataLoader.
     """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        requests: Iterable[Any],
+        num_workers: int,
+        persistent: bool = False,
+        pin_memory: bool = False,
+    ):
+        super().__init__(
+            HandingOver(dataset) if num_workers else dataset,
+            sampler=requests,
+            batch_size=None,  # a request goes to the dataset as it is
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            worker_init_fn=init_worker,
+            persistent_workers=persistent and num_workers > 0,
+            pin_memory=pin_memory,
+        )
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        return map(_received, batches) if self.num_workers else batches
 
     def _get_iterator(self) -> Any:
         was_enabled = gc.isenabled()
@@ -85,6 +125,44 @@ class ForkingLoader(DataLoader[Any]):
         finally:
             if was_enabled:
                 gc.enable()
+
+
+class Failure:
+    """An exception of a loader process on its way to the parent. Of others torch keeps no more than the text."""
+
+    def __init__(self, error: Exception):
+        self.error, self.traceback = error, "".join(format_exception(error)).rstrip()
+
+
+class LoaderProcessError(Exception):
+    """Cause of an exception from a loader process: its traceback there."""
+
+
+class HandingOver(Dataset[Any]):
+    """The dataset of loader processes: its batches lie in shared memory, and an exception comes as a `Failure`.
+
+    Torch moves batches there in a thread of the loader process. An error in it is printed, and the parent would wait
+    for that batch for ever.
+    """
+
+    def __init__(self, dataset: Dataset[Any]):
+        self.dataset = dataset
+
+    def __getitem__(self, request: Any) -> Any:
+        try:
+            return apply_to_collection(self.dataset[request], Tensor, Tensor.share_memory_)
+        except Exception as error:
+            try:
+                pickle.loads(pickle.dumps(error))  # noqa: S301  # of this process
+            except Exception:  # an exception class with arguments of its own
+                error = RuntimeError(f"{type(error).__name__}: {error}")
+            return Failure(error)
+
+
+def _received(batch: Any) -> Any:
+    if isinstance(batch, Failure):
+        raise batch.error from LoaderProcessError(f"in a loader process:\n{batch.traceback}")
+    return batch
 
 
 class MappedDataset(Dataset[Batch]):
@@ -97,8 +175,7 @@ class MappedDataset(Dataset[Batch]):
         return self.then(self.dataset[request])
 
 
-def already_batched(batch: Any) -> Any:
-    """Collate function for datasets that give whole batches."""
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -115,6 +192,26 @@ def workers_that_fit(workers: int, batch_bytes: int, free_bytes: int) -> int:
     return min(workers, free_bytes // (BATCHES_IN_MEMORY * max(batch_bytes, 1)))
 
 
+def workers_with_room(workers: int, batch_bytes: int, num_processes: int = 1) -> int:
+    """`workers`, or fewer with a warning if shared memory has no room for the batches of so many.
+
+    Args:
+        workers: loader processes wanted.
+        batch_bytes: size of a batch.
+        num_processes: processes of the run on this machine, which share the memory.
+    """
+    if (free := free_shared_memory()) is None:
+        return workers
+    fitting = workers_that_fit(workers, batch_bytes, free // num_processes)
+    if fitting < workers:
+        log.warning(
+            "%d loader processes in place of %d: shared memory (%s) has %.0f MB left, and a batch takes %.1f MB. "
+            "Docker has more of it with --shm-size=8g",
+            *(fitting, workers, SHARED_MEMORY, free / 1e6, batch_bytes / 1e6),
+        )
+    return fitting
+
+
 def free_shared_memory() -> int | None:
     """Free bytes of shared memory; None where it is no file system."""
     return shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else None
@@ -128,12 +225,19 @@ def init_worker(worker: int) -> None:
     """
     gc.freeze()  # what was inherited is the parent's to finalize
     gc.enable()
+    Queue._on_queue_feeder_error = staticmethod(_end_after)  # type: ignore[attr-defined]
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
         # Leave the run's process group, to which terminals and torchrun send SIGINT and SIGTERM: the run answers a
         # signal by saving, for which it may need batches, and ends these processes itself.
         os.setpgrp()
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True, name="thaw-loader").start()
+
+
+def _end_after(error: Exception, batch: Any) -> None:
+    """End this process if a batch cannot be sent: the parent would wait for it."""
+    print(f"a batch cannot be sent to the run: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _end_with(process: BaseProcess) -> None:

@@ -1,6 +1,5 @@
 """The data module: the samples of a source as batches."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -13,22 +12,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.labelled import LabelledData
-from thaw.data.loader import (
-    SHARED_MEMORY,
-    EpochLoader,
-    ForkingLoader,
-    MappedDataset,
-    already_batched,
-    free_shared_memory,
-    init_worker,
-    workers_that_fit,
-)
+from thaw.data.loader import BatchLoader, EpochLoader, MappedDataset, workers_with_room
 from thaw.data.sampler import EpochBatches, process_batch_size, require_shares
 from thaw.data.source import Source, content_digests
 from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, ImageSpec, Indices, InputSpec
-
-log = logging.getLogger(__name__)
 
 
 class DataModule(LabelledData):
@@ -202,33 +190,18 @@ class DataModule(LabelledData):
         """
         dataset = self.dataset(split)
         workers = self._workers(dataset) if self.num_workers else 0
-        return ForkingLoader(
-            dataset if then is None else MappedDataset(dataset, then),
-            sampler=requests,
-            batch_size=None,  # a request goes to the dataset as it is, which makes a whole batch
-            collate_fn=already_batched,
-            num_workers=workers,
-            worker_init_fn=init_worker,
-            persistent_workers=persistent and workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        mapped = dataset if then is None else MappedDataset(dataset, then)
+        return BatchLoader(mapped, requests, workers, persistent, pin_memory=torch.cuda.is_available())
 
     def _workers(self, dataset: Dataset[Batch]) -> int:
-        """Loader processes: `num_workers`, or fewer with a warning if shared memory has no room for their batches."""
-        free = free_shared_memory()
-        if free is None:
-            return self.num_workers
-        inputs = dataset[BatchRequest([0], None)].inputs
+        """Loader processes: `num_workers`, or fewer if shared memory has no room for their batches."""
+        longest = 0 if self.lengths is None else int(self.lengths.argmax())
+        inputs = dataset[BatchRequest([longest], None)].inputs
         tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
-        batch_bytes = self.batch_size * sum(tensor.nbytes for tensor in tensors)
-        workers = workers_that_fit(self.num_workers, batch_bytes, free)
-        if workers < self.num_workers:
-            log.warning(
-                "%d loader processes in place of %d: shared memory (%s) has %.0f MB left, and a batch takes %.1f MB. "
-                "Docker has more of it with --shm-size=8g",
-                *(workers, self.num_workers, SHARED_MEMORY, free / 1e6, batch_bytes / 1e6),
-            )
-        return workers
+        sample_bytes = sum(tensor.nbytes for tensor in tensors)
+        here, in_run = (self.trainer.num_devices, self.trainer.world_size) if self.trainer else (1, 1)
+        batch_size = process_batch_size(self.batch_size, self.global_batch_size, in_run)
+        return workers_with_room(self.num_workers, batch_size * sample_bytes, here)
 
     def _new_view(self, epoch: int) -> int | None:
         return epoch if self.augments else None

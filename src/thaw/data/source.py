@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol, SupportsIndex
@@ -16,6 +16,7 @@ from thaw.console import progress
 from thaw.data.image_file import as_rgb
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
+from thaw.faults import fault
 from thaw.storage import digest
 from thaw.types import Indices
 
@@ -105,7 +106,7 @@ def gives_texts(source: Source) -> bool:
         raise UserError(f"{_name(source)} has no samples")
     ((first, _),) = read_samples(source, [0])
     if not isinstance(first, str):
-        _as_image(first, 0)
+        _as_image(first, _sample(source, 0))
     return isinstance(first, str)
 
 
@@ -172,19 +173,41 @@ def read_samples(source: Source, indices: Sequence[int]) -> Iterator[tuple[Any, 
     read_batch = getattr(source, "__getitems__", None)
     for first in range(0, len(indices), READ_AT_ONCE):
         chunk = list(indices[first : first + READ_AT_ONCE])
-        samples: Any = map(source.__getitem__, chunk) if read_batch is None else read_batch(chunk)
-        if read_batch is not None and len(samples) != len(chunk):
-            raise UserError(f"{_name(source)}.__getitems__ gave {len(samples)} samples for {len(chunk)} indices")
+        if read_batch is None:
+            samples: Any = (_read(source, source.__getitem__, number) for number in chunk)
+        else:
+            samples = _read(source, read_batch, chunk)
+            if len(samples) != len(chunk):
+                raise UserError(f"{_name(source)}.__getitems__ gave {len(samples)} samples for {len(chunk)} indices")
         for number, sample in zip(chunk, samples, strict=True):
             if not (isinstance(sample, (tuple, list)) and len(sample) == 2):
                 raise UserError(f"sample {number} is {_described(sample)}: expected a pair (input, label)")
             yield sample[0], sample[1]
 
 
+def _read(source: Source, read: Callable[[Any], Any], asked: int | list[int]) -> Any:
+    """`read(asked)`. Raises UserError, which names the file or the sample, if a file is gone or cannot be read."""
+    try:
+        return read(asked)
+    except OSError as error:
+        if fault(error) is not None:
+            raise
+        if error.filename is not None and error.strerror:
+            raise UserError(f"{error.filename}: {error.strerror}") from error
+        what = _sample(source, asked) if isinstance(asked, int) else f"one of the samples {asked[0]} to {asked[-1]}"
+        raise UserError(f"{what} cannot be read: {error}") from error
+
+
+def _sample(source: Source, number: int) -> str:
+    """A sample in messages: its name, if the source has names."""
+    names = getattr(source, "names", ())
+    return str(names[number]) if number < len(names) else f"sample {number}"
+
+
 def read_images(source: Source, indices: Sequence[int]) -> Iterator[Image.Image]:
     """Yield these images as RGB, like `read_samples`. Raises UserError for a sample that is no image."""
     for number, (value, _) in zip(indices, read_samples(source, indices), strict=True):
-        yield _as_image(value, number)
+        yield _as_image(value, _sample(source, number))
 
 
 def image_digest(image: Image.Image) -> str:
@@ -253,13 +276,13 @@ def _as_text(value: Any, number: int) -> str:
     return value
 
 
-def _as_image(value: Any, number: int) -> Image.Image:
-    """The input of sample `number` as an image, RGB."""
+def _as_image(value: Any, sample: str) -> Image.Image:
+    """The input of a sample, which messages call `sample`, as an image, RGB."""
     if isinstance(value, Image.Image):
         try:
             return as_rgb(value)
         except (OSError, ValueError) as error:
-            raise UserError(f"sample {number} cannot be decoded: {error}") from error
+            raise UserError(f"{sample} cannot be decoded: {error}") from error
     pixels = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
     if isinstance(value, Tensor) and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
@@ -268,11 +291,11 @@ def _as_image(value: Any, number: int) -> Image.Image:
     if is_array and pixels.dtype.kind == "f":
         code = "(255 * x).round().to(torch.uint8)" if pixels is not value else "np.rint(255 * x).astype(np.uint8)"
         raise UserError(
-            f"sample {number} is {_described(value)}: expected uint8, so where your pixels go from 0 to 1, multiply "
+            f"{sample} is {_described(value)}: expected uint8, so where your pixels go from 0 to 1, multiply "
             f"them by 255 and convert them: {code}"
         )
     if not is_array or pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
-        raise UserError(f"sample {number} is {_described(value)}: {EXPECTED}")
+        raise UserError(f"{sample} is {_described(value)}: {EXPECTED}")
     return Image.fromarray(pixels).convert("RGB")
 
 

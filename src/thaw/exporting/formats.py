@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from thaw.errors import UserError
 from thaw.exporting import run_onnx
 from thaw.exporting.inference import InferenceModel
 from thaw.exporting.rebuild import building_code, library_tensors
+from thaw.faults import naming_write
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ def write(model: InferenceModel, form: str, folder: Path) -> Path:
     Raises:
         UserError: if the network cannot be written in that format.
     """
-    for name, text in model.inputs.text_files.items():
-        (folder / name).write_text(text, encoding="utf-8")
     file = folder / FORMATS[form].file
     try:
-        with warnings.catch_warnings():
+        with naming_write(file), warnings.catch_warnings():
+            for name, text in model.inputs.text_files.items():
+                (folder / name).write_text(text, encoding="utf-8")
             warnings.simplefilter("ignore")  # torch's exporters warn about their own code
             FORMATS[form].save(model, file)
     except (UserError, OSError):  # a missing package or recipe, a full disk
@@ -83,7 +85,9 @@ def _save_safetensors(model: InferenceModel, file: Path) -> None:
 def _save_exported_program(model: InferenceModel, file: Path) -> None:
     example = model.inputs.example()
     program = torch.export.export(model, tuple(example.values()), dynamic_shapes=_dynamic_shapes(model))
-    torch.export.save(program, file, extra_files=_encoded_metadata(model))
+    content = BytesIO()  # where the disk is full, torch's own writer ends the process
+    torch.export.save(program, content, extra_files=_encoded_metadata(model))
+    file.write_bytes(content.getbuffer())
 
 
 def _save_onnx(model: InferenceModel, file: Path) -> None:

@@ -14,6 +14,7 @@ from thaw.errors import UserError
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
 from thaw.exporting.rebuild import require_recipe
+from thaw.faults import naming_write
 
 TOLERANCE = 1e-4  # largest accepted difference of a probability
 
@@ -51,7 +52,8 @@ def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path,
         content, probabilities = inputs, "network(*inputs)"
     with tempfile.TemporaryDirectory() as folder:
         exchange = Path(folder) / "tensors.pt"
-        torch.save(content, exchange)
+        with naming_write(exchange):
+            torch.save(content, exchange)
         lines = [
             *loading_code(model, form, file),
             f"import torch; inputs = torch.load({str(exchange)!r}, weights_only=True)",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
+from thaw.data.loader import BatchLoader, workers_with_room
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
 from thaw.tasks.single_label import SingleLabel
@@ -51,7 +51,11 @@ def predictions(
     workers = dataset.default_workers if num_workers is None else num_workers
     batches = [dataset.order[start : start + batch_size] for start in range(0, len(dataset), batch_size)]
     workers = min(workers, len(batches)) if len(batches) > 1 else 0  # starting a process does not pay for one batch
-    loader = DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
+    if workers:
+        longest, _ = dataset[dataset.order[-1:]]  # of texts, which are in the order of their lengths
+        tensors = [] if longest is None else longest.values() if isinstance(longest, dict) else [longest]
+        workers = workers_with_room(workers, batch_size * sum(tensor.nbytes for tensor in tensors))
+    loader = BatchLoader(dataset, batches, workers)
     network = network.to(torch_device).eval()
     ready: dict[int, Prediction] = {}  # predictions whose predecessors are in a later batch
     next_sample = 0

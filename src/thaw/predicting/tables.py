@@ -17,7 +17,7 @@ from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
 from thaw.predicting.lines import STANDARD_INPUT
 from thaw.predicting.predictions import Prediction
-from thaw.storage import UNFINISHED, digest, require_writable
+from thaw.storage import digest, require_writable, written_whole
 
 MAX_LISTED = 20  # classes
 
@@ -76,9 +76,13 @@ def write_predictions(
         UserError: if no sample can be used.
     """
     skipped, counts = [], Counter[str]()
-    unfinished = [file.with_name(file.name + UNFINISHED) for file in output]
     with ExitStack() as stack:
-        table, jsonl = (stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in unfinished)
+        unfinished = [stack.enter_context(written_whole(file)) for file in output]
+        # A file name that is not UTF-8 is escaped (\udce9), which JSON reads as that very name.
+        table, jsonl = (
+            stack.enter_context(file.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+            for file in unfinished
+        )
         rows = csv.writer(table)
         columns = [*dataset.columns, "label", "confidence", "top"]
         rows.writerow([*columns, *(f"p({name})" for name in class_names)])
@@ -93,12 +97,8 @@ def write_predictions(
             rows.writerow([*values, "; ".join(f"{name} {p:.4f}" for name, p in top), *probabilities])
             record = dict(zip(columns, [*values, top], strict=True)) | {"probabilities": by_class}
             jsonl.write(json.dumps(record, ensure_ascii=False) + "\n")
-    if len(skipped) == len(dataset):
-        for file in unfinished:
-            file.unlink()
-        raise UserError(f"none of the {len(dataset)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
-    for temporary, final in zip(unfinished, output, strict=True):
-        os.replace(temporary, final)
+        if len(skipped) == len(dataset):
+            raise UserError(f"none of the {len(dataset)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
     return Written(skipped, counts)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thaw.arguments import for_shell
 from thaw.distributed.ranks import is_peer_lost
+from thaw.faults import fault
 from thaw.replaying.kit import CrashKit, tensors_of, write_kit
 from thaw.runs.files import LOG_FILE
 from thaw.training import checkpoint_io
@@ -30,7 +31,8 @@ class CrashKitCallback(Callback):
     """Writes a crash kit into the run folder when a step, or loading a batch, fails.
 
     Until then it only holds a reference to the current batch, which costs nothing. No kit is written for errors outside
-    of steps and loading, a lost peer process, an interrupt, or a checkpoint that cannot be written.
+    of steps and loading, faults of the machine (thaw.faults), a lost peer process, an interrupt, or a checkpoint that
+    cannot be written.
 
     An exception may carry the batch that failed as `batch` and `batch_idx`; `batch` is None on a process whose own
     batch did not fail. Without these attributes, the current batch is taken.
@@ -69,7 +71,10 @@ class CrashKitCallback(Callback):
         loading = fetchers.__file__ in files  # raised while Lightning waited for a batch
         batch = None if loading else getattr(exception, "batch", self.batch)
         is_failure = (
-            isinstance(exception, Exception) and not is_peer_lost(exception) and checkpoint_io.__file__ not in files
+            isinstance(exception, Exception)
+            and fault(exception) is None
+            and not is_peer_lost(exception)
+            and checkpoint_io.__file__ not in files
         )
         if not is_failure or (batch is None and not loading):
             return

@@ -9,6 +9,7 @@ from typing import Any
 from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
+from thaw.faults import fault
 from thaw.models.network import Network
 from thaw.reporting.collect import Measured, collect, measured_by
 from thaw.reporting.looks import looks
@@ -38,9 +39,12 @@ def try_to_report(run: RunFolder, *arguments: Any, **more: Any) -> None:
     """Write the report and log its file; if that fails, log why. The arguments are those of `write_report`."""
     try:
         log.info("report: %s", write_report(run, *arguments, **more))
-    except Exception:
+    except Exception as error:
         again = f"python -m thaw.report {for_shell('run', run.path)}"
-        log.warning("the report was not written; again: %s", again, exc_info=True)
+        if (words := fault(error)) is not None:
+            log.warning("the report was not written: %s, and type %s", words, again)
+        else:
+            log.warning("the report was not written; again: %s", again, exc_info=True)
 
 
 def write_report(

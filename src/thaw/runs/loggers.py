@@ -18,7 +18,9 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.errors import UserError
+from thaw.faults import naming_write
 from thaw.runs.wandb import ResumableWandbLogger
+from thaw.storage import written_whole
 
 NOT_SHOWN = ("callbacks", "logger", "caching", "run_folder", "run_id", "report")
 """Keys of the configuration that TensorBoard's table of runs leaves out: they have many columns and seldom differ."""
@@ -49,6 +51,11 @@ class _AppendingWriter(ExperimentWriter):
             with open(self.metrics_file_path, newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
 
+    def save(self) -> None:
+        """Write the rows logged since. Raises OSError with the file's name."""
+        with naming_write(Path(self.metrics_file_path)):
+            super().save()
+
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """Replace the file in one step; Lightning overwrites it, and a kill would leave half of it."""
         _write_rows(Path(self.metrics_file_path), fieldnames, read_rows(Path(self.metrics_file_path)))
@@ -64,12 +71,10 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def _write_rows(file: Path, names: list[str], rows: Iterable[dict[str, str]]) -> None:
-    temporary = file.with_suffix(".partial")
-    with temporary.open("w", newline="") as new:
+    with written_whole(file) as temporary, temporary.open("w", newline="") as new:
         writer = csv.DictWriter(new, fieldnames=names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, file)
 
 
 def _keep_rows_before(file: Path, first_step: int) -> None:

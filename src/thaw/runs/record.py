@@ -2,10 +2,12 @@
 
 import json
 import logging
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from torch import Tensor
 
+from thaw.arguments import for_shell
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
-from thaw.errors import NonFiniteLossError
+from thaw.errors import NonFiniteLossError, UserError
+from thaw.faults import fault
 from thaw.finetuning.table import phase_rows
 from thaw.manifest import list_in_manifest, replacing
 from thaw.models.weights import NETWORK, read_checkpoint
@@ -48,16 +52,44 @@ from thaw.versions import current_versions
 log = logging.getLogger(__name__)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends no run where its disk is full: that is printed once. Checkpoints fail there with a message."""
+
+    is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Print the reason once."""
+        if not self.is_told:
+            print(f"{self.baseFilename} cannot be written to any more: {sys.exc_info()[1]}", file=sys.stderr)
+        self.is_told = True
+
+    def close(self) -> None:
+        """Close the file, without what cannot be written."""
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def _faults_of_threads_told_once() -> Iterator[None]:
+    """Print no traceback of a thread whose disk is full, as of TensorBoard's: its logger raises the error again."""
+    before = threading.excepthook
+    threading.excepthook = lambda failed: None if failed.exc_value and fault(failed.exc_value) else before(failed)
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 @contextmanager
 def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, trainer: Trainer) -> Iterator[None]:
     """Write `train.log`, the plan and the versions, give the configuration to the loggers, and close them at the end.
 
-    The message of a NonFiniteLossError gets the checkpoint to continue from. After any error `train.log` ends with the
-    whole traceback.
+    Messages for users get the command to go on, see `_explained`. After any error `train.log` ends with the whole
+    traceback.
     """
     thaw_log = logging.getLogger("thaw")
     is_first = ranks().is_first
-    file = logging.FileHandler(run.path / LOG_FILE, encoding="utf-8") if is_first else logging.NullHandler()
+    file = _LogFile(run.path / LOG_FILE, encoding="utf-8") if is_first else logging.NullHandler()
     thaw_log.addHandler(file)
     try:
         if is_first:
@@ -67,16 +99,16 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
             run.write(ENVIRONMENT_FILE, json.dumps(environment, indent=2))
         for logger in trainer.loggers:
             logger.log_hyperparams(masked(config))
-        yield
+        with _faults_of_threads_told_once():
+            yield
     except Exception as error:
-        if isinstance(error, NonFiniteLossError):
-            last = run.checkpoints / LAST
-            hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
-            error.args = (f"{error} {hint}",)
+        explained = _explained(error, run)
         # Only into the file: the command prints the error, shortened, at its very end.
         whole_traceback = "".join(traceback.format_exception(error)).rstrip()
         file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, whole_traceback, (), None))
-        raise
+        if explained is error:
+            raise
+        raise explained from error
     finally:
         close(trainer.loggers)
         thaw_log.removeHandler(file)
@@ -84,6 +116,24 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
         if is_first and (run.path / METRICS_CSV).is_file():
             list_in_manifest(run.path / METRICS_CSV)
         run.release()
+
+
+def _explained(error: Exception, run: RunFolder) -> Exception:
+    """The error with the command to go on, or the checkpoint; a fault of the machine becomes a UserError."""
+    last = run.checkpoints / LAST
+    if isinstance(error, NonFiniteLossError):
+        hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
+        error.args = (f"{error} {hint}",)
+        return error
+    if isinstance(error, OSError) and error.filename is None:  # a logger's
+        error.filename = str(run.path)
+    words = fault(error) or (str(error) if isinstance(error, UserError) else None)
+    if words is None or not last.exists():
+        return error if words is None else UserError(f"{words}. There is no checkpoint yet.")
+    resume = f"python -m thaw.train {for_shell('resume', run.path)}"
+    if "num_workers=0" in words:  # a resumed run cannot have other batches
+        return UserError(f"{words}. To go on with batches of this size: {resume} data.num_workers=0")
+    return UserError(f"{words}. To go on: {resume}")
 
 
 def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:

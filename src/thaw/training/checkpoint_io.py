@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from thaw.faults import naming_write
 from thaw.manifest import digest_of, is_intact, partial_name, read_manifest, sync_folder, write_manifest
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_name(file)
         try:
-            digest = _write(checkpoint, partial)
-            _publish(partial, file, [digest])
+            with naming_write(file):
+                _publish(partial, file, [_write(checkpoint, partial)])
         except OSError:
             partial.unlink(missing_ok=True)
             raise
@@ -53,7 +54,7 @@ def link_checkpoint(file: Path, name: Path) -> None:
     try:
         os.link(file, partial)
     except OSError:
-        with file.open("rb") as source, partial.open("wb") as copy:
+        with naming_write(name), file.open("rb") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
