@@ -32,16 +32,6 @@ from thaw.runs.outputs import CollectOutputs
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.sample_order import SampleOrder
 
-SET_ELSEWHERE = {
-    "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
-    "overfit_batches": "type debug=overfit",
-    "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
-    "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
-    "logger": "type logger=...",
-    "default_root_dir": "type run_folder=...",
-    "use_distributed_sampler": "the sampler already divides each batch among the processes",
-}
-"""Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
 UNFIT = {
     StochasticWeightAveraging: "trains at its own rate and renews the BatchNorm statistics of frozen stages: take "
     "callbacks=ema",
@@ -84,10 +74,7 @@ def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:
 
 
 def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Trainer:
-    """The trainer of a run. Raises UserError for keys that are set elsewhere, or if it cannot follow the plan."""
-    for key, instead in SET_ELSEWHERE.items():
-        if key in cfg.trainer:
-            raise UserError(f"trainer.{key} would be ignored: {instead}")
+    """The trainer of a run. Raises UserError if it cannot follow the plan."""
     quieten_lightning()
     parts = {"callbacks": callbacks(cfg, plan, data, run), "logger": loggers(cfg, run), "plugins": AtomicCheckpointIO()}
     ours = {"max_epochs": plan.total_epochs, "default_root_dir": str(run.path)}

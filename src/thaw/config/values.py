@@ -59,6 +59,11 @@ def either(first: Kind, second: Kind) -> Kind:
     return Kind(words, lambda value: first.fits(value) or second.fits(value), names)
 
 
+PRECISIONS = (
+    *("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "64", "bf16"),
+    *("transformer-engine", "transformer-engine-float16"),
+)
+PRECISION = Kind(f"{', '.join(PRECISIONS)}", lambda value: str(value) in PRECISIONS, PRECISIONS)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 BATCHES = Kind(
     "a number of batches from 1 on, or a share above 0 and up to 1.0",
@@ -116,6 +121,8 @@ ANYWHERE = {
     "caching.batch_size": whole(1),
     # The trainer. Lightning looks at some of them late, or not at all.
     "trainer.devices": DEVICES,
+    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.precision": null_or(PRECISION),
     "trainer.num_nodes": whole(1),
     "trainer.gradient_clip_val": null_or(number()),
     "trainer.accumulate_grad_batches": whole(1),
@@ -179,6 +186,16 @@ OF_OUR_CLASSES = {
 }
 """Kinds of the arguments of classes and functions in `conf/`; those of a user's own may mean something else."""
 
+SET_ELSEWHERE = {
+    "max_epochs": "the plan says how many epochs there are, type freezing.epochs=... (or what conf/freezing has)",
+    "overfit_batches": "type debug=overfit",
+    "plugins": "type trainer.precision=..., and checkpoints are written by a plugin of ours",
+    "callbacks": "type callbacks=..., or +callbacks.mine._target_=...",
+    "logger": "type logger=...",
+    "default_root_dir": "type run_folder=...",
+    "use_distributed_sampler": "the sampler already divides each batch among the processes",
+}
+"""Keys of Lightning's Trainer that the configuration of a run sets in another place, and where."""
 NAMED_PARTS = ("callbacks", "logger", "task.metrics")
 """Parts that hold parts of any name, each with a `_target_`."""
 
@@ -190,7 +207,7 @@ def require_valid(cfg: DictConfig) -> None:
         UserError: values are missing, or not of their kind; the message has a line for each.
     """
     resumes = cfg.get("resume") not in (None, "auto")  # the run folder has the values
-    faults = [*(() if resumes else _missing(cfg)), *_unfit(cfg)]
+    faults = [*(() if resumes else _missing(cfg)), *_unfit(cfg), *_set_elsewhere(cfg)]
     if faults:
         raise UserError("\n".join(faults))
     if "monitor" in cfg and not resumes:
@@ -222,6 +239,12 @@ def _unfit(cfg: DictConfig) -> Iterator[str]:
         for name, part in _part(plain, key.split(".")).items():
             if part is not None and not MAPPING.fits(part):
                 yield f"{key}.{name} is {MAPPING.words}, not {part}: type +{key}.{name}._target_=<module>.<name>"
+
+
+def _set_elsewhere(cfg: DictConfig) -> Iterator[str]:
+    for key, instead in SET_ELSEWHERE.items() if "run_folder" in cfg else ():
+        if key in cfg.trainer:
+            yield f"trainer.{key} would be ignored: {instead}"
 
 
 def _part(plain: Any, path: list[str]) -> dict[str, Any]:
