@@ -26,7 +26,7 @@ from tests.photos import photos
 from tests.test_predict import COLOUR_RUN
 from tests.tiny import TwoScales
 from thaw.config.assemble import Parts, assemble, run_with_weights
-from thaw.config.resume import read_config
+from thaw.config.recorded import read_config
 from thaw.data.image_file import load_image
 from thaw.data.tokens import tokenise
 from thaw.data.transforms import evaluation_transform, normalise

@@ -17,7 +17,7 @@ from tests.conftest import TINY
 from tests.data.zoo import bad_files, odd_images
 from tests.photos import COLOURS, photos
 from thaw.config.assemble import run_with_weights, split_data
-from thaw.config.resume import read_config
+from thaw.config.recorded import read_config
 from thaw.data.loader import default_workers
 from thaw.errors import UserError
 from thaw.evaluate import evaluate

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.conftest import TINY
 from tests.language import NETWORKS, pretrained, texts
 from thaw.config.assemble import assemble, run_with_weights, split_data
-from thaw.config.resume import read_config
+from thaw.config.recorded import read_config
 from thaw.data.tokens import tokenise
 from thaw.errors import UserError
 from thaw.evaluate import evaluate

@@ -21,7 +21,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     with library_imports():
         from thaw.config import trainers
         from thaw.config.assemble import assemble, run_with_weights
-        from thaw.config.resume import read_config
+        from thaw.config.recorded import read_config
         from thaw.reporting.collect import Measured
         from thaw.reporting.write import try_to_report
         from thaw.runs.outputs import CollectOutputs

@@ -36,7 +36,7 @@ def export(cfg: DictConfig) -> Path:
     with library_imports():
         from thaw.config.assemble import assemble, run_with_weights
         from thaw.config.instantiation import call_expression
-        from thaw.config.resume import read_config
+        from thaw.config.recorded import read_config
         from thaw.exporting.card import model_card
         from thaw.exporting.formats import FORMATS, write
         from thaw.exporting.inference import InferenceModel

@@ -28,7 +28,7 @@ def replay(cfg: DictConfig) -> None:
         UserError: the run left no crash kit, or its error is not reproduced.
     """
     with library_imports():
-        from thaw.config.resume import read_config
+        from thaw.config.recorded import read_config
         from thaw.replaying.kit import find_kit, read_kit
         from thaw.replaying.step import is_same_error
         from thaw.runs.folder import RunFolder

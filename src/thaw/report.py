@@ -22,7 +22,7 @@ def report(cfg: DictConfig) -> Path:
     """
     with library_imports():
         from thaw.config.assemble import assemble, split_data
-        from thaw.config.resume import read_config
+        from thaw.config.recorded import read_config
         from thaw.reporting.write import write_report
         from thaw.runs.files import REPORT_FILE
         from thaw.runs.folder import RunFolder

@@ -22,7 +22,7 @@ from tests.malice import save_malicious
 from tests.photos import photos
 from thaw.arguments import for_hydra
 from thaw.config.assemble import run_with_weights
-from thaw.config.resume import typed_overrides
+from thaw.config.overrides import typed_overrides
 from thaw.train import main, train
 
 Config = Callable[..., DictConfig]

@@ -15,7 +15,8 @@ from tests.killing import killed
 from tests.test_train import assert_same
 from tests.training.test_checkpoint import ended
 from thaw.config import resume
-from thaw.config.resume import open_run, read_config
+from thaw.config.recorded import read_config
+from thaw.config.resume import open_run
 from thaw.train import train
 
 Config = Callable[..., DictConfig]

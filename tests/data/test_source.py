@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tests.conftest import TINY
 from thaw.config import build, resume
 from thaw.config.assemble import split_data
-from thaw.config.resume import read_config
+from thaw.config.recorded import read_config
 from thaw.data import image_module
 from thaw.data.digits import Digits
 from thaw.data.image_module import ImageDataModule

@@ -14,7 +14,8 @@ from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
-from thaw.config.resume import load_config, read_config
+from thaw.config.overrides import overrides_to_record
+from thaw.config.recorded import checkpoint_folder, load_config, read_config
 from thaw.config.values import require_valid
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
@@ -136,7 +137,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
-    run.begin(config_yaml, resume.overrides_to_record(), parts.samples, parts.backbone.settings)
+    run.begin(config_yaml, overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
 
 
@@ -146,7 +147,7 @@ def run_with_weights(path: str, trust: bool = False) -> RunFolder:
     Raises:
         UserError: it is no run folder, or its run ended before its first checkpoint; see `read_config`.
     """
-    run = RunFolder(path, checkpoints=resume.checkpoint_folder(read_config(RunFolder(path).path, trust)))
+    run = RunFolder(path, checkpoints=checkpoint_folder(read_config(RunFolder(path).path, trust)))
     if (weights := run.best_weights) is None:
         command = f"python -m thaw.train {for_shell('resume', run.path)}"
         raise UserError(f"{run.path} has no weights yet: its run did not end. Type {command}")

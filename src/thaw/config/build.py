@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import MixUp
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
 from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, plain, target_of, without
-from thaw.config.resume import typed_overrides
+from thaw.config.overrides import typed_overrides
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts

@@ -3,13 +3,28 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
 SYNONYMS = {"learning_rate": "lr", "wd": "weight_decay", "num_epochs": "epochs", "max_epochs": "epochs"}
 """What other programs call our keys."""
+
+
+def typed_overrides() -> list[str]:
+    """The overrides `key=value` typed after the command; empty if it runs from Python."""
+    if not HydraConfig.initialized():
+        return []
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved, that is as typed
+    return typed
+
+
+def overrides_to_record() -> list[str]:
+    """The typed overrides without `run_folder=`, which a sweep adds when a trial runs in processes of its own."""
+    return [override for override in typed_overrides() if not override.startswith("run_folder=")]
 
 
 def require_known(overrides: Sequence[str], known: Collection[str], cfg: DictConfig) -> None:

@@ -4,23 +4,24 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
-from yaml import YAMLError
 
 from thaw.arguments import for_shell
 from thaw.config.command import is_trial
 from thaw.config.instantiation import plain
-from thaw.config.offered import require_confined, require_offered, unresolved
+from thaw.config.offered import require_confined
+from thaw.config.overrides import typed_overrides
+from thaw.config.recorded import checkpoint_folder, load_config, read_config, require_writes_inside
 from thaw.distributed.environment import count_devices, is_requeued
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.manifest import MANIFEST, is_intact
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, require_run
+from thaw.manifest import is_intact
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import newest_intact
 
@@ -28,92 +29,16 @@ log = logging.getLogger(__name__)
 
 AUTO = "auto"
 DEFAULT_BACKBONE = "glyphs"
-PARTS = ("data", "backbone", "freezing", "head", "task", "loss", "module", "optimizer", "schedule", "trainer")
-"""Keys of every run's configuration with keys of their own."""
 PATH_WORDS = ("root", "table", "file", "folder", "path")
 """Last words of keys that hold a path, such as `data.root` and `module.teacher_folder`."""
 PATHS = ("backbone.weights", "init_from", "callbacks.checkpoint.dirpath")
 """More keys that may hold one. All are absolute in a run folder, so that later commands run from anywhere."""
-WRITTEN = {"dirpath", "filename", "save_dir", "root_dir", "log_dir"}
-"""Keys of Lightning's callbacks and loggers that say where they write."""
 # None of these changes which samples a step sees; batch size, devices and accumulation would, so they are not here.
 # The paths of data may change, too: the same samples, wherever they lie now.
 RESUME_MAY_CHANGE = (
     *("trainer.accelerator", "trainer.precision", "trainer.log_every_n_steps", "trainer.profiler"),
     "data.num_workers",
 )
-
-
-def load_config(folder: Path) -> DictConfig:
-    """The configuration of the run in `folder`, to look at: what it names is not judged, see `read_config`.
-
-    Raises:
-        UserError: it is no run folder, or a value is to be filled in from elsewhere.
-    """
-    file = require_run(folder) / CONFIG_FILE
-    config = _loaded(file)
-    if found := unresolved(OmegaConf.to_container(config)):
-        raise UserError(
-            f"{file}: ${{...}} in {', '.join(found)} would be filled in from this machine. thaw writes values only: "
-            f"write the value there"
-        )
-    return config
-
-
-def read_config(folder: Path, trust: bool = False) -> DictConfig:
-    """The configuration of the run in `folder`, to build its parts from.
-
-    Raises:
-        UserError: see `load_config`; and, unless `trust`, if the folder could run code or write elsewhere, see
-            `thaw.config.offered`.
-    """
-    config = load_config(folder)
-    if not trust:
-        require_confined(folder)
-        require_offered(plain(config), folder)
-    config.run_folder = str(folder)  # wherever it says that it was
-    return config
-
-
-def _loaded(file: Path) -> DictConfig:
-    """The configuration of a run from its file. Raises UserError if it is none.
-
-    It may be edited by hand: that is only said. Changes that a resumed run allows for need no editing.
-    """
-    try:
-        config = OmegaConf.load(file)
-    except (YAMLError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file} cannot be read as YAML ({reason}): mend it, or bring it back from a copy") from error
-    content = OmegaConf.to_container(config)
-    lacking = [key for key in PARTS if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
-    if lacking:
-        raise UserError(
-            f"{file} is no configuration of a run: it has no {', '.join(lacking)} with keys of their own. Bring it "
-            f"back from a copy"
-        )
-    assert isinstance(config, DictConfig)
-    if not is_intact(file):
-        _warn_once(f"{file} is not as the run wrote it ({MANIFEST} has its checksum): it is taken as it is now")
-    return config
-
-
-@lru_cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
-
-
-def typed_overrides() -> list[str]:
-    """The overrides `key=value` typed after the command; empty if it runs from Python."""
-    if not HydraConfig.initialized():
-        return []
-    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved, that is as typed
-    return typed
-
-
-def overrides_to_record() -> list[str]:
-    """The typed overrides without `run_folder=`, which a sweep adds when a trial runs in processes of its own."""
-    return [override for override in typed_overrides() if not override.startswith("run_folder=")]
 
 
 def open_together(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
@@ -211,7 +136,7 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str], trust: bool) -
     folder = source.parent.parent if source.is_file() else source
     saved = read_config(folder, trust)
     if not trust:
-        _require_writes_inside(saved, folder)
+        require_writes_inside(saved, folder)
     checkpoints = _checkpoints_of(folder)
     if source.is_file() and not is_intact(source):
         raise UserError(f"{source} is not as it was written: its checksum differs. Type {for_shell('resume', folder)}")
@@ -253,25 +178,6 @@ def _change_plan(saved: DictConfig, cfg: DictConfig, keys: Sequence[str]) -> Non
             others = ", ".join(f"freezing.{name!s}" for name in saved.freezing if name != "_target_")
             raise UserError(f"the plan of this run has no {key}. It has {others}")
         saved.freezing[name] = OmegaConf.select(cfg, key)
-
-
-def _require_writes_inside(saved: DictConfig, folder: Path) -> None:
-    """Raise UserError if callbacks or loggers of the run in `folder` would write elsewhere."""
-    for group in ("callbacks", "logger"):
-        for name, node in (saved.get(group) or {}).items():
-            for key in WRITTEN & set(node or ()):
-                place = folder.resolve()
-                file = (place if key == "filename" else Path()) / Path(str(node[key] or place)).expanduser()
-                if not Path(os.path.realpath(file)).is_relative_to(place):
-                    raise UserError(
-                        f"{folder / CONFIG_FILE}: {group}.{name}.{key}={node[key]} lies outside of the run folder, and "
-                        f"files there would be replaced. Type trust=true if that is your own place"
-                    )
-
-
-def checkpoint_folder(cfg: DictConfig) -> str | None:
-    """Folder of the checkpoints, if the configuration names another than the run folder's."""
-    return OmegaConf.select(cfg, "callbacks.checkpoint.dirpath")
 
 
 def _checkpoints_of(folder: Path) -> Path:
