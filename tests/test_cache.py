@@ -42,9 +42,3 @@ def test_makes_room(filled: Path) -> None:
 
 def test_nothing_is_kept_yet() -> None:
     assert "0 entries" in cache(None)
-
-
-@pytest.mark.parametrize("budget", [-1, "all"])
-def test_a_budget_that_cannot_be(budget: float) -> None:
-    with pytest.raises(ValueError, match=f"budget_gb={budget} is no number of gigabytes from 0 on: type budget_gb=2"):
-        cache(budget)

@@ -199,13 +199,6 @@ def test_a_card_shows_names_as_they_are(config: Config, tmp_path: Path) -> None:
     assert card.count(r"&lt;script&gt;alert(1)\| # \`red\`") == 2, "in the list of classes and in the table"
 
 
-def test_wrong_choices_are_met_with_what_to_type(config: Config, run: Path) -> None:
-    with pytest.raises(ValueError, match="format is state_dict, safetensors, exported_program, onnx, not 'pickle'"):
-        exported(config, run, "pickle")
-    with pytest.raises(ValueError, match="samples is at least 1"):
-        export(config(f"run={run}", "format=state_dict", "samples=0", name="export"))
-
-
 def test_a_backbone_that_nobody_else_can_build_is_exported_whole_only(config: Config, tmp_path: Path) -> None:
     train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
     with pytest.raises(ValueError, match="Type format=onnx or format=exported_program"):

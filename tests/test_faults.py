@@ -185,7 +185,7 @@ def test_file_names_in_no_encoding(train: Command, tmp_path: Path) -> None:
     broken.write_bytes(odd.read_bytes()[:100])
     code, printed = in_fork(predict, f"run={tmp_path}/run", f"input={root}", "num_workers=0", f"output={tmp_path}/new")
     assert code == 0, printed
-    assert "1 of 26 were skipped" in printed
+    assert "skipped, 1 of 26" in printed
     with (tmp_path / "new.csv").open(encoding="utf-8", newline="") as table:
         rows = [row["path"] for row in csv.DictReader(table)]
     records = [json.loads(line)["path"] for line in (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -223,7 +223,7 @@ def test_bad_files_are_skipped_and_listed(
     rows, _ = predicted(config, run, folder, "batch_size=3")
     assert {row["path"] for row in rows} == {str(file) for file in good}
     shown = capsys.readouterr().out
-    assert f"{len(bad)} of {len(good) + len(bad)} were skipped" in shown
+    assert f"skipped, {len(bad)} of {len(good) + len(bad)}:" in shown
     assert all(f"{file}: " in shown for file in bad)
     only_bad = tmp_path / "bad"
     bad_files(only_bad)
@@ -236,10 +236,8 @@ def test_bad_files_are_skipped_and_listed(
     ("choice", "said"),
     [
         ("input={tmp}/nothing", "nothing does not exist: name an image"),
-        ("top_k=0", "top_k is at least 1"),
-        ("batch_size=0", "batch_size is at least 1"),
         ("device=gpu3", "device=gpu3 cannot be used here"),
-        ("run={tmp}/none", "is no run folder"),
+        ("run={tmp}/none", "none does not exist"),
     ],
 )
 def test_wrong_inputs_are_met_with_what_to_type(

@@ -316,7 +316,7 @@ def test_a_kit_that_cannot_be_written_does_not_hide_the_error(
 
 
 def test_what_cannot_be_replayed_says_why(config: Config, tmp_path: Path, again: Callable[..., str]) -> None:
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match="does not exist"):
         again()
     with pytest.raises(FloatingPointError):
         train(config(*TINY, *EXPLODE))

@@ -41,8 +41,10 @@ def test_the_default_run_is_good_and_evaluates_resumes_predicts_and_exports(tmp_
     typed(tmp_path, "-m", "thaw.evaluate", "run=run")
     again = json.loads((run / "evaluate_test.json").read_text())
     assert again == {name: value for name, value in metrics.items() if name.endswith("/test")}
-    assert "split=nowhere" in typed(tmp_path, "-m", "thaw.evaluate", "run=run", "split=nowhere", code=1)
-    assert "is no run folder" in typed(tmp_path, "-m", "thaw.evaluate", "run=absent", code=1)
+    assert "split is test or val, not nowhere" in typed(
+        tmp_path, "-m", "thaw.evaluate", "run=run", "split=nowhere", code=1
+    )
+    assert "absent does not exist" in typed(tmp_path, "-m", "thaw.evaluate", "run=absent", code=1)
 
     weights = (run / "weights.safetensors").read_bytes()
     (last_but_one,) = (run / "checkpoints").glob("best-*.ckpt")

@@ -168,14 +168,14 @@ def test_a_text_a_file_of_lines_and_bad_rows(
     (tmp_path / "lines.txt").write_text("great film\n\nawful film\n")
     assert [row["text"] for row in rows(f"input={tmp_path}/lines.txt")] == ["great film", "awful film"]
     shown = capsys.readouterr().out
-    assert "1 of 3 were skipped:\n  lines.txt, line 2: empty" in shown
+    assert "skipped, 1 of 3:\n  lines.txt, line 2: empty" in shown
     (tmp_path / "other.txt").write_text("great\u2028film\nawful\x0cfilm\r\n", encoding="utf-8")
     assert [row["text"] for row in rows(f"input={tmp_path}/other.txt")] == ["great\u2028film", "awful\x0cfilm"]
     capsys.readouterr()
     (tmp_path / "new.csv").write_text('id,said\n1,great film\n2,"so, ""so"""\n3\n')
     assert [row["text"] for row in rows(f"input={tmp_path}/new.csv", "column=said")] == ["great film", 'so, "so"']
     assert "new.csv, line 4: 1 values for 2 columns" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"no column text \(column\); it has id, said"):
+    with pytest.raises(ValueError, match=r"no column text, but id, said: type column="):
         rows(f"input={tmp_path}/new.csv")
     with pytest.raises(ValueError, match="would take the place of"):
         rows(f"input={tmp_path}/new.csv", "column=said", f"output={tmp_path}/new")

@@ -350,12 +350,6 @@ def test_a_run_that_stopped_early_stays_so_when_resumed(config: Config, tmp_path
     assert (tmp_path / "run/metrics.csv").read_text() == before
 
 
-@pytest.mark.parametrize(("key", "instead"), [("max_epochs=3", "freezing.epochs"), ("logger=false", "logger=...")])
-def test_keys_of_the_trainer_that_would_be_ignored_are_refused(config: Config, key: str, instead: str) -> None:
-    with pytest.raises(ValueError, match=f"trainer.{key.split('=')[0]} would be ignored: .*{instead}"):
-        train(config(*TINY, f"+trainer.{key}"))
-
-
 def test_without_a_test_split_the_results_are_those_of_the_best_epoch(config: Config, tmp_path: Path) -> None:
     never_better = ("monitor.metric=plan/phase", "monitor.mode=max")
     metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "data.test_fraction=0", *never_better))

@@ -14,7 +14,6 @@ from tests.conftest import NOISE, TINY
 from thaw.caching.store import entries, prune
 from thaw.config.assemble import start
 from thaw.data.image_module import ImageDataModule
-from thaw.errors import UserError
 from thaw.runs import record
 from thaw.train import train
 from thaw.types import Batch, BatchRequest
@@ -149,21 +148,6 @@ def test_a_few_batches_are_not_worth_it(config: Config, cache_folder: Path) -> N
     train(config(*TINY, "debug=fast_dev_run"))
     train(config(*TINY, *PLANS["head_only"], "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=0.5"))
     assert {str(entry.about["samples"]) for entry in entries(cache_folder)} == {"270 test"}
-
-
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        ("views=0", "caching.views is a whole number from 1 on, not 0. To keep nothing: caching=off"),
-        ("views=1.5", "caching.views is a whole number"),
-        ("dtype=int8", "caching.dtype is null, float32, float16, bfloat16, not int8"),
-        ("budget_gb=-1", "caching.budget_gb is a number of gigabytes from 0 on, not -1"),
-        ("batch_size=0", "caching.batch_size is a whole number from 1 on, not 0"),
-    ],
-)
-def test_choices_that_cannot_be(choice: str, message: str, config: Config) -> None:
-    with pytest.raises(UserError, match=message):
-        train(config(*TINY, f"caching.{choice}"))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])

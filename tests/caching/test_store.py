@@ -272,9 +272,3 @@ def test_an_entry_that_is_deleted_while_it_is_opened_is_not_there(
 
     monkeypatch.setattr(np, "load", gone)
     assert store.open(KEY) is None
-
-
-@pytest.mark.parametrize("budget", ["all", None, -1])
-def test_a_budget_that_cannot_be(budget: float) -> None:
-    with pytest.raises(ValueError, match=f"caching.budget_gb is a number of gigabytes from 0 on, not {budget}"):
-        Store.of_machine(budget)

@@ -110,9 +110,6 @@ def test_images_of_fewer_bits_than_their_files_are_reported_and_may_be_stretched
     assert ignored == "data.max_value=4095 is ignored: no image has 16 bits"
     with pytest.raises(ValueError, match=r"6 of 12 images cannot be .*(?s:.*)pixels reach 4,095, above data.max_value"):
         source(root, "data.max_value=3000")
-    for wrong in (0, 65536, 1.5, "true"):
-        with pytest.raises(ValueError, match=r"data.max_value is null or a whole number from 1 to 65535, not"):
-            source(root, f"data.max_value={wrong}")
 
 
 def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageDataModule]) -> None:
@@ -365,9 +362,6 @@ def test_what_is_excluded_is_not_read_at_any_level(source: Callable[..., ImageDa
     assert unused.startswith("data.exclude: mask matches no folder and no image")
     with pytest.raises(ValueError, match=r"data.exclude is a list of names .*data.exclude=\[masks\]"):
         source(root, "data.exclude=masks")
-    for wrong in (0, 1.5, "true", "two"):
-        with pytest.raises(ValueError, match=r"data.class_level is null or a whole number from 1 on, not"):
-            source(root, f"data.class_level={wrong}")
     with pytest.raises(ValueError, match=r"no images in folders(?s:.*)data.class_level=4"):
         source(root, "data.class_level=4")
 

@@ -81,7 +81,7 @@ def test_a_relative_root_is_not_left_either(table: Table, tmp_path: Path, monkey
     ("text", "said"),
     [
         (HEAD, "has no rows"),
-        ("file,label\n" + rows(), r"mine.csv, line 2: no column path \(data.path_column\); it has file, label"),
+        ("file,label\n" + rows(), r"mine.csv, line 2: no column path, but file, label: type data.path_column="),
         (HEAD + "blue/0.png,\n" + rows(), "line 2: no label in column label"),
         (HEAD + rows() + ",blue\n", "line 26: no path in column path"),
         (HEAD + rows() + "../outside.png,blue\n", r"line 26: the path ../outside.png leaves .*data.root="),

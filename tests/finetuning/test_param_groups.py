@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.tiny import backbone, chain
-from thaw.errors import UserError
 from thaw.finetuning.optimizers import build_optimizer
 from thaw.finetuning.param_groups import Rates, decayed_names, param_groups
 from thaw.models.backbone import Backbone
@@ -134,11 +133,6 @@ def test_all_rates_follow_the_number_of_processes_by_the_rule(rule: str, factor:
     optimizer = build_optimizer(network, torch.optim.SGD, Rates(0.1, 0.5), 0.0, lr_by_processes=rule, world_size=4)
     groups = optimizer.param_groups
     assert [group["lr"] for group in groups] == pytest.approx([0.05 * factor] * 2 + [0.1 * factor] * 2)
-
-
-def test_another_rule_is_met_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"optimizer.lr_by_processes is none, linear, sqrt, not 'cubic'"):
-        build_optimizer(network_of(head=nn.Linear(2, 2)), torch.optim.SGD, Rates(0.1), 0.0, lr_by_processes="cubic")
 
 
 def test_what_decays_is_settled_before_parameters_are_cut_into_pieces_of_one_dimension() -> None:

@@ -159,9 +159,6 @@ def test_the_vocabulary_fills_up_with_the_words_of_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"units": "letters"}, "backbone.units is words or pieces, not 'letters'"),
-        ({"vocabulary_size": 2}, r"backbone.vocabulary_size is above 2 \(\[PAD\], \[UNK\]\), not 2"),
-        ({"num_layers": 0, "dropout": 1}, "backbone.num_layers is at least 1, not 0; backbone.dropout .* not 1"),
         ({"pooling": "max"}, "backbone.pooling is cls, mean, last, not 'max'"),
         ({"weights": "{file}", "units": "pieces"}, "vectors of whole words: type backbone.units=words"),
         ({"weights": "{file}"}, "backbone.embedding_size=6, but .* has vectors of 2 numbers: leave it at null"),

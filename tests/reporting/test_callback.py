@@ -13,8 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from tests.conftest import TINY
-from thaw.errors import UserError
-from thaw.reporting.callback import Pictures, histogram, update_ratio
+from thaw.reporting.callback import histogram, update_ratio
 from thaw.runs.wandb import read_records
 from thaw.train import train
 
@@ -152,10 +151,3 @@ def test_numbers_of_weights() -> None:
     counts, edges = histogram([*parameters, torch.full((3,), torch.nan)])
     assert counts.sum() == 6, "numbers that are not finite are left out"
     assert edges[0] <= 1.1 <= edges[-1]
-
-
-def test_wrong_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match="every_epochs is null or a whole number from 1 on, not 0"):
-        Pictures({}, every_epochs=0)
-    with pytest.raises(UserError, match="samples is a whole number from 0 on, not -1"):
-        Pictures({}, samples=-1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from thaw.config.hydra_errors import explain
 from thaw.distributed.launch import ProcessesFailedError
@@ -65,6 +65,8 @@ def message(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if is_peer_lost(error):
         return "another process of this run ended without an error message: killed, or out of memory?"
+    if isinstance(error, InterpolationKeyError):
+        return f"a ${{...}} stands for the value of another key. {str(error).splitlines()[0]}"
     if is_user_error(error):
         return str(error) or type(error).__name__
     return "".join(TracebackException.from_exception(error).format_exception_only()).strip()

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from thaw.data.table import Row, decoded, read_text
+from thaw.errors import UserError
 
 STANDARD_INPUT = "-"
 """The `input` that stands for standard input."""
@@ -20,6 +21,8 @@ def holds_lines(source: str) -> bool:
 def read_lines(source: str, encoding: str) -> list[Row]:
     """Read a .txt file or standard input. Raises UserError if it is in another encoding."""
     if source == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise UserError("input=- reads standard input, and there is none: name a .txt file")
         name, text = "standard input", decoded(sys.stdin.buffer.read(), "standard input", encoding)
     else:
         name, text = Path(source).name, read_text(Path(source), encoding)

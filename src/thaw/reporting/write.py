@@ -31,7 +31,7 @@ def reported(run: RunFolder, class_names: Sequence[str], data: DataModule, netwo
     try:
         yield
     finally:
-        if ranks().is_first:
+        if ranks().is_first and run.path.is_dir():
             try_to_report(run, class_names, data, network)
 
 

@@ -125,6 +125,8 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
         hint = f"The last good checkpoint is {last}." if last.exists() else "There is no checkpoint yet."
         error.args = (f"{error} {hint}",)
         return error
+    if not run.path.is_dir():
+        return UserError(f"{run.path} is gone: it was deleted or moved while the run trained. Start it again")
     if isinstance(error, OSError) and error.filename is None:  # a logger's
         error.filename = str(run.path)
     words = fault(error) or (str(error) if isinstance(error, UserError) else None)
