@@ -42,7 +42,7 @@ WRONG = {
         ("schedule.warmup_fraction=much", "schedule.warmup_fraction is a number from 0 to below 1, not much"),
         (
             "caching.dtype=int8",
-            "caching.dtype is null, float32, float16 or bfloat16, not int8: type caching.dtype=float16",
+            "caching.dtype is null, float32, float16 or bfloat16, not int8",
         ),
         ("caching.views=1.5", "caching.views is a whole number from 1 on, not 1.5"),
         ("caching.budget_gb=-1", "caching.budget_gb is a number from 0 on, not -1"),
