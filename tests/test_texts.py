@@ -258,9 +258,9 @@ def test_each_format_agrees_for_any_number_and_length_of_texts(
 
 def test_texts_and_images_do_not_mix(config: Config, tmp_path: Path) -> None:
     typed = choices(tmp_path)
-    with pytest.raises(ValueError, match="this backbone takes texts, and the data are images"):
+    with pytest.raises(ValueError, match="the backbone reads texts, and the data are images"):
         train(config(*QUIET, "backbone=huggingface", f"backbone.name={tmp_path}/bert"))
-    with pytest.raises(ValueError, match="this backbone takes images, and the data are texts"):
+    with pytest.raises(ValueError, match="the backbone reads images, and the data are texts"):
         train(config(*QUIET, "data=text_table", f"data.table={tmp_path}/reviews.csv"))
     with pytest.raises(ValueError, match="mixing mixes images, and the data are texts: type mixing=none"):
         train(config(*typed, "mixing=mixup"))

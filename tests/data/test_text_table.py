@@ -214,7 +214,7 @@ def test_what_is_wrong_with_json_lines(table: Table, line: str, said: str) -> No
             '[{"text": "so", "label": 1}, "so", [1]]',
             r'item 2: an object is expected, {...}, not "so"(?s:.*)item 3: .*\[1',
         ),
-        ('{"data": [{"text": "so", "label": 1}]}', r"item 1: no column text, but data: type data.text"),
+        ('{"data": [{"text": "so", "label": 1}]}', r"item 1: no column text, label, but data: type data.text"),
         ('[{"text": "so", "label": 1},', "mine.json is not JSON: Expecting value"),
     ],
 )
@@ -342,7 +342,7 @@ def test_texts_are_cut_and_the_cut_ones_counted(table: Table, spec: TokenSpec) -
         table(HEAD + rows(), "data.max_length_tokens=41").use_input_spec(spec)
     with pytest.raises(ValueError, match=r"adds 2 tokens to each. Type data.max_length_tokens=3 or more"):
         table(HEAD + rows(), "data.max_length_tokens=2").use_input_spec(spec)
-    with pytest.raises(ValueError, match="this backbone takes images, and the data are texts"):
+    with pytest.raises(ValueError, match="the backbone reads images, and the data are texts"):
         data.use_input_spec(ImageSpec(8, 1, (0.5,), (0.5,)))
 
 
