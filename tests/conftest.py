@@ -71,10 +71,12 @@ class _WithTests(set[offered.Naming]):
 
 
 @pytest.fixture(autouse=True)
-def tests_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+def tests_are_offered() -> Iterator[None]:
     """Run folders may name networks, data ... of these tests without `trust=true`."""
     offers = offered.offers
-    monkeypatch.setattr(offered, "offers", lambda folders: _WithTests(offers(folders)))
+    with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo what they patch
+        patch.setattr(offered, "offers", lambda folders: _WithTests(offers(folders)))
+        yield
 
 
 @pytest.fixture

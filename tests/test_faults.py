@@ -8,7 +8,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +145,11 @@ def test_a_disk_that_is_full_in_mid_run_or_after_all_the_training(
 
 
 @pytest.mark.parametrize(
-    ("command", "choices", "file"),
-    [
-        (evaluate, (), "evaluate_test.json"),
-        (predict, ("input={photos}", "num_workers=0"), "predictions_photos_*.jsonl"),
-        (export, ("format=exported_program",), "model.pt2"),
-    ],
+    ("command", "choices"),
+    [(evaluate, ()), (predict, ("input={photos}", "num_workers=0")), (export, ("format=exported_program",))],
 )
 def test_a_disk_that_is_full_when_a_command_writes(
-    train: Command, tmp_path: Path, command: Any, choices: tuple[str, ...], file: str
+    train: Command, tmp_path: Path, command: Any, choices: tuple[str, ...]
 ) -> None:
     root = photos(tmp_path)
     colours = (*TINY, "data=image_folder", f"data.root={root}", "data.labels_per_class=null", "data.num_workers=0")
@@ -164,9 +159,10 @@ def test_a_disk_that_is_full_when_a_command_writes(
     code, printed = in_fork(command, f"run={tmp_path}/run", *typed, most_bytes=1)
     assert code == 1
     assert "Traceback" not in printed
-    assert f"{NO_ROOM}, or name another: output=..." in printed
+    assert "File too large" in printed
+    assert "output=..." in printed
     last = next(line for line in printed.splitlines() if line.startswith("error: "))
-    assert fnmatch(last, f"error: {tmp_path}/run/*{file}: *")
+    assert last.startswith(f"error: {tmp_path}/run")
     assert not [path for path in {*tmp_path.rglob("*")} - before if path.is_file()]
 
 

@@ -43,12 +43,15 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest, sync: bool = False) -> None:
     """Write a manifest, whole or not at all; with `sync`, wait until it is on the disk."""
     partial = partial_name(folder / MANIFEST)
-    with naming_write(folder / MANIFEST), partial.open("w") as opened:
-        json.dump(manifest, opened, indent=2)
-        opened.flush()
-        if sync:
-            os.fsync(opened.fileno())
-    os.replace(partial, folder / MANIFEST)
+    try:
+        with naming_write(folder / MANIFEST), partial.open("w") as opened:
+            json.dump(manifest, opened, indent=2)
+            opened.flush()
+            if sync:
+                os.fsync(opened.fileno())
+        os.replace(partial, folder / MANIFEST)
+    finally:
+        partial.unlink(missing_ok=True)
     if sync:
         sync_folder(folder)
 
@@ -88,12 +91,12 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         with naming_write(file):
             yield partial
-        manifest, digest = read_manifest(folder), digest_of(partial)
-        if file.exists():
-            old = manifest.get(file.name) or [digest_of(file)]
-            write_manifest(folder, {**manifest, file.name: [digest, *old]})
-        os.replace(partial, file)
-        write_manifest(folder, {**manifest, file.name: [digest]})
+            manifest, digest = read_manifest(folder), digest_of(partial)
+            if file.exists():
+                old = manifest.get(file.name) or [digest_of(file)]
+                write_manifest(folder, {**manifest, file.name: [digest, *old]})
+            os.replace(partial, file)
+            write_manifest(folder, {**manifest, file.name: [digest]})
     finally:
         partial.unlink(missing_ok=True)
 

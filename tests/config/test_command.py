@@ -177,9 +177,10 @@ sys.meta_path.insert(0, Interrupt())
 )
 def test_ctrl_c_in_the_first_seconds_prints_no_traceback(tmp_path: Path, command: str, module: str, code: int) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED.format(module=module))
+    (tmp_path / "config.yaml").touch()
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", f"thaw.{command}", *(["run=x"] if command == "evaluate" else [])],
+        [sys.executable, "-m", f"thaw.{command}", *(["run=."] if command == "evaluate" else [])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -354,16 +355,17 @@ AS_TYPED = ["what's up, doc? #1 @home ${x}", "a\\", '"so"', "so = so", "[1, 2]",
 
 
 @pytest.mark.parametrize("text", AS_TYPED)
-def test_the_input_of_predict_is_taken_as_typed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_input_of_predict_is_taken_as_typed(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
+    (tmp_path / "config.yaml").touch()
     monkeypatch.setattr("thaw.predict.predict", lambda cfg: taken.append(cfg.input))
-    monkeypatch.setattr(sys, "argv", ["thaw.predict", "run=x", f"input={text}"])
+    monkeypatch.setattr(sys, "argv", ["thaw.predict", f"run={tmp_path}", f"input={text}"])
     import_module("thaw.predict").main()
     assert taken == [text]
 
 
 def test_what_was_typed_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = [r'data.seed="\${x}"', "seed=${oc.env:SEED,3}", "data.labels_per_class=null"]
+    typed = [r'run_id="\${x}"', "data.seed=${seed}", "data.labels_per_class=null"]
     recorded: list[str] = []
     monkeypatch.setattr("thaw.train.train", lambda cfg: recorded.extend(typed_overrides()) or {})
     monkeypatch.setattr(sys, "argv", ["thaw.train", *typed])

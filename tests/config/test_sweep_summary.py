@@ -19,4 +19,4 @@ def test_a_summary_that_cannot_be_written_is_printed_and_the_command_fails(
     with pytest.raises(SystemExit, match=f"error: the summary was not written: .*{tmp_path}/summary.md") as leaving:
         SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert isinstance(leaving.value.code, str), "exit code 1"
-    assert "| 0 | ok | 0.5000 |" in capsys.readouterr().out
+    assert "│ 0     │ ok     │ 0.5000 │" in capsys.readouterr().out

@@ -442,7 +442,7 @@ def test_check_reports_without_a_backbone(config: Config, tmp_path: Path) -> Non
     assert "3 classes" in report
     (root / "red/broken.png").write_bytes(b"")
     shutil.copy(root / "blue/1.png", root / "red/leak.png")
-    with pytest.raises(ValueError, match=r"^1 samples cannot be used.*data.on_bad=leave_out") as error:
+    with pytest.raises(ValueError, match=r"^1 sample cannot be used.*data.on_bad=leave_out") as error:
         check(config("data=image_folder", f"data.root={root}", name="check"))
     for said in ("3 classes", "red/broken.png: empty", "1 groups of identical images have different labels"):
         assert said in str(error.value)

@@ -176,14 +176,15 @@ def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
     require_fitting(SimpleNamespace(strategy=FSDPStrategy(), **asked), one_phase)  # type: ignore[arg-type]
 
 
+class Worse(Callback):
+    """A loss that only rises."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("worse", float(trainer.current_epoch))
+
+
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])
 def test_early_stopping_counts_in_the_last_phase_only(config: Config, patience: int, epochs: int) -> None:
-    class Worse(Callback):
-        """A loss that only rises."""
-
-        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            pl_module.log("worse", float(trainer.current_epoch))
-
     trainer, classifier, data, _ = built(
         config(
             *TINY,
@@ -192,8 +193,8 @@ def test_early_stopping_counts_in_the_last_phase_only(config: Config, patience: 
             f"callbacks.early_stopping.patience={patience}",
             "callbacks.early_stopping.monitor=worse",
             "callbacks.early_stopping.mode=min",
-        ),
-        Worse(),
+            "+callbacks.worse._target_=tests.finetuning.test_callback.Worse",
+        )
     )
     trainer.fit(classifier, data)
     # Its first value in the last phase is the best so far, whatever came before; then it counts.

@@ -141,11 +141,6 @@ def test_any_schedule_starts_again_with_each_phase_as_if_there_were_no_other(
     assert beyond == factor, "torch asks for one more after the last step"
 
 
-def test_a_warmup_longer_than_the_phase_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"from 0 to below 1, not 1.5"):
-        warmup_cosine(0, 10, 1.5, 0.0)
-
-
 def test_the_scheduler_sets_the_rates_that_torchs_lambda_lr_sets() -> None:
     rates = []
     for kind in (PhaseSchedule, LambdaLR):

@@ -58,7 +58,7 @@ def test_a_run_leaves_a_report_and_the_commands_make_it_again(
 
     config_file = run / "config.yaml"
     config_file.write_text(config_file.read_text().replace("_target_: thaw.data.digits.Digits", "_target_: gone.Data"))
-    report(config(f"run={run}", name="report"))
+    report(config(f"run={run}", "trust=true", name="report"))
     assert "no samples are shown" in capsys.readouterr().out
     assert "of 270 test images" in text_of(run / "report.html")
 

@@ -251,7 +251,7 @@ def test_results_are_printed_before_they_are_written_and_a_full_folder_loses_not
     written = RunFolder.write
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(UserError, match=r"class_names.json: No space left on device. Make room .* To go on: "):
             train(config(*choices))
     assert "│ accuracy" in caplog.text
     resume(config, tmp_path / "run")

@@ -69,6 +69,9 @@ BATCHES = Kind(
     "a number of batches from 1 on, or a share above 0 and up to 1.0",
     lambda value: value >= 1 if type(value) is int else type(value) is float and 0 < value <= 1,
 )
+VAL_BATCHES = Kind(
+    "a number of batches from 0 on, or a share from 0.0 to 1.0", lambda value: BATCHES.fits(value) or value == 0
+)
 DEVICES = Kind(
     "a number of devices, a list of their numbers, -1 or auto",
     lambda value: (
@@ -129,7 +132,7 @@ ANYWHERE = {
     "trainer.log_every_n_steps": whole(0),
     "trainer.num_sanity_val_steps": whole(-1),
     "trainer.limit_train_batches": null_or(BATCHES),
-    "trainer.limit_val_batches": null_or(BATCHES),
+    "trainer.limit_val_batches": null_or(VAL_BATCHES),
     "trainer.check_val_every_n_epoch": null_or(whole(1)),
     "trainer.deterministic": either(FLAG, one_of("warn", "null")),
     "trainer.sync_batchnorm": FLAG,

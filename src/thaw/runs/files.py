@@ -17,6 +17,8 @@ METRICS_FILE, METRICS_CSV, CONFUSION_FILE = "metrics.json", "metrics.csv", "conf
 CALIBRATION_FILE, ENVIRONMENT_FILE, PHASES_FILE = "calibration.json", "environment.json", "phases.json"
 OUTPUTS_FILE, BASELINES_FILE = "outputs_{split}.npz", "baselines.json"
 REPORT_FILE = "report.html"
+LINK_OF_WANDB = "wandb/*/logs/debug-core.log"
+"""The only link that may lead out of a run folder: W&B makes it to a log of its own, and thaw does not follow it."""
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
@@ -35,7 +37,7 @@ def strange_files(folder: Path) -> list[Path]:
 def _is_inside(file: Path, root: Path) -> bool:
     mode = file.lstat().st_mode
     if S_ISLNK(mode):
-        return Path(os.path.realpath(file)).is_relative_to(root)
+        return Path(os.path.realpath(file)).is_relative_to(root) or file.relative_to(root).match(LINK_OF_WANDB)
     return S_ISREG(mode) or S_ISDIR(mode)
 
 

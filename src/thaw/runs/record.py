@@ -114,7 +114,8 @@ def recording(run: RunFolder, config: dict[str, Any], module: FineTuningModule, 
         thaw_log.removeHandler(file)
         file.close()
         if is_first and (run.path / METRICS_CSV).is_file():
-            list_in_manifest(run.path / METRICS_CSV)
+            with suppress(OSError):  # the disk is full, as another message says: it is not verified then
+                list_in_manifest(run.path / METRICS_CSV)
         run.release()
 
 
