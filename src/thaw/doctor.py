@@ -137,16 +137,17 @@ def speeds(cfg: DictConfig) -> str:
 
 
 def _loading_rate(data: "DataModule", num_batches: int) -> tuple[float, "list[Batch]"]:
-    """Training samples a second that loaders give, and their batches. The first batch is not timed."""
-    loader = iter(data.train_dataloader())
-    batches = [next(loader)]
-    began = time.perf_counter()
-    batches += islice(loader, num_batches)
-    return _rate(batches[1:], began), batches
+    """Training samples a second that loaders give, and their batches. The first is not timed if there are more."""
+    began, loader = time.perf_counter(), iter(data.train_dataloader())
+    first = next(loader)
+    began_rest = time.perf_counter()
+    if rest := list(islice(loader, num_batches)):
+        return _rate(rest, began_rest), [first, *rest]
+    return _rate([first], began), [first]
 
 
 def _training_rate(data: "DataModule", backbone: "Backbone", batches: "list[Batch]", device: "torch.device") -> float:
-    """Samples a second that are trained on, all stages at once. The first batch is not timed."""
+    """Samples a second that are trained on, all stages at once, after a first step that is not timed."""
     import torch
 
     from thaw.models.heads import linear
@@ -154,7 +155,8 @@ def _training_rate(data: "DataModule", backbone: "Backbone", batches: "list[Batc
 
     network = Network(backbone, linear(backbone.num_features, len(data.class_names))).to(device)
     optimizer = torch.optim.AdamW(network.parameters())
-    for number, batch in enumerate(batches):
+    began = 0.0
+    for number, batch in enumerate([batches[0], *batches]):
         if number == 1:
             began = time.perf_counter()
         inputs, targets, *_ = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
@@ -163,7 +165,7 @@ def _training_rate(data: "DataModule", backbone: "Backbone", batches: "list[Batc
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # waits for the device
-    return _rate(batches[1:], began)
+    return _rate(batches, began)
 
 
 def _rate(batches: "list[Batch]", began: float) -> float:

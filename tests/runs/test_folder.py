@@ -259,6 +259,19 @@ def test_results_are_printed_before_they_are_written_and_a_full_folder_loses_not
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+class Deletes(Callback):
+    """Deletes the run folder after the first epoch."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        shutil.rmtree(trainer.default_root_dir)
+
+
+def test_a_folder_that_is_deleted_in_mid_run_is_named(config: Config, tmp_path: Path) -> None:
+    with watched(Deletes()), pytest.raises(UserError, match=f"{tmp_path}/run is gone: it was deleted or moved"):
+        train(config(*TINY, *NOISE, "freezing=full", "freezing.epochs=3", "report=true"))
+    assert not (tmp_path / "run/report.html").exists()
+
+
 def test_a_folder_that_is_read_only_is_met_with_another_place(
     config: Config, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
