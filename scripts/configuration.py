@@ -3,7 +3,7 @@
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 
 QUIET = (
     "~callbacks.progress_bar",

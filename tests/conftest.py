@@ -11,7 +11,7 @@ from lightning import Callback
 from omegaconf import DictConfig
 
 from thaw.config import offered, trainers
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.storage import CACHE_VARIABLE
 
 TINY = (

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from tests.malice import save_malicious
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.storage import CACHE_VARIABLE
 from thaw.train import train
 

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import TINY, watched
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.evaluate import evaluate
 from thaw.export import export
 from thaw.predict import predict

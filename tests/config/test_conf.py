@@ -13,7 +13,7 @@ from tests.conftest import CHOICES, TINY
 from tests.language import pretrained, texts
 from tests.photos import photos
 from thaw.config.assemble import start
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.errors import UserError
 from thaw.train import train
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.config.offered import Naming, offers, own_folders, strange, unresolved
 
 Config = Callable[..., DictConfig]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from tests.conftest import NOISE, TINY, watched
 from tests.killing import killed
 from thaw import storage
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.manifest import read_manifest

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from thaw.config.command import CONF
+from thaw.config.conf_folder import CONF
 from thaw.errors import UserError
 from thaw.runs.files import CONFIG_FILE, strange_files
 
