@@ -130,7 +130,7 @@ def configuration(folder: Path, kind: str, workers: int, augmented: bool) -> tup
     if kind == "image":
         last = "stage4"
         augment = "strong" if augmented else "none"
-        of_kind = ("data=image_folder", f"data.root={folder}/photos", f"data.augment={augment}")
+        of_kind = ("data=image_folder", f"data.root={folder}/photos", f"data.augment={augment}", "backbone=glyphs")
     else:
         last = "layer0"
         of_kind = ("data=text_table", f"data.table={folder}/texts.csv", "backbone=gru", "optimizer=sgd")

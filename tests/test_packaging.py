@@ -42,5 +42,5 @@ def test_an_installed_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "thaw: fine-tune a pretrained network" in done.stdout
+        assert f"thaw.{name}" in done.stdout or "thaw: fine-tune a pretrained network" in done.stdout
     assert not list(empty.iterdir())

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from io import BufferedWriter, FileIO, StringIO, TextIOWrapper
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console, RenderableType
-from rich.progress import track
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 T = TypeVar("T")
 LINES = {
@@ -20,8 +20,10 @@ LINES = {
 """ASCII for the lines of tables."""
 
 
-def as_text(thing: RenderableType) -> str:
+def as_text(thing: "RenderableType") -> str:
     """A table or tree of rich as plain text, 120 characters wide."""
+    from rich.console import Console  # here, because a wrong command need not wait for it
+
     console = Console(file=StringIO(), width=120, color_system=None)
     console.print(thing)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -29,6 +31,9 @@ def as_text(thing: RenderableType) -> str:
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield `items`, with a progress bar on the terminal. Without a terminal nothing is shown."""
+    from rich.console import Console
+    from rich.progress import track
+
     console = Console(stderr=True)
     yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 

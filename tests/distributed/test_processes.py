@@ -91,7 +91,7 @@ def test_other_numbers_of_processes_than_the_trainer_s_are_refused(tmp_path: Pat
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("raise", "error: a sample cannot be read\n"),
+        ("raise", "error: a sample cannot be read. To go on: "),
         ("build", "error: it cannot be built here\n"),
         ("infinite", "of 2: the loss is nan in epoch 1, train batch 0"),
         ("die", ""),

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from thaw.console import as_text
 from thaw.errors import UserError
 from thaw.manifest import naming, read_json, replacing
@@ -163,6 +160,9 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _drawn(rows: list[list[str]]) -> str:
+    from rich.markup import escape  # here, because a wrong command need not wait for it
+    from rich.table import Table
+
     table = Table(*map(escape, rows[0]))
     for row in rows[1:]:
         table.add_row(*map(escape, row))
