@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,20 @@ Command = Callable[..., str | None]
 FOUR_EPOCHS = ("freezing=full", "freezing.epochs=4", "caching=off", "data.labels_per_class=null")
 FAILING = (*TINY, "data._target_=tests.faulty.Failing", *FOUR_EPOCHS)
 LAST_WORDS = "To go on with batches of this size: python -m thaw.train resume={run} data.num_workers=0"
+
+
+@pytest.fixture(autouse=True)
+def can_train_in_a_fork(request: pytest.FixtureRequest) -> None:
+    """Once torch has started threads for gradients, a fork cannot train: then the test runs in a process of its own."""
+
+    def compute_gradients() -> None:
+        torch.ones(1, requires_grad=True).sum().backward()
+
+    if in_fork(compute_gradients)[0] != 0:
+        command = [sys.executable, "-m", "pytest", "-q", request.node.nodeid]
+        done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        pytest.skip("passed in a process of its own")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make
     ],
 )
 def test_overrides_follow_the_target(typed: list[str], command: str) -> None:
-    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "ARGS")}
-    make = ["make", "-n", *typed]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"}
+    make = ["make", "--no-print-directory", "-n", *typed]
     done = subprocess.run(make, cwd=REPOSITORY, env=own, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].rstrip().endswith(f"-m {command}")
