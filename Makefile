@@ -28,19 +28,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 export PYTHONPATH := $(CURDIR)/src
 
-train: install  ## train; ARGS="data=... backbone=... freezing=..."
+train: install  ## train; data=... backbone=... freezing=...
 	$(BIN)/python -m thaw.train $(ARGS)
 
-check: install  ## look through data first; ARGS="data=image_folder data.root=..."
+check: install  ## look through data first; data=image_folder data.root=...
 	$(BIN)/python -m thaw.check $(ARGS)
 
-predict: install  ## classify images or texts; ARGS="run=runs/... input=..."
+predict: install  ## classify images or texts; run=runs/... input=...
 	$(BIN)/python -m thaw.predict $(ARGS)
 
-export: install  ## a file to give away; ARGS="run=runs/... format=onnx"
+export: install  ## a file to give away; run=runs/... format=onnx
 	$(BIN)/python -m thaw.export $(ARGS)
 
-report: install  ## write report.html of a run again; ARGS="run=runs/..."
+report: install  ## write report.html of a run again; run=runs/...
 	$(BIN)/python -m thaw.report $(ARGS)
 
 doctor: install  ## look at this machine, and at what a run would wait for; data=... backbone=...
@@ -49,16 +49,16 @@ doctor: install  ## look at this machine, and at what a run would wait for; data
 board: install  ## TensorBoard on all runs, at the address that it prints
 	$(BIN)/tensorboard --logdir runs $(ARGS)
 
-cache: install  ## what frozen stages computed and is kept; ARGS="budget_gb=2" makes room
+cache: install  ## what frozen stages computed and is kept; budget_gb=2 makes room
 	$(BIN)/python -m thaw.cache $(ARGS)
 
-evaluate: install  ## measure a finished run again; ARGS="run=runs/..."
+evaluate: install  ## measure a finished run again; run=runs/...
 	$(BIN)/python -m thaw.evaluate $(ARGS)
 
-replay: install  ## run the step again that a run failed in; ARGS="run=runs/..."
+replay: install  ## run the step again that a run failed in; run=runs/...
 	$(BIN)/python -m thaw.replay $(ARGS)
 
-sweep: install  ## every combination, with a table at the end; ARGS="optimizer.lr=1e-3,3e-3 seed=1,2"
+sweep: install  ## every combination, with a table at the end; optimizer.lr=1e-3,3e-3 seed=1,2
 	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)
 
 test: lint types  ## format, lint and types, then the tests of the default tier, one of them on each core

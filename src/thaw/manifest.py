@@ -149,7 +149,7 @@ def read_json(file: Path, kind: type, advice: str) -> Any:
     """
     if not require_intact(file, advice).is_file():
         return kind()
-    with naming(file):
+    with naming_damage(file):
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, kind):
             raise TypeError(f"a {type(content).__name__} in place of a {kind.__name__}")
@@ -157,7 +157,7 @@ def read_json(file: Path, kind: type, advice: str) -> Any:
 
 
 @contextmanager
-def naming(file: Path) -> Iterator[None]:
+def naming_damage(file: Path) -> Iterator[None]:
     """Raise UserError that names `file` in place of whatever reading broken content raises."""
     try:
         yield

@@ -96,7 +96,7 @@ def _require_options(words: list[str]) -> None:
 
 
 def _require_known(cfg: DictConfig, config_name: str) -> None:
-    """Raise UserError for a typed key that nothing reads, see `require_known`."""
+    """Raise UserError for a typed key that nothing reads, see `require_known`, and for a grid without -m."""
     hydra_config = HydraConfig.get()
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
     own = OmegaConf.load(CONF / f"{config_name}.yaml")

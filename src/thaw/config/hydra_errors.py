@@ -42,7 +42,7 @@ def _no_override(error: OverrideParseException) -> str:
             f"{for_shell('key', 'two words')}; --help lists the keys"
         )
     said = f"Hydra does not understand {error.override}"
-    if value[0] in "[{'\"" or value.partition("(")[0] in FUNCTIONS:  # meant as a list, a mapping, a text, a function
+    if value[:1] in "[{'\"" or value.partition("(")[0] in FUNCTIONS:  # meant as a list, a mapping, a text, a function
         return f"{said}: {str(error).splitlines()[0]}"
     return f"{said}: quote the value for Hydra and for the shell, {for_shell(key, value)}"
 

@@ -44,7 +44,8 @@ def number(least: float = 0, most: float = math.inf, below: float = math.inf) ->
 
 def one_of(*names: str) -> Kind:
     """One of some names."""
-    return Kind(f"{', '.join(names[:-1])} or {names[-1]}", lambda value: value in names, names)
+    words = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return Kind(words, lambda value: value in names, names)
 
 
 def null_or(kind: Kind) -> Kind:
@@ -115,7 +116,7 @@ ANYWHERE = {
     "optimizer.lr_decay": null_or(number()),
     "optimizer.weight_decay": number(),
     "optimizer.lr_by_processes": one_of("none", "linear", "sqrt"),
-    "optimizer.fused": FLAG,
+    "optimizer.fused": null_or(FLAG),
     "optimizer.rates": RATES,
     # The cache
     "caching.budget_gb": number(),
@@ -129,12 +130,12 @@ ANYWHERE = {
     "trainer.num_nodes": whole(1),
     "trainer.gradient_clip_val": null_or(number()),
     "trainer.accumulate_grad_batches": whole(1),
-    "trainer.log_every_n_steps": whole(0),
-    "trainer.num_sanity_val_steps": whole(-1),
+    "trainer.log_every_n_steps": null_or(whole(0)),
+    "trainer.num_sanity_val_steps": null_or(whole(-1)),
     "trainer.limit_train_batches": null_or(BATCHES),
     "trainer.limit_val_batches": null_or(VAL_BATCHES),
     "trainer.check_val_every_n_epoch": null_or(whole(1)),
-    "trainer.deterministic": either(FLAG, one_of("warn", "null")),
+    "trainer.deterministic": null_or(either(FLAG, one_of("warn"))),
     "trainer.sync_batchnorm": FLAG,
     # The other commands
     "split": one_of("test", "val"),

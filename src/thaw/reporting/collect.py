@@ -13,7 +13,7 @@ from PIL import Image
 from thaw.arguments import for_shell
 from thaw.data.module import DataModule
 from thaw.data.splits import SPLITS
-from thaw.manifest import naming
+from thaw.manifest import naming_damage
 from thaw.reporting.drawings import outputs_charts, training_charts
 from thaw.reporting.history import curves_of, phase_results, rates_of
 from thaw.reporting.mistakes import wanted_samples
@@ -83,11 +83,11 @@ def collect(
     config = yaml.safe_load(config_yaml)
     environment = run.json(ENVIRONMENT_FILE)
     results = run.json(METRICS_FILE) if environment.get("finished") else {}
-    with naming(run.path / METRICS_CSV):
+    with naming_damage(run.path / METRICS_CSV):
         rows = read_rows(run.intact(METRICS_CSV))
         curves, rates = curves_of(rows), rates_of(rows)
     monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
-    with naming(run.path / PHASES_FILE):
+    with naming_damage(run.path / PHASES_FILE):
         phases = phase_results(run.json(PHASES_FILE, list), rows, monitor, mode)
     training = Training(monitor, mode, results.get("epoch"), measured.metrics, curves, phases)
     outputs = measured.outputs[measured.split] if measured.split else None

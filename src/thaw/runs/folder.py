@@ -38,7 +38,7 @@ from thaw.data.module import DataModule
 from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.manifest import drop_from_manifest, naming, read_json, replacing, require_intact
+from thaw.manifest import drop_from_manifest, naming_damage, read_json, replacing, require_intact
 from thaw.models.weights import read_checkpoint, read_class_names
 from thaw.runs.files import (
     BACKBONE_FILE,
@@ -152,7 +152,7 @@ class RunFolder:
         if self.checkpoint is not None:
             return self.resumed["class_names"]
         assert self.best_weights is not None, f"{self.path} has no weights"
-        with naming(self.best_weights):
+        with naming_damage(self.best_weights):
             names = read_class_names(self.best_weights)
         if names is None:
             raise UserError(f"{self.best_weights} names no classes: thaw did not write it. Bring it back from a copy")
@@ -161,7 +161,7 @@ class RunFolder:
     def metrics(self) -> dict[str, float]:
         """Final metrics by name; empty if the run has not finished."""
         results = self.json(METRICS_FILE)
-        with naming(self.path / METRICS_FILE):
+        with naming_damage(self.path / METRICS_FILE):
             return {name: float(value) for name, value in results["metrics"].items()} if results else {}
 
     def temperature(self) -> float:
@@ -169,19 +169,19 @@ class RunFolder:
         file = self.path / CALIBRATION_FILE
         if not file.is_file():
             raise UserError(f"{self.path} has no {CALIBRATION_FILE}: it needs validation samples. Type calibrate=false")
-        with naming(file):
+        with naming_damage(file):
             return float(self.json(CALIBRATION_FILE)["temperature"])
 
     def records(self) -> list[SampleRecord]:
         """All samples of the run's data, in their order there."""
         file = self.intact(SAMPLES_FILE)
-        with naming(file):
+        with naming_damage(file):
             return from_csv(file)
 
     def input_spec(self) -> InputSpec:
         """What the network expected of its inputs in training: a later version of its library may expect another."""
         stored = self.json(INPUT_SPEC_FILE)
-        with naming(self.path / INPUT_SPEC_FILE):
+        with naming_damage(self.path / INPUT_SPEC_FILE):
             if "tokenizer" in stored:
                 return TokenSpec(**stored)
             return ImageSpec(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from thaw.distributed.agree import gather_on_first
-from thaw.manifest import naming
+from thaw.manifest import naming_damage
 
 MOST_ON_DEVICE = 2**24
 """Numbers that wait on the device until they are moved to the CPU: 64 MiB."""
@@ -66,7 +66,7 @@ def read_outputs(file: Path) -> Outputs | None:
     """Read what `Outputs.write` wrote; None if there is no such file. Raises UserError if it holds something else."""
     if not file.is_file():
         return None
-    with naming(file), np.load(file, allow_pickle=False) as arrays:
+    with naming_damage(file), np.load(file, allow_pickle=False) as arrays:
         return Outputs(arrays["indices"], arrays["targets"], arrays["logits"])
 
 

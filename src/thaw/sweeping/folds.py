@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.errors import UserError
-from thaw.manifest import naming, require_intact
+from thaw.manifest import naming_damage, require_intact
 from thaw.runs.confusion import Confusion, read_confusion
 from thaw.runs.files import CONFUSION_FILE
 
@@ -36,7 +36,7 @@ def read_folds(varied: Mapping[Path, Mapping[str, str]]) -> dict[str, list[Confu
         if overrides.get(FOLD, "null") == "null" or not file.is_file():
             continue
         try:
-            with naming(file):
+            with naming_damage(file):
                 confusion = read_confusion(require_intact(file, "Its fold is left out"))
         except UserError as error:
             log.warning("%s", error)

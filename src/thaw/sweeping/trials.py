@@ -10,7 +10,7 @@ from typing import Any
 
 from thaw.console import as_text
 from thaw.errors import UserError
-from thaw.manifest import naming, read_json, replacing
+from thaw.manifest import naming_damage, read_json, replacing
 from thaw.runs.files import CHECKPOINTS, FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE
 from thaw.sweeping.folds import read_folds, recall_table
 
@@ -137,7 +137,7 @@ def _read(name: str, folder: Path) -> Trial:
     try:
         typed = read_json(folder / OVERRIDES_FILE, list, AGAIN)
         if not failure and (content := read_json(folder / METRICS_FILE, dict, AGAIN)):
-            with naming(folder / METRICS_FILE):
+            with naming_damage(folder / METRICS_FILE):
                 results = {key: content[key] for key in RESULTS}
     except UserError as error:
         failure = str(error)
