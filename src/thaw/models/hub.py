@@ -1,7 +1,7 @@
 """Hugging Face's hub, where it cannot be reached: what is cached is loaded at once, and all else fails at once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from socket import create_connection
 from threading import Thread
@@ -34,11 +34,8 @@ def is_reachable(address: str) -> bool:
 
     def connect() -> None:
         url = urlsplit(address)
-        try:
-            with create_connection((str(url.hostname), url.port or 443), SECONDS):
-                answers.append(True)
-        except OSError:
-            pass
+        with suppress(OSError), create_connection((str(url.hostname), url.port or 443), SECONDS):
+            answers.append(True)
 
     thread = Thread(target=connect, daemon=True)  # the look-up of a name has no time limit of its own
     thread.start()
