@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
     """Parse and check the command line."""
     options = parser(CONTENDERS, __doc__)
     options.add_argument("--off", nargs="*", default=["caching=off"], help="overrides that turn thaw's cache off")
-    options.add_argument("--views", type=int, default=1, help="caching.views of the thaw runs; `limit` does as much")
+    options.add_argument("--views", type=int, default=4, help="data.views of the thaw runs; `limit` does as much")
     options.add_argument("--repeat-data", type=int, default=1, help="number of copies of each training image")
     choices = options.parse_args()
     if choices.frozen_epochs < 1 or choices.views < 1 or choices.repeat_data < 1:

@@ -65,7 +65,8 @@ def test_what_changes_the_numbers_is_computed_again(
 def test_where_nothing_can_be_kept_the_run_goes_on_with_the_same_numbers(
     kind: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    same = [*choices(kind, tmp_path), *PLANS["gradual"], *NONE_STOPS, "caching.views=2"]
+    views = ["data.views=2"] if kind == "photographs" else []
+    same = [*choices(kind, tmp_path), *PLANS["gradual"], *NONE_STOPS, *views]
     train(config(*same, f"run_folder={tmp_path}/with"))
 
     def full(*_: int) -> None:
@@ -86,7 +87,7 @@ def test_a_resumed_run_ends_with_the_same_bits(lost: bool, config: Config, tmp_p
             *choices("photographs", tmp_path),
             *PLANS["gradual"],
             *NONE_STOPS,
-            "caching.views=2",
+            "data.views=2",
             "callbacks.checkpoint.save_top_k=-1",
         )
     )
@@ -140,13 +141,13 @@ def test_views_are_made_anew_where_samples_have_other_numbers(
     (root / "labels.csv").unlink()
     for folder in ("blue", "green", "red"):
         (root / folder).rmdir()
-    same = [*choices("photographs", tmp_path), "freezing=head_only", "freezing.epochs=1", "caching.batch_size=100"]
-    train(config(*same, "caching.views=2", f"run_folder={tmp_path}/first"))
-    assert forwards.count == 3
+    same = [*choices("photographs", tmp_path), "freezing=head_only", "freezing.epochs=2", "caching.batch_size=100"]
+    train(config(*same, "data.views=2", f"run_folder={tmp_path}/first"))
+    assert forwards.count == 4
     first = next((root / "test").rglob("*.png"))
     first.unlink()  # every training sample has another number now, and so another view
-    train(config(*same, "caching.views=2", f"run_folder={tmp_path}/second"))
-    assert forwards.count == 3 + 2  # not those of val, which are seen as they are
+    train(config(*same, "data.views=2", f"run_folder={tmp_path}/second"))
+    assert forwards.count == 4 + 2  # not what is seen as it is, which are those of val and the first version
 
 
 class Unknown:
@@ -187,12 +188,12 @@ def test_each_view_has_a_key_of_its_own(config: Config, tmp_path: Path, cache_fo
         "freezing=head_only",
         "freezing.epochs=4",
         *NONE_STOPS,
-        "caching.views=2",
+        "data.views=2",
     ]
     train(config(*same, f"run_folder={tmp_path}/first"))
     described = sorted(str(entry.about["samples"]) for entry in entries(cache_folder))
-    assert described == ["42 train, view 0", "42 train, view 1", "9 test", "9 val"]
-    views = [entry for entry in entries(cache_folder) if "view" in entry.about["samples"]]
+    assert described == ["42 train", "42 train, view 1", "9 test", "9 val"]
+    views = [entry for entry in entries(cache_folder) if "train" in entry.about["samples"]]
     first, second = (CacheEntry.open(entry.path).arrays["output"] for entry in views)
     assert not torch.equal(first, second)
     before = forwards.count

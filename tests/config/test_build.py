@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.conftest import NOISE, TINY
 from tests.tiny import Shifted, backbone
+from thaw.caching.data_module import CachedDataModule
 from thaw.config import build
 from thaw.config.assemble import start, trained
 from thaw.errors import UserError
@@ -257,7 +258,8 @@ def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config:
         _, parts, trainer = start(config(*TINY, *NOISE, *module, f"run_folder={tmp_path}/{start_stage}"))
         loaders = parts.loaders()
         loaders.trainer = trainer
-        assert loaders.start("train") == start_stage
+        assert isinstance(loaders, CachedDataModule)
+        assert loaders.start("train", 0) == start_stage
 
 
 def test_tied_tensors_are_written(tmp_path: Path) -> None:

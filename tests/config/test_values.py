@@ -44,7 +44,7 @@ WRONG = {
             "caching.dtype=int8",
             "caching.dtype is null, float32, float16 or bfloat16, not int8",
         ),
-        ("caching.views=1.5", "caching.views is a whole number from 1 on, not 1.5"),
+        ("data.views=1.5", "data.views is a whole number from 1 on, not 1.5"),
         ("caching.budget_gb=-1", "caching.budget_gb is a number from 0 on, not -1"),
         (
             "callbacks.pictures.every_epochs=0",

@@ -35,11 +35,9 @@ class CachedDataModule(LightningDataModule):
         network: what is trained on them.
         plan: which stages are frozen when.
         store: where activations and decoded images are kept.
-        views: number of augmented versions per training sample that are cached, and shown in turn; 1: samples are
-            transformed as in evaluation.
         dtype: type in which activations are stored: float32, float16 or bfloat16; None for the computed type.
         batch_size: number of samples whose activations are computed at once.
-        mixes_pixels: whether training mixes images in a way that only works on pixels, such as CutMix.
+        mixes: whether training mixes the images of a batch; what frozen stages give of those cannot be kept.
         raw_only: whether all batches are raw samples.
     """
 
@@ -49,15 +47,14 @@ class CachedDataModule(LightningDataModule):
         network: Network,
         plan: Plan,
         store: Store,
-        views: int,
         dtype: str | None,
         batch_size: int,
-        mixes_pixels: bool = False,
+        mixes: bool = False,
         raw_only: bool = False,
     ):
         super().__init__()
-        self.data, self.network, self.plan, self.store, self.views = data, network, plan, store, views
-        self.mixes_pixels, self.raw_only = mixes_pixels, raw_only
+        self.data, self.network, self.plan, self.store = data, network, plan, store
+        self.mixes, self.raw_only = mixes, raw_only
         self.dtype = None if dtype is None else DTYPES[dtype]
         self.prefix = FrozenPrefix(network, data, store, self.dtype, batch_size)
         self._phase: int | None = None
@@ -97,17 +94,14 @@ class CachedDataModule(LightningDataModule):
         """Finish a batch on the device as the wrapped data module does; activations stay as they are."""
         return batch if batch.start else self.data.on_after_batch_transfer(batch, dataloader_idx)
 
-    def view(self, epoch: int) -> int | None:
-        """Number of the augmented version that training shows in an epoch; None: as in evaluation."""
-        if not self.data.augments:
-            return None
-        if not self.start("train"):
-            return epoch
-        return None if self.views == 1 else epoch % self.views
+    def shown(self, epoch: int) -> str:
+        """What training reads in an epoch and in those that are like it, for people."""
+        shown, start = self.data.shown(epoch), self.start("train", epoch)
+        return f"cached outputs of {list(self.network.stages)[start - 1]} for {shown}" if start else shown
 
-    def start(self, split: str) -> int:
-        """Stage at which the current batches of a split enter; 0 means raw samples."""
-        trainer, epoch = self.trainer, self._epoch
+    def start(self, split: str, epoch: int | None) -> int:
+        """Stage at which the batches of a split enter in an epoch, None: outside of training; 0 means raw samples."""
+        trainer = self.trainer
         assert trainer is not None, "only a trainer asks for batches"
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, int) or limit < 1.0:  # such a short epoch would leave most activations unused
@@ -116,15 +110,15 @@ class CachedDataModule(LightningDataModule):
             return 0  # weights may be sharded; some strategies that shard them derive from DDPStrategy
         never_trained = self.plan.never_trained(epoch)
         frozen = never_trained if epoch is None else self.plan.frozen_prefix(epoch)
-        if self.raw_only or (split == "train" and self.mixes_pixels):
+        if self.raw_only or (split == "train" and self.mixes):
             return 0
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         if split != "train" and averages:
             # The averages of stages that were trained before still change, also while these are frozen.
             frozen = never_trained
-        return self._start_behind(frozen)
+        return self._start_behind(frozen, epoch)
 
-    def _start_behind(self, frozen: int) -> int:
+    def _start_behind(self, frozen: int, epoch: int | None) -> int:
         """Stage at which batches enter if the first `frozen` stages are frozen; 0 means raw samples.
 
         Features of a wholly frozen backbone are always cached, other activations only if they fit into the budget.
@@ -135,25 +129,25 @@ class CachedDataModule(LightningDataModule):
         if cut is None:
             return 0
         train, val = self.data.parts["train"], self.data.parts["val"]
-        num_views = self.views if self.data.augments else 1
+        views = {None} if epoch is None else {self.data.view(other) for other in self.plan.epochs_like(epoch)}
         if self.data.lengths is None:
-            rows = len(train) * num_views + len(val)
+            rows = len(train) * len(views) + len(val)
         else:
-            rows = int(self.data.lengths[train].sum()) * num_views + int(self.data.lengths[val].sum())
+            rows = int(self.data.lengths[train].sum()) * len(views) + int(self.data.lengths[val].sum())
         num_bytes = prod(cut.shape) * (self.dtype or cut.dtype).itemsize * rows
         return cut.start if num_bytes <= self.store.budget_bytes else 0
 
     def _loader(self, split: str) -> Iterable[Batch]:
         if isinstance(self.data, ImageDataModule) and self.data.keeps_decoded:
             decode_split(self.data, split, self.store)
-        view = self.view if split == "train" else None
-        return self.data.loader(split, view, partial(self._batches, split))
+        return self.data.loader(split, partial(self._batches, split))
 
     def _batches(self, split: str, loader: EpochLoader) -> Iterator[Batch]:
-        epoch, start = self._epoch, self.start(split)
+        epoch = self._epoch
+        start = self.start(split, epoch)
         if not start:
             return iter(loader.raw)
-        view = self.view(epoch) if split == "train" and epoch is not None else None
+        view = self.data.view(epoch) if split == "train" and epoch is not None else None
         phase = None if epoch is None else self.plan.index(epoch)
         if phase != self._phase:  # within a phase the weights of its prefix are the same
             self._phase, self._activations = phase, {}

@@ -108,6 +108,8 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     if remembered is None and cfg.init_from is not None and data is not None:
         _start_from(cfg.init_from, network, data)
     plan = build.plan(cfg, network)
+    if data is not None:
+        data.frozen_stages = plan.frozen_prefix
     task = build.task(cfg, labels.class_names, labels.class_weights)
     rates = build.rates(cfg, backbone)
     module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)

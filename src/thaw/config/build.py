@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchvision.transforms.v2 import MixUp
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
@@ -315,10 +314,9 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
         module.network,
         module.plan,
         Store.of_machine(cfg.caching.budget_gb),
-        cfg.caching.views,
         cfg.caching.dtype,
         cfg.caching.batch_size,
-        mixes_pixels=not (module.mixing is None or isinstance(module.mixing, MixUp)),
+        mixes=module.mixing is not None,
         raw_only=not module.takes_activations,
     )
 

@@ -107,6 +107,7 @@ ANYWHERE = {
     "data.fold": null_or(whole(0)),
     "data.folds": whole(2),
     "data.augment": one_of("none", "light", "strong"),
+    "data.views": whole(1),
     "data.flip_probability": number(0, most=1),
     "data.max_length_tokens": null_or(whole(1)),
     "data.pad_multiple_tokens": whole(1),
@@ -120,7 +121,6 @@ ANYWHERE = {
     "optimizer.rates": RATES,
     # The cache
     "caching.budget_gb": number(),
-    "caching.views": whole(1),
     "caching.dtype": null_or(one_of("float32", "float16", "bfloat16")),
     "caching.batch_size": whole(1),
     # The trainer. Lightning looks at some of them late, or not at all.

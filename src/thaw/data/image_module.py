@@ -39,6 +39,8 @@ class ImageDataModule(DataModule):
     Args:
         source: the images; it is sent to loader processes.
         augment: none, light or strong.
+        views: number of versions of each training image that come round while leading stages are frozen, so that what
+            these compute can be kept: version 0 is the image as in evaluation, the others are augmented.
         flip_probability: probability of a horizontal flip, where images are augmented.
         decoded: "on" if images are decoded once and cached; see thaw.caching.decoded.
         num_workers: loader processes; None for one per core, at most 8.
@@ -53,6 +55,7 @@ class ImageDataModule(DataModule):
         source: Source,
         *,
         augment: str = "none",
+        views: int = 4,
         flip_probability: float = 0.5,
         decoded: str | bool = "off",
         num_workers: int | None,
@@ -61,7 +64,8 @@ class ImageDataModule(DataModule):
         if (keeps_decoded := DECODED.get(str(decoded).lower())) is None:
             raise UserError(f"data.decoded is off or on, not '{decoded}'")
         super().__init__(source, num_workers=default_workers() if num_workers is None else num_workers, **choices)
-        self.augment, self.flip_probability, self.keeps_decoded = augment, flip_probability, keeps_decoded
+        self.augment, self.views, self.flip_probability = augment, views, flip_probability
+        self.keeps_decoded = keeps_decoded
         self.decoded: dict[str, ReadDecoded | None] = {}
         """By split, readers of decoded copies; None if they are not kept."""
         self._evaluation_views: dict[int, Tensor] | None = None
@@ -92,6 +96,19 @@ class ImageDataModule(DataModule):
     def augments(self) -> bool:
         """Whether training images are augmented."""
         return self.augment != "none"
+
+    def view(self, epoch: int) -> int | None:
+        """Number of the augmented version that training shows in an epoch; None: as in evaluation."""
+        if not self.augments:
+            return None
+        return (epoch % self.views or None) if self.frozen_stages(epoch) else epoch
+
+    def shown(self, epoch: int) -> str:
+        """What training shows in an epoch and in those that are like it, for people."""
+        frozen = self.frozen_stages(epoch) > 0
+        if not self.augments or (frozen and self.views == 1):
+            return "images as in evaluation"
+        return f"{self.views} versions of each image in turn" if frozen else "a new version of each image an epoch"
 
     def recipe(self, view: int | None) -> dict[str, Any]:
         """Plain values that decide what the network sees of an image in this view; None for evaluation."""

@@ -19,6 +19,11 @@ from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, ImageSpec, Indices, InputSpec
 
 
+def no_stages(epoch: int) -> int:
+    """0 in every epoch."""
+    return 0
+
+
 class DataModule(LabelledData):
     """The samples of a source as batches. Abstract: `ImageDataModule` and `TextDataModule` say how.
 
@@ -57,6 +62,8 @@ class DataModule(LabelledData):
         self.batch_size, self.num_workers, self.shuffle = batch_size, num_workers, shuffle
         self.balance, self.global_batch_size = balance, global_batch_size
         self.input_spec: Any = None
+        self.frozen_stages: Callable[[int], int] = no_stages
+        """From an epoch to its number of leading stages that are frozen."""
 
     # What a kind of data overrides.
 
@@ -78,10 +85,13 @@ class DataModule(LabelledData):
         """Length in tokens that texts of these lengths are padded to in one batch."""
         return int(lengths.max())
 
-    @property
-    def augments(self) -> bool:
-        """Whether training samples look different in each epoch."""
-        return False
+    def view(self, epoch: int) -> int | None:
+        """Number of the augmented version that training shows in an epoch; None: as in evaluation."""
+        return None
+
+    def shown(self, epoch: int) -> str:
+        """What training shows in an epoch and in those that are like it, for people."""
+        return self.takes.things
 
     @property
     def training_texts(self) -> list[str]:
@@ -147,14 +157,12 @@ class DataModule(LabelledData):
     def loader(
         self,
         split: str,
-        view: Callable[[int], int | None] | None = None,
         batches: Callable[[EpochLoader], Iterator[Batch]] = lambda loader: iter(loader.raw),
     ) -> EpochLoader:
         """The loader of a split.
 
         Args:
             split: train, val or test.
-            view: function from the epoch to the augmented version that training shows; None for a new one each epoch.
             batches: function from the loader to the batches of an epoch; by default, those of raw samples.
         """
         training = split == "train"
@@ -166,7 +174,7 @@ class DataModule(LabelledData):
             training and self.shuffle,
             rank,
             world_size,
-            view=(view or self._new_view) if training else None,
+            view=self.view if training else None,
             balance_targets=self.targets if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
@@ -202,9 +210,6 @@ class DataModule(LabelledData):
         here, in_run = (self.trainer.num_devices, self.trainer.world_size) if self.trainer else (1, 1)
         batch_size = process_batch_size(self.batch_size, self.global_batch_size, in_run)
         return workers_with_room(self.num_workers, batch_size * sample_bytes, here)
-
-    def _new_view(self, epoch: int) -> int | None:
-        return epoch if self.augments else None
 
     def _batches_done(self) -> int:
         """Number of batches of this training epoch that were done before the run was resumed inside it."""

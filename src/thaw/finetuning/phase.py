@@ -60,16 +60,17 @@ class Plan:
         self.trained_in = tuple(phase.trained(stages) for phase in self.phases)
         if faults := [*self._faults()]:
             raise UserError("\n".join([*faults, f"the stages are: {', '.join(stages)}; {explain_addresses(stages)}"]))
-        self._ends = tuple(accumulate(phase.epochs for phase in self.phases))
+        self.ends = tuple(accumulate(phase.epochs for phase in self.phases))
+        """The epoch after the last one of each phase."""
 
     @property
     def total_epochs(self) -> int:
         """Epochs of all phases together."""
-        return self._ends[-1]
+        return self.ends[-1]
 
     def index(self, epoch: int) -> int:
         """Number of the phase that an epoch belongs to, from 0."""
-        return min(bisect_right(self._ends, epoch), len(self.phases) - 1)
+        return min(bisect_right(self.ends, epoch), len(self.phases) - 1)
 
     def at(self, epoch: int) -> Phase:
         """The phase that an epoch belongs to."""
@@ -77,7 +78,12 @@ class Plan:
 
     def start(self, epoch: int) -> int:
         """First epoch of the phase that `epoch` belongs to."""
-        return (0, *self._ends)[self.index(epoch)]
+        return (0, *self.ends)[self.index(epoch)]
+
+    def epochs_like(self, epoch: int) -> range:
+        """The epochs of the phase that `epoch` belongs to."""
+        start = self.start(epoch)
+        return range(start, start + self.at(epoch).epochs)
 
     def in_last_phase(self, epoch: int) -> bool:
         """Whether an epoch belongs to the last phase."""
@@ -95,7 +101,7 @@ class Plan:
     def never_trained(self, epoch: int | None = None) -> int:
         """Number of leading stages that were frozen in every phase up to that of `epoch`; None: in all phases."""
         last = len(self.phases) - 1 if epoch is None else self.index(epoch)
-        return min(self.frozen_prefix(end - 1) for end in self._ends[: last + 1])
+        return min(self.frozen_prefix(end - 1) for end in self.ends[: last + 1])
 
     def _faults(self) -> Iterator[str]:
         if not self.phases:

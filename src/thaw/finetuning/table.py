@@ -1,5 +1,6 @@
 """The stages of a network, as text for people."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.markup import escape
@@ -18,11 +19,6 @@ from thaw.types import InputSpec, TokenSpec
 def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> str:
     """One row per stage: parameters, the phases that train it, its base rate from the optimizer's `groups`."""
     rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
-    epochs = [f"{phase.epochs} epoch{'s' * (phase.epochs > 1)}" for phase in plan.phases]
-    phases = ", ".join(
-        f"{number}: {words} at rate x {phase.lr_scale:g}"
-        for number, (words, phase) in enumerate(zip(epochs, plan.phases, strict=True), start=1)
-    )
     table = Table(title="stages, input to output", title_justify="left")
     table.add_column("stage")
     table.add_column("parameters", justify="right")
@@ -38,7 +34,16 @@ def stage_table(network: Network, plan: Plan, groups: list[dict[str, Any]]) -> s
     if others:
         count = sum(parameter.numel() for parameter in others)
         table.add_row(f"({OTHERS})", f"{count:,}", "all", f"{rates[OTHERS]:.2e}")
-    return f"{as_text(table)}phases {phases}"
+    return as_text(table).rstrip("\n")
+
+
+def phase_lines(plan: Plan, shown: Callable[[int], str]) -> str:
+    """One line per phase: its length, the factor on rates, and what `shown` says of its first epoch."""
+    lines = []
+    for number, (phase, end) in enumerate(zip(plan.phases, plan.ends, strict=True), start=1):
+        epochs = f"{phase.epochs} epoch{'s' * (phase.epochs > 1)}"
+        lines.append(f"phase {number}: {epochs} at rate x {phase.lr_scale:g}, reads {shown(end - phase.epochs)}")
+    return "\n".join(lines)
 
 
 def trained_parts(network: Network, trained: frozenset[str]) -> dict[str, str]:

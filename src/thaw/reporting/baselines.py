@@ -101,7 +101,7 @@ class Baselines(Callback):
         if (texts := data.facts.texts) is not None:
             train_texts, test_texts = ([texts[index] for index in indices] for indices in (train, measured))
             baselines |= text_baseline(train_texts, known[0], test_texts, known[1])
-        if isinstance(data, CachedDataModule) and data.start("train") == data.prefix.last:
+        if isinstance(data, CachedDataModule) and data.start("train", 0) == data.prefix.last:
             features = self._features(data, "train", train)
             others = None if features is None else self._features(data, split, measured)
             if features is not None and others is not None:
@@ -112,11 +112,10 @@ class Baselines(Callback):
                 temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _features(self, data: CachedDataModule, split: str, indices: NDArray[np.int64]) -> Features | None:
-        """Features (N, D) of samples of a split, in the view that the first epoch shows; None if none are kept."""
-        view = data.view(0) if split == "train" else None
-        activations = data.prefix.activations(split, view, data.prefix.last)
+        """Features (N, D) of samples of a split, as in evaluation; None if none are kept."""
+        activations = data.prefix.activations(split, None, data.prefix.last)
         if activations is None:
             return None
-        (batch,) = activations.batches([BatchRequest(indices.tolist(), view)])
+        (batch,) = activations.batches([BatchRequest(indices.tolist(), None)])
         assert isinstance(batch.inputs, torch.Tensor)
         return batch.inputs.float().numpy()

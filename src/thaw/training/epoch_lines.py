@@ -3,20 +3,22 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from thaw.arguments import for_shell
+from thaw.finetuning.fine_tunable import FineTunable
 from thaw.finetuning.phase import Plan
+from thaw.finetuning.table import phase_lines
 
 log = logging.getLogger(__name__)
 
 
 class EpochLines(Callback):
-    """Prints a line after each epoch. The first process prints.
+    """Prints a line for each phase at the start, and one after each epoch. The first process prints.
 
     Args:
         monitor: name of the metric whose best value is shown.
@@ -29,7 +31,9 @@ class EpochLines(Callback):
         self._best: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the best value so far from the checkpoint that the run resumes from."""
+        """Print a line for each phase, and take the best value so far from the checkpoint that the run resumes from."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        log.info(phase_lines(cast(FineTunable, pl_module).plan, data.shown))
         self._began = time.monotonic()
         score = getattr(trainer.checkpoint_callback, "best_model_score", None)
         self._best = None if score is None else float(score)
