@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -50,3 +51,18 @@ def test_a_stray_train_does_not_wake_frozen_stages_and_eval_puts_all_to_sleep() 
     tiny.eval()
     keep_frozen_in_eval(tiny)
     assert not any(module.training for module in tiny.modules())
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_batchnorm_layers_of_a_backbone_that_trains_may_keep_their_statistics(keeps: bool) -> None:
+    tiny = Network(backbone(), nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 3)))
+    tiny.keeps_statistics = keeps
+    freeze_all_but(tiny, frozenset(tiny.addresses.values()))
+    before = {name: buffer.clone() for name, buffer in tiny.named_buffers() if "running" in name}
+    tiny.train()
+    keep_frozen_in_eval(tiny)
+    tiny(torch.randn(4, 1, 8, 8)).sum().backward()
+    moved = {name for name, buffer in tiny.named_buffers() if name in before and not torch.equal(buffer, before[name])}
+    assert moved == {name for name in before if not keeps or name.startswith("head")}
+    assert all(parameter.grad is not None for parameter in tiny.parameters()), "their weights train in any case"
+    assert any(isinstance(module, nn.Dropout) and module.training for module in tiny.backbone.modules())

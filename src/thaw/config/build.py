@@ -160,7 +160,7 @@ def takes_texts(cfg: DictConfig) -> bool:
 
 
 def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
-    """The backbone with a new head. Raises UserError if the head does not fit."""
+    """The backbone with a new head, and what its BatchNorm layers do. Raises UserError if the head does not fit."""
     head = make(cfg.head, backbone.num_features, num_classes)
     if not isinstance(head, nn.Module):
         raise UserError(f"head._target_={cfg.head._target_} gives a {type(head).__name__}, and a head is an nn.Module")
@@ -173,12 +173,14 @@ def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
             f"{tuple(outputs.shape)}, and there are {num_classes} classes: expected (2, {num_classes})"
         )
     network = Network(backbone, head)
+    batchnorm = cfg.freezing.get("batchnorm", "auto")
+    network.keeps_statistics = batchnorm == "frozen" or (batchnorm == "auto" and _known(cfg, backbone) != "nothing")
     return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:
     """The phases of the run, bound to the parameters of `network`."""
-    phases = list(make(cfg.freezing, stages=list(network.stages)))
+    phases = list(make(without(cfg.freezing, ["batchnorm"]), stages=list(network.stages)))
     if strange := [phase for phase in phases if not isinstance(phase, Phase)]:
         raise UserError(
             f"freezing._target_={cfg.freezing._target_} gives {strange[0]!r} among its phases: it should give "
@@ -253,9 +255,7 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
     """
     if missing := [key for key in GROUP_KEYS if key not in cfg.optimizer]:
         raise UserError(f"optimizer lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - adamw")
-    kind = backbone.pretrained_on
-    if kind is None:
-        kind = "nothing" if cfg.init_from is None and _from_scratch(cfg) else backbone.input_spec.things
+    kind = _known(cfg, backbone)
     named = cfg.optimizer.rates.get(kind, {})
     chosen = {}
     for key in RATE_KEYS:
@@ -263,6 +263,13 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         if chosen[key] is None:
             raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
     return Rates(**chosen)
+
+
+def _known(cfg: DictConfig, backbone: Backbone) -> str:
+    """What the backbone was pretrained on: images, texts or nothing."""
+    if backbone.pretrained_on is not None:
+        return backbone.pretrained_on
+    return "nothing" if cfg.init_from is None and _from_scratch(cfg) else backbone.input_spec.things
 
 
 def optimizer(cfg: DictConfig, rates: Rates) -> Callable[..., Any]:

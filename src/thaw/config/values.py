@@ -169,6 +169,7 @@ OF_OUR_CLASSES = {
     "freezing.full_epochs": whole(1),
     "freezing.full_lr_scale": number(),
     "freezing.rounds": whole(1),
+    "freezing.batchnorm": one_of("auto", "frozen", "train"),
     "freezing.phases": PHASES,
     "schedule.warmup_fraction": number(0, below=1),
     "schedule.start_factor": number(),

@@ -1,6 +1,9 @@
 """Freeze and unfreeze the parameters of a network."""
 
-from thaw.models.network import Network
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.models.network import HEAD, Network
 
 
 def freeze_all_but(network: Network, trained: frozenset[str]) -> bool:
@@ -19,7 +22,7 @@ def freeze_all_but(network: Network, trained: frozenset[str]) -> bool:
                 parameter.grad = None
     stages = _trained_stages(network)
     for module, own in network.modules_with_stages():
-        module.training = own <= stages  # see keep_frozen_in_eval
+        module.training = _trains(network, module, own, stages)
     return changed
 
 
@@ -30,8 +33,14 @@ def keep_frozen_in_eval(network: Network) -> None:
     """
     stages = _trained_stages(network)
     for module, own in network.modules_with_stages():
-        if not own <= stages:
+        if not _trains(network, module, own, stages):
             module.training = False
+
+
+def _trains(network: Network, module: nn.Module, own: frozenset[str], stages: set[str]) -> bool:
+    """Whether a module is to be in training mode; `own`: the stages that it holds, `stages`: those that train."""
+    keeps_statistics = network.keeps_statistics and isinstance(module, _BatchNorm) and HEAD not in own
+    return own <= stages and not keeps_statistics
 
 
 def _trained_stages(network: Network) -> set[str]:

@@ -44,6 +44,8 @@ class Network(nn.Module):
         self.addresses = {
             name: _address(self, stage, name) for stage, content in self.stages.items() for name in content.parameters
         }
+        self.keeps_statistics = False
+        """Whether BatchNorm layers of the backbone keep their statistics also where their weights train."""
         self.entries: dict[int, Callable[[Any], Tensor]] = {}
         """By stage number: function from activations that enter there to features (B, D). The cache fills it."""
 
