@@ -76,7 +76,10 @@ def table(results: dict[str, list[Outcome]]) -> str:
 def overrides(choices: argparse.Namespace) -> list[str]:
     """Overrides that make thaw train what the others train."""
     three = f"[{','.join(['{}'] * 3)}]"
-    plan = [f"freezing.probe_epochs={choices.frozen_epochs}", f"freezing.full_epochs={choices.full_epochs}"]
+    plan = [
+        f"freezing.probe_epochs={choices.frozen_epochs}",
+        f"freezing.epochs={choices.frozen_epochs + choices.full_epochs}",
+    ]
     if not choices.full_epochs:
         plan = ["freezing=head_only", f"freezing.epochs={choices.frozen_epochs}"]
     return [

@@ -63,8 +63,11 @@ def full(choices: argparse.Namespace, seed: int) -> Score:
 
 def probe_then_full(choices: argparse.Namespace, seed: int) -> Score:
     """Train the head, then everything."""
-    epochs = [f"freezing.probe_epochs={choices.probe_epochs}", "freezing.full_lr_scale=1"]
-    epochs.append(f"freezing.full_epochs={choices.epochs - choices.probe_epochs}")
+    epochs = [
+        f"freezing.probe_epochs={choices.probe_epochs}",
+        f"freezing.epochs={choices.epochs}",
+        "freezing.full_lr_scale=1",
+    ]
     return thaw(choices, seed, ["freezing=probe_then_full", *epochs], pretrained(choices))
 
 

@@ -28,7 +28,7 @@ def plan(column: str, epochs: int) -> list[str]:
     lengths = {
         "scratch": ["experiment=scratch", f"freezing.epochs={epochs}"],
         "head_only": [f"freezing.epochs={epochs}"],
-        "probe_then_full": [f"freezing.probe_epochs={epochs // 6}", f"freezing.full_epochs={epochs - epochs // 6}"],
+        "probe_then_full": [f"freezing.probe_epochs={epochs // 6}", f"freezing.epochs={epochs}"],
         "gradual": [f"freezing.epochs_per_stage={epochs // 6}"],
         "chain_thaw": [f"freezing.epochs_per_stage={epochs // 7}"],
     }[column]

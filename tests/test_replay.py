@@ -120,7 +120,9 @@ def test_a_step_is_met_again_to_the_last_bit(
     choices: tuple[str, ...],
 ) -> None:
     fail_at(monkeypatch, split, number)
-    short = ("data.batch_size=40", "freezing.full_epochs=2") if "freezing=full" not in choices else ()
+    short = (
+        ("data.batch_size=40", "freezing.epochs=5", "freezing.probe_epochs=3") if "freezing=full" not in choices else ()
+    )
     with pytest.raises(ArithmeticError):
         train(config(*TINY, *choices, *short))
     assert "reproduced: ArithmeticError" in again()

@@ -72,7 +72,7 @@ def test_photographs_are_checked_trained_on_and_exported_to_onnx(tmp_path: Path)
     assert "data" in typed(tmp_path, "-m", "thaw.check", code=1)
     network = ("backbone=torchvision", "backbone.name=mobilenet_v3_small", "backbone.image_size_px=32")
     assert "features11" in typed(tmp_path, "-m", "thaw.stages", *network[:2])
-    short = ("freezing.probe_epochs=1", "freezing.full_epochs=1", "run_folder=run", "logger=none")
+    short = ("freezing.probe_epochs=1", "freezing.epochs=2", "run_folder=run", "logger=none")
     typed(tmp_path, "-m", "thaw.train", *choice, "data.on_bad=leave_out", *network, "backbone.weights=none", *short)
     assert "red/broken.jpg: empty" in (tmp_path / "run/data.txt").read_text()
     changed = "+data.on_bad=leave_out"

@@ -31,7 +31,7 @@ from thaw.types import TokenSpec
 Config = Callable[..., DictConfig]
 
 QUIET = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
-PLAN = ("freezing.probe_epochs=1", "freezing.full_epochs=2", "callbacks.checkpoint.save_top_k=-1")
+PLAN = ("freezing.probe_epochs=1", "freezing.epochs=3", "callbacks.checkpoint.save_top_k=-1")
 
 
 def choices(tmp_path: Path, kind: str = "bert") -> list[str]:

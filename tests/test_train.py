@@ -109,7 +109,7 @@ def test_evaluate_gives_the_metrics_of_the_run_to_the_last_digit(
 def test_the_confusion_matrix_is_of_the_test_that_gave_the_metrics(
     config: Config, tmp_path: Path, callbacks: str
 ) -> None:
-    metrics = train(config(f"callbacks={callbacks}", *TINY, "freezing.probe_epochs=1", "freezing.full_epochs=1"))
+    metrics = train(config(f"callbacks={callbacks}", *TINY, "freezing.probe_epochs=1", "freezing.epochs=2"))
     run = tmp_path / "run"
     assert (run / "confusion_test.csv").read_text().startswith("true \\ predicted,0,1,2,3,4,5,6,7,8,9\n0,")
     found = read_confusion(run / "confusion_test.csv")
@@ -207,7 +207,7 @@ def test_a_new_run_starts_from_the_weights_of_another(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    train(config(*TINY, "freezing.full_epochs=1"))
+    train(config(*TINY, "freezing.epochs=4", "freezing.probe_epochs=3"))
     first = load_file(tmp_path / "run/weights.safetensors")
     train(
         config(
@@ -308,7 +308,7 @@ def test_other_choices_run(config: Config, choices: tuple[str, ...]) -> None:
 def test_augmented_images_resume_bit_identical_whatever_the_workers(config: Config, tmp_path: Path) -> None:
     images = ("data=image_folder", f"data.root={photos(tmp_path)}", "data.labels_per_class=null", "mixing=cutmix")
     choices = (*TINY, "+backbone.channels=3", *images, "data.augment=strong", "freezing.probe_epochs=1")
-    keep = ("freezing.full_epochs=2", "callbacks.checkpoint.save_top_k=-1", "data.batch_size=4")
+    keep = ("freezing.epochs=3", "callbacks.checkpoint.save_top_k=-1", "data.batch_size=4")
     train(config(*choices, *keep, f"data.num_workers={min(2, default_workers())}"))
     whole = load_file(tmp_path / "run/weights.safetensors")
     train(config(*choices, *keep, "data.num_workers=0", f"run_folder={tmp_path / 'alone'}"))

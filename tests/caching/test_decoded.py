@@ -287,7 +287,7 @@ def test_what_cannot_be_is_refused(config: Config, make: Make, tmp_path: Path) -
 def test_a_run_is_the_same_with_and_without(config: Config, tmp_path: Path) -> None:
     quiet = [choice for choice in TINY if not choice.startswith("data.")]
     choices = ("data=image_folder", f"data.root={photos(tmp_path, size=LARGE)}", "data.num_workers=0")
-    short = ("+backbone.channels=3", "data.augment=none", "freezing.probe_epochs=1", "freezing.full_epochs=2")
+    short = ("+backbone.channels=3", "data.augment=none", "freezing.probe_epochs=1", "freezing.epochs=3")
     plain, data = (
         train(config(*quiet, *choices, *short, f"data.decoded={word}", f"run_folder={tmp_path / word}"))
         for word in ("off", "on")

@@ -21,7 +21,7 @@ TWICE = ("head", '"*"', "head")
 """The same stages are frozen twice, with other weights."""
 PLANS = {
     "head_only": ("freezing=head_only", "freezing.epochs=3"),
-    "probe_then_full": ("freezing=probe_then_full", "freezing.probe_epochs=2", "freezing.full_epochs=1"),
+    "probe_then_full": ("freezing=probe_then_full", "freezing.probe_epochs=2", "freezing.epochs=3"),
     "gradual": ("freezing=gradual", "freezing.epochs_per_stage=2"),
     "chain_thaw": ("freezing=chain_thaw", "freezing.epochs_per_stage=1"),
     "twice": ("freezing=phases", "freezing.phases=[" + ",".join(f"{{epochs: 1, train: [{t}]}}" for t in TWICE) + "]"),

@@ -12,7 +12,7 @@ CFG = OmegaConf.create(
         "data": {"batch_size": 32},
         "caching": None,
         "optimizer": {"lr": None, "rates": {"images": {"lr": 1}}},
-        "freezing": {"probe_epochs": 3, "full_epochs": 9},
+        "freezing": {"epochs": 12, "probe_epochs": None},
         "trainer": {"precision": "32-true"},
         "run_folder": "???",
     }
@@ -22,8 +22,8 @@ CFG = OmegaConf.create(
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
-        ("epochs", ["freezing.probe_epochs", "freezing.full_epochs"]),
-        ("max_epochs", ["freezing.probe_epochs", "freezing.full_epochs"]),
+        ("epochs", ["freezing.epochs"]),
+        ("max_epochs", ["freezing.epochs"]),
         ("lr", ["optimizer.lr", "optimizer.rates.images.lr"]),
         ("batch_size", ["data.batch_size"]),
         ("trian.precision", ["trainer.precision"]),

@@ -260,13 +260,13 @@ def test_equal_samples_share_a_split(kind: Any, settings: dict[str, Any]) -> Non
 
 def images(*more: str) -> list[str]:
     source = ["data=shared/images", "+data._target_=tests.data.test_source.PlainImages", "+backbone.channels=3"]
-    short = ["data.num_workers=0", "freezing.probe_epochs=1", "freezing.full_epochs=1"]
+    short = ["data.num_workers=0", "freezing.probe_epochs=1", "freezing.epochs=2"]
     return [*QUIET, *source, *short, *more]
 
 
 def texts(*more: str) -> list[str]:
     source = ["data=shared/texts", "+data._target_=tests.data.test_source.PlainTexts", "backbone=gru"]
-    short = [*QUIET[2:], "freezing.probe_epochs=1", "freezing.full_epochs=1"]  # without the backbone of TINY
+    short = [*QUIET[2:], "freezing.probe_epochs=1", "freezing.epochs=2"]  # without the backbone of TINY
     return [*source, *short, *more]
 
 

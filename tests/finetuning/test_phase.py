@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thaw.errors import UserError
 from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.plans import chain_thaw, explicit, full, gradual, head_only, probe_then_full, surgical
 
@@ -28,13 +29,21 @@ def trained_stages(plan: Plan, epoch: int) -> set[str]:
 
 
 def test_a_phase_lasts_its_epochs_and_the_last_one_for_ever() -> None:
-    plan = plan_of(probe_then_full(STAGES, probe_epochs=2, full_epochs=3))
+    plan = plan_of(probe_then_full(STAGES, epochs=5, probe_epochs=2))
     assert plan.total_epochs == 5
     assert [len(trained_stages(plan, epoch)) for epoch in range(7)] == [1, 1, 4, 4, 4, 4, 4]
     assert [plan.frozen_prefix(epoch) for epoch in range(5)] == [3, 3, 0, 0, 0]
     assert [plan.start(epoch) for epoch in range(7)] == [0, 0, 2, 2, 2, 2, 2]
     assert [plan.index(epoch) for epoch in range(7)] == [0, 0, 1, 1, 1, 1, 1]
     assert [plan.in_last_phase(epoch) for epoch in range(4)] == [False, False, True, True]
+
+
+def test_a_quarter_of_the_epochs_probes_and_both_phases_have_one() -> None:
+    lengths = {epochs: [phase.epochs for phase in probe_then_full(STAGES, epochs)] for epochs in (2, 3, 12, 30)}
+    assert lengths == {2: [1, 1], 3: [1, 2], 12: [3, 9], 30: [7, 23]}
+    for epochs, probe_epochs in ((1, None), (3, 3)):
+        with pytest.raises(UserError, match=f"freezing.epochs={epochs} leaves .* type freezing.epochs={epochs + 1} or"):
+            probe_then_full(STAGES, epochs, probe_epochs)
 
 
 def test_head_only_full_and_surgical_have_one_phase() -> None:

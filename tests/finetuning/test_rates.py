@@ -21,7 +21,7 @@ SHORT = {
     "gradual": (["freezing.epochs_per_stage=1"], [(1, 1.0)] * 4),
     "head_only": (["freezing.epochs=3"], [(3, 1.0)]),
     "phases": ([], [(3, 1.0), (9, 0.5)]),
-    "probe_then_full": (["freezing.full_epochs=4"], [(3, 1.0), (4, 0.5)]),
+    "probe_then_full": (["freezing.epochs=7", "freezing.probe_epochs=3"], [(3, 1.0), (4, 0.5)]),
     "surgical": (["freezing.train=[stem,head]", "freezing.epochs=4"], [(4, 1.0)]),
 }
 """Of each plan: what keeps it short, and (epochs, lr_scale) of its phases for a network of four stages."""

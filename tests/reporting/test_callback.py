@@ -20,7 +20,7 @@ from thaw.train import train
 Config = Callable[..., DictConfig]
 
 SHOWN = [word for word in TINY if word not in ("~callbacks.pictures", "~callbacks.speed")]
-SHORT = ("freezing.probe_epochs=1", "freezing.full_epochs=2", "data.augment=light")
+SHORT = ("freezing.probe_epochs=1", "freezing.epochs=3", "data.augment=light")
 KINDS = ("images", "histograms", "scalars", "tensors")
 SPLITS = {"confusion", "precision_recall", "reliability", "predictions", "mistakes"}
 

@@ -27,7 +27,7 @@ from thaw.train import train
 Config = Callable[..., DictConfig]
 
 WRITTEN = [word for word in TINY if word not in ("report=false", "~callbacks.baselines", "~callbacks.speed")]
-SHORT = ("freezing.probe_epochs=1", "freezing.full_epochs=2")
+SHORT = ("freezing.probe_epochs=1", "freezing.epochs=3")
 
 
 def text_of(file: Path) -> str:

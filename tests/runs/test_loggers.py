@@ -17,7 +17,7 @@ from thaw.train import train
 
 Config = Callable[..., DictConfig]
 
-SHORT = ("freezing.probe_epochs=1", "freezing.full_epochs=2", "trainer.log_every_n_steps=1")
+SHORT = ("freezing.probe_epochs=1", "freezing.epochs=3", "trainer.log_every_n_steps=1")
 METRICS = {f"{name}/{split}" for name in ("loss", "accuracy", "macro_f1") for split in ("train", "val", "test")}
 
 

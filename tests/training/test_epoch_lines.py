@@ -11,7 +11,7 @@ from tests.finetuning.test_phase import STAGES, plan_of
 from thaw.finetuning.plans import probe_then_full
 from thaw.training.epoch_lines import epoch_line, reason_of_end
 
-PLAN = plan_of(probe_then_full(STAGES, probe_epochs=2, full_epochs=98))
+PLAN = plan_of(probe_then_full(STAGES, epochs=100, probe_epochs=2))
 METRICS = {"loss/train": 0.5, "loss/val": 0.25, "accuracy/val": 0.75, "plan/trainable_parameters": 1290.0, "other": 1.0}
 
 

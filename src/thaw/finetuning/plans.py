@@ -20,10 +20,26 @@ def full(stages: Sequence[str], epochs: int) -> list[Phase]:
 
 
 def probe_then_full(
-    stages: Sequence[str], probe_epochs: int, full_epochs: int, full_lr_scale: float = 0.5
+    stages: Sequence[str], epochs: int, probe_epochs: int | None = None, full_lr_scale: float = 0.5
 ) -> list[Phase]:
-    """Head first, then everything at a lower rate (LP-FT, Kumar et al. 2022)."""
-    return [Phase(probe_epochs, (stages[-1],)), Phase(full_epochs, ALL, full_lr_scale)]
+    """Head first, then everything at a lower rate (LP-FT, Kumar et al. 2022).
+
+    Args:
+        stages: names of the network's stages.
+        epochs: epochs of both phases together.
+        probe_epochs: epochs of the first phase; None: a quarter of all, at least one.
+        full_lr_scale: factor on all rates in the second phase.
+
+    Raises:
+        UserError: a phase has no epoch.
+    """
+    probe = max(1, epochs // 4) if probe_epochs is None else probe_epochs
+    if probe >= epochs:
+        raise UserError(
+            f"freezing.epochs={epochs} leaves no epoch to train everything after freezing.probe_epochs={probe}: type "
+            f"freezing.epochs={probe + 1} or more, or freezing=head_only"
+        )
+    return [Phase(probe, (stages[-1],)), Phase(epochs - probe, ALL, full_lr_scale)]
 
 
 def gradual(stages: Sequence[str], epochs_per_stage: int) -> list[Phase]:
