@@ -182,7 +182,7 @@ def test_every_plan_of_any_network_trains_every_stage_or_the_head_alone(
 ) -> None:
     for phases in (
         full(stages, epochs),
-        probe_then_full(stages, 1, epochs),
+        probe_then_full(stages, 1 + epochs, 1),
         gradual(stages, epochs),
         chain_thaw(stages, epochs, rounds),
     ):
