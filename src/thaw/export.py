@@ -77,13 +77,13 @@ def export(cfg: DictConfig) -> Path:
 
 
 def _origin(run: "RunFolder", cfg: DictConfig, backbone: "Backbone") -> "Origin":
-    from thaw.config import build
+    from thaw.config.rates import rates as rates_of
     from thaw.data.samples import counts_by_label  # here, so that --help is fast
     from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
     from thaw.runs.origin import origin
 
-    rates = build.rates(cfg, backbone)
+    rates = rates_of(cfg, backbone)
     optimizer = (
         f"{cfg.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
         f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"

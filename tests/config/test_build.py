@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from torch import nn
 
 from tests.conftest import NOISE, TINY
 from tests.tiny import Shifted, backbone
@@ -19,50 +18,11 @@ from thaw.config.assemble import start, trained
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
-from thaw.models.backbone import Backbone
 from thaw.runs.record import _write_tensors
 from thaw.train import train
 from thaw.training.module import FineTuningModule
-from thaw.types import ImageSpec, TokenSpec
 
 Config = Callable[..., DictConfig]
-
-IMAGES, TEXTS = ImageSpec(8, 1, (0.0,), (1.0,)), TokenSpec("", 0, 8)
-OWN_NAME = "backbone._target_=torch.nn.Identity"
-
-
-@pytest.mark.parametrize(
-    ("choices", "spec", "pretrained_on", "rates"),
-    [
-        (("backbone=torchvision",), IMAGES, None, Rates(3e-3, 1.0, 0.8)),
-        (("backbone=torchvision", "backbone.weights=none"), IMAGES, None, Rates(3e-3, 1.0, 1.0)),
-        (("backbone=torchvision", "backbone.weights=none", "init_from=run"), IMAGES, None, Rates(3e-3, 1.0, 0.8)),
-        ((OWN_NAME, "~backbone.weights"), TEXTS, None, Rates(1e-3, 0.1, 0.9)),
-        (("backbone._target_=tests.tiny.backbone", "~backbone.weights"), IMAGES, None, Rates(3e-3, 1.0, 1.0)),
-        ((OWN_NAME,), TEXTS, "nothing", Rates(3e-3, 1.0, 1.0)),
-        ((OWN_NAME, "optimizer=sgd"), TEXTS, None, Rates(5e-2, 0.1, 0.9)),
-        ((OWN_NAME, "optimizer.lr=7", "optimizer.lr_decay=0.5"), TEXTS, None, Rates(7, 0.1, 0.5)),
-        (
-            (OWN_NAME, "+optimizer.rates.speech={lr: 1, backbone_lr_scale: 2, lr_decay: 3}"),
-            TEXTS,
-            "speech",
-            Rates(1, 2, 3),
-        ),
-    ],
-)
-def test_rates_follow_the_kind_of_network_whatever_its_configuration_is_called(
-    config: Config, choices: tuple[str, ...], spec: Any, pretrained_on: str | None, rates: Rates
-) -> None:
-    network = Backbone(nn.Linear(2, 2), {}, 2, spec, pretrained_on=pretrained_on)
-    assert build.rates(config(*choices), network) == rates
-
-
-def test_a_kind_of_network_without_rates_is_asked_for_them(config: Config) -> None:
-    network = Backbone(nn.Linear(2, 2), {}, 2, IMAGES, pretrained_on="sounds")
-    with pytest.raises(
-        UserError, match=r"optimizer.lr is null, and optimizer.rates.sounds has none: type optimizer.lr="
-    ):
-        build.rates(config(), network)
 
 
 def test_an_optimizer_gets_what_it_takes_and_no_more(config: Config, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ CFG = OmegaConf.create(
         "seed": 0,
         "data": {"batch_size": 32},
         "caching": None,
-        "optimizer": {"lr": None, "rates": {"images": {"lr": 1}}},
+        "optimizer": {"lr": None, "rates": {"batchnorm": {"lr": 1}}},
         "freezing": {"epochs": 12, "probe_epochs": None},
         "trainer": {"precision": "32-true"},
         "run_folder": "???",
@@ -24,7 +24,7 @@ CFG = OmegaConf.create(
     [
         ("epochs", ["freezing.epochs"]),
         ("max_epochs", ["freezing.epochs"]),
-        ("lr", ["optimizer.lr", "optimizer.rates.images.lr"]),
+        ("lr", ["optimizer.lr", "optimizer.rates.batchnorm.lr"]),
         ("batch_size", ["data.batch_size"]),
         ("trian.precision", ["trainer.precision"]),
         ("precison", ["trainer.precision"]),

@@ -15,6 +15,8 @@ from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
 from thaw.config.overrides import overrides_to_record
+from thaw.config.rates import rates as rates_of
+from thaw.config.rates import warn_of_high_rates
 from thaw.config.recorded import checkpoint_folder, load_config, read_config
 from thaw.config.values import require_valid
 from thaw.data.module import DataModule
@@ -77,7 +79,7 @@ class Parts:
     def settings(self) -> dict[str, Any]:
         """The configuration as plain values, with the learning rates that follow from it."""
         settings = plain(self.cfg)
-        return {**settings, "optimizer": {**settings["optimizer"], **asdict(build.rates(self.cfg, self.backbone))}}
+        return {**settings, "optimizer": {**settings["optimizer"], **asdict(rates_of(self.cfg, self.backbone))}}
 
     def loaders(self) -> LightningDataModule:
         """The data module for a trainer: with the frozen stages' cache, unless caching=off."""
@@ -111,7 +113,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     if data is not None:
         data.frozen_stages = plan.frozen_prefix
     task = build.task(cfg, labels.class_names, labels.class_weights)
-    rates = build.rates(cfg, backbone)
+    rates = rates_of(cfg, backbone)
     module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)
     if remembered is not None and remembered.checkpoint is not None:
         _require_same_past(remembered, plan, build.plan(load_config(remembered.path), network))
@@ -138,6 +140,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     settle_mode(cfg)  # of a resumed run, whose own configuration this is
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
+    warn_of_high_rates(cfg, parts.backbone)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)

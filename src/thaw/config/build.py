@@ -3,7 +3,6 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from inspect import Parameter
 from typing import Any
@@ -19,6 +18,7 @@ from thaw.caching.data_module import CachedDataModule
 from thaw.caching.store import Store
 from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, plain, target_of, without
 from thaw.config.overrides import typed_overrides
+from thaw.config.rates import GROUP_KEYS, from_scratch, kind_of
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -31,7 +31,6 @@ from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.schedules import ClosedForm, Schedule, require_factors
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
-from thaw.models.weights import weights_choice
 from thaw.signatures import keywords, only_accepted
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.module import FineTuningModule
@@ -41,9 +40,6 @@ log = logging.getLogger(__name__)
 
 GLYPHS = "thaw.models.glyphs.glyphs"
 """The backbone of a run that names none."""
-RATE_KEYS = tuple(field.name for field in fields(Rates))
-GROUP_KEYS = (*RATE_KEYS, "rates", "weight_decay", "lr_by_processes", "fused")
-"""Keys of `optimizer` for the parameter groups; all others are arguments of the optimizer."""
 
 
 def data(cfg: DictConfig) -> DataModule:
@@ -113,7 +109,7 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
     Raises:
         UserError: a key is wrong, or the target gives something else.
     """
-    if not pretrained or _from_scratch(cfg):
+    if not pretrained or from_scratch(cfg):
         facts["weights"] = None
     backbone = call(make_partial(cfg.backbone), "backbone", {"texts": texts, **facts})
     if not isinstance(backbone, Backbone):
@@ -122,12 +118,6 @@ def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = ()
             f"thaw.models.backbone.Backbone(network, stages, num_features, input_spec)"
         )
     return backbone
-
-
-def _from_scratch(cfg: DictConfig) -> bool:
-    """Whether the backbone has no pretrained weights: by its key `weights`, or by the default of its factory."""
-    default = keywords(target_of(cfg.backbone)).get("weights")
-    return weights_choice(cfg.backbone.get("weights", "" if default is None else default.default)) is None
 
 
 def require_reader(cfg: DictConfig, data: DataModule) -> None:
@@ -174,7 +164,7 @@ def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
         )
     network = Network(backbone, head)
     batchnorm = cfg.freezing.get("batchnorm", "auto")
-    network.keeps_statistics = batchnorm == "frozen" or (batchnorm == "auto" and _known(cfg, backbone) != "nothing")
+    network.keeps_statistics = batchnorm == "frozen" or (batchnorm == "auto" and kind_of(cfg, backbone) != "scratch")
     return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
 
 
@@ -245,31 +235,6 @@ def module(
         "seed": cfg.seed,
     }
     return call(factory, "module", parts)
-
-
-def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
-    """The learning rates; those that are null follow from what the backbone was pretrained on.
-
-    Raises:
-        UserError: they do not, because `optimizer.rates` lacks it, or keys of the parameter groups are missing.
-    """
-    if missing := [key for key in GROUP_KEYS if key not in cfg.optimizer]:
-        raise UserError(f"optimizer lacks {', '.join(missing)}: let its YAML begin with\ndefaults:\n  - adamw")
-    kind = _known(cfg, backbone)
-    named = cfg.optimizer.rates.get(kind, {})
-    chosen = {}
-    for key in RATE_KEYS:
-        chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
-        if chosen[key] is None:
-            raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
-    return Rates(**chosen)
-
-
-def _known(cfg: DictConfig, backbone: Backbone) -> str:
-    """What the backbone was pretrained on: images, texts or nothing."""
-    if backbone.pretrained_on is not None:
-        return backbone.pretrained_on
-    return "nothing" if cfg.init_from is None and _from_scratch(cfg) else backbone.input_spec.things
 
 
 def optimizer(cfg: DictConfig, rates: Rates) -> Callable[..., Any]:

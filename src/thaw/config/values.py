@@ -80,7 +80,7 @@ DEVICES = Kind(
     ),
 )
 RATES = Kind(
-    "a mapping from images, texts and nothing to mappings with lr, backbone_lr_scale and lr_decay, numbers from 0 on",
+    "a mapping from batchnorm, other and scratch to mappings with lr, backbone_lr_scale, lr_decay, numbers from 0 on",
     lambda value: (
         isinstance(value, dict)
         and all(isinstance(rates, dict) and all(map(number().fits, rates.values())) for rates in value.values())

@@ -46,9 +46,9 @@ class Backbone:
     """How to build the network without thaw; None if that is impossible, then only whole programs are exported."""
     settings: Mapping[str, Any] | None = None
     """Plain values that its factory needs to rebuild it, besides its keywords and the input spec; None if none."""
-    pretrained_on: str | None = None
-    """Key of `optimizer.rates` in the configuration; None: what the inputs are (images, texts), or nothing if the
-    configuration says `weights: none`."""
+    kind: str | None = None
+    """Key of `optimizer.rates` in the configuration; None: `batchnorm` or `other`, as its layers are, or `scratch` if
+    the configuration says `weights: none`."""
 
 
 class BackboneFactory(Protocol):

@@ -87,7 +87,7 @@ def gru(
         Pool(pooling),
         recipe=_recipe(sizes, pooling),
         settings=settings,
-        pretrained_on="nothing",  # at most its first stage is
+        kind="scratch",  # at most its first stage is pretrained
     )
 
 
