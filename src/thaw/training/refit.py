@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from numpy.typing import NDArray
-from torch import nn
+from torch import distributed, nn
 
 from thaw.caching.data_module import CachedDataModule
 from thaw.distributed.agree import from_first, gather_on_first
@@ -92,6 +92,8 @@ def _has_choice(trainer: Trainer, module: FineTuningModule, layer: nn.Linear, lo
     whole_epochs = all(isinstance(limit, float) and limit == 1 for limit in limits)
     fits = module.task.gives_logits and module.takes_activations and module.network.num_features <= MOST_FEATURES
     precise = layer.weight.dtype in (torch.float32, torch.float64)  # weights in 16 bits would be another head
+    if trainer.world_size > 1 and not distributed.is_initialized():  # ddp_spawn: its processes have ended
+        return False
     if is_sharded(trainer.strategy) or best_checkpoint(trainer) is None or not len(loaders.parts["val"]):
         return False
     if not (whole_epochs and fits and precise):
