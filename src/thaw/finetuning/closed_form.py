@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 Floats = NDArray[np.floating]
 
@@ -44,7 +43,12 @@ def discriminant_head(views: Floats, targets: NDArray[np.integer], num_classes: 
         views: features of each view of the samples, (V, N, D).
         targets: class index of each sample, (N,). There is a sample of every class.
         num_classes: C.
+
+    Raises:
+        LinAlgError: samples of a class do not differ at all.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage  # here, because commands that only report do without it
+
     views, num_features = views.astype(np.float64), views.shape[2]
     counts = np.bincount(targets, minlength=num_classes)
     means = np.zeros((num_classes, num_features))

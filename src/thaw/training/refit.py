@@ -5,6 +5,7 @@ N: samples, V: views of each, D: features.
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,8 @@ def _features(
 def _batches(data: Any, split: str, requests: Sequence[BatchRequest], views: Sequence[int | None]) -> Iterator[Batch]:
     """The batches of some requests: cached features of a backbone that was never trained, or raw samples."""
     if isinstance(data, CachedDataModule) and data.plan.never_trained() == data.prefix.last:
-        kept = {view: data.prefix.activations(split, view, data.prefix.last) for view in views}
-        if all(activations is not None for activations in kept.values()):
-            return (batch for request in requests for batch in kept[request.view].batches([request]))
+        found = ((view, data.prefix.activations(split, view, data.prefix.last)) for view in views)
+        kept = {view: activations for view, activations in found if activations is not None}
+        if len(kept) == len(views):
+            return chain.from_iterable(kept[request.view].batches([request]) for request in requests)
     return iter(data.raw_loader(split, requests))
