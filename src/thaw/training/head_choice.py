@@ -4,7 +4,6 @@ N: samples, V: views of each, D: features, C: classes.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +43,7 @@ class HeadResult(NamedTuple):
 def candidates(
     trained: LinearHead, views: Floats, targets: Targets, val: Floats, val_targets: Targets
 ) -> list[Candidate]:
-    """The heads to choose from, the trained one first.
+    """The heads to choose from: the trained one, the mean of both, the closed form.
 
     Args:
         trained: the trained head.
@@ -53,12 +52,13 @@ def candidates(
         val: features of validation samples, (N, D).
         val_targets: their class indices, (N,).
     """
-    found = [candidate(AS_TRAINED, trained, val, val_targets)]
-    with suppress(np.linalg.LinAlgError):  # samples of a class do not differ at all
-        found.append(candidate("LDA", discriminant_head(views, targets, len(trained.bias)), val, val_targets))
-        both = found[0].head.mean(found[1].head)
-        found.append(candidate("mean of the trained head and LDA", both, val, val_targets))
-    return found
+    trained_one = candidate(AS_TRAINED, trained, val, val_targets)
+    try:
+        closed_form = candidate("LDA", discriminant_head(views, targets, len(trained.bias)), val, val_targets)
+    except np.linalg.LinAlgError:  # samples of a class do not differ at all
+        return [trained_one]
+    both = trained_one.head.mean(closed_form.head)
+    return [trained_one, candidate("mean of the trained head and LDA", both, val, val_targets), closed_form]
 
 
 def candidate(name: str, head: LinearHead, val: Floats, val_targets: Targets) -> Candidate:
@@ -72,19 +72,16 @@ def candidate(name: str, head: LinearHead, val: Floats, val_targets: Targets) ->
 
 
 def choose(found: Sequence[Candidate]) -> Candidate:
-    """Of the candidates that are surely better than the first, the one with the lowest log loss; else the first.
+    """The first candidate, unless a later one is surely better than all before it that were.
 
-    Surely: its mean log loss is lower by more than the standard error of the differences, sample by sample, and no
-    fewer samples are classified right.
+    Surely: its mean log loss is lower by more than the standard error of the difference, sample by sample.
     """
-    first, *others = found
-
-    def is_better(other: Candidate) -> bool:
-        gains = first.losses - other.losses
-        error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-        return bool(gains.mean() > error and other.right.sum() >= first.right.sum())
-
-    return min(filter(is_better, others), key=lambda other: other.losses.mean(), default=first)
+    best, *others = found
+    for other in others:
+        gains = best.losses - other.losses
+        if len(gains) > 1 and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)):
+            best = other
+    return best
 
 
 def results_of(found: Sequence[Candidate], chosen: Candidate) -> list[HeadResult]:
