@@ -46,7 +46,7 @@ def test_every_plan_runs_for_its_epochs(config: Config, tmp_path: Path, freezing
 
 
 def test_a_run_folder_holds_what_it_says(config: Config, tmp_path: Path) -> None:
-    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "logger=tensorboard"))
+    metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "logger=tensorboard", "refit=off"))
     run = tmp_path / "run"
     best = json.loads((run / "metrics.json").read_text())
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
@@ -256,7 +256,7 @@ def test_last_is_not_written_at_every_epoch_but_at_the_end(
         save(self, trainer, same)
 
     monkeypatch.setattr(RunCheckpoint, "_save_last", noted)
-    never_better = ("monitor.metric=plan/phase", "monitor.mode=max")
+    never_better = ("monitor.metric=plan/phase", "monitor.mode=max", "refit=off")
     seldom = f"callbacks.checkpoint.last_every_seconds={seconds}"
     train(config(*TINY, "freezing=full", "freezing.epochs=4", *never_better, seldom))
     assert epochs == written
@@ -351,7 +351,7 @@ def test_a_run_that_stopped_early_stays_so_when_resumed(config: Config, tmp_path
 
 
 def test_without_a_test_split_the_results_are_those_of_the_best_epoch(config: Config, tmp_path: Path) -> None:
-    never_better = ("monitor.metric=plan/phase", "monitor.mode=max")
+    never_better = ("monitor.metric=plan/phase", "monitor.mode=max", "refit=off")
     metrics = train(config(*TINY, "freezing=full", "freezing.epochs=3", "data.test_fraction=0", *never_better))
     run = tmp_path / "run"
     results = json.loads((run / "metrics.json").read_text())

@@ -46,6 +46,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         from thaw.finetuning.table import stage_table
         from thaw.reporting.write import reported
         from thaw.runs.record import load_best, measure, recording, save
+        from thaw.training.refit import refit_head
 
     processes = join(cfg)
     run, parts, trainer = start(cfg)
@@ -60,9 +61,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)
         load_best(trainer, module)
+        heads = refit_head(trainer, module, loaders) if parts.cfg.refit == "validation" else []
         if not is_sharded(trainer.strategy):
             measure(trainer, module, loaders, {split: len(indices) for split, indices in data.parts.items()})
-        metrics = save(run, module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode)
+        metrics = save(run, module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode, heads)
         log.info(run.report())
     processes.leave()
     return metrics

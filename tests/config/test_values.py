@@ -19,6 +19,7 @@ WRONG = {
         ("data.labels_per_class=0", "data.labels_per_class is null or a whole number from 1 on, not 0"),
         ("data.test_fraction=1", "data.test_fraction is a number from 0 to below 1, not 1"),
         ("data.flip_probability=1.1", "data.flip_probability is a number from 0 to 1, not 1.1"),
+        ("refit=test", "refit is validation or off, not test"),
         ("data.shuffle=3", "data.shuffle is true or false, not 3"),
         (
             "data=image_folder data.root=x data.max_value=65536",

@@ -14,6 +14,7 @@ from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.page import render
 from thaw.reporting.report import SECTIONS, Look, Picture, SampleView
 from thaw.runs.outputs import Outputs
+from thaw.training.head_choice import HeadResult
 
 EVIL = "<script>alert(1)</script>\"' onerror=alert(1) {{ 7 * 7 }}"
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>drawn</title></svg>'
@@ -92,6 +93,21 @@ def test_the_page_has_the_numbers_of_scikit_learn() -> None:
         keys = ("f1-score", "precision", "recall")
         assert rows[name] == [*(f"{scores[key]:.4f}" for key in keys), f"{scores['support']:.0f}"]
     assert f"{100 * expected['accuracy']:.1f}% of 203 test images are classified right" in html
+
+
+def test_the_candidates_for_the_head_are_shown_and_the_one_that_was_kept() -> None:
+    heads = [HeadResult("as trained", 0.52, 0.83, False), HeadResult("LDA", 0.41, 0.865, True)]
+    html = render(made_up.report(heads=heads))
+    rows = checked(html).rows
+    assert [row for row in rows if row[0] in ("as trained", "LDA (kept)")] == [
+        ["as trained", "0.5200", "83.0%"],
+        ["LDA (kept)", "0.4100", "86.5%"],
+    ]
+    assert "with the head below" in html
+    kept = [heads[0]._replace(chosen=True), heads[1]._replace(chosen=False)]
+    without_choice, as_trained = (render(made_up.report(heads=some)) for some in ([], kept))
+    assert "head was kept" not in without_choice
+    assert "with the head below" not in as_trained
 
 
 def test_the_confusion_matrix_leads_to_its_examples() -> None:

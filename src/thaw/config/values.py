@@ -93,6 +93,7 @@ ANYWHERE = {
     "seed": whole(0, 2**32 - 1),
     "report": FLAG,
     "channels_last": FLAG,
+    "refit": one_of("validation", "off"),
     "monitor.mode": null_or(one_of("max", "min")),
     # The data
     "data.seed": whole(0, 2**32 - 1),

@@ -46,6 +46,15 @@ def gather_on_first(value: Any) -> list[Any]:
     return values
 
 
+def from_first(value: Any) -> Any:
+    """Return the first process's value on all processes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 class SyncBuffers(Callback):
     """Gives every process the buffers of the first one before validation and before checkpoints.
 

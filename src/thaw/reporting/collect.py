@@ -36,6 +36,7 @@ from thaw.runs.loggers import read_rows
 from thaw.runs.origin import origin
 from thaw.runs.outputs import Outputs, read_outputs
 from thaw.runs.secrets import masked_override, masked_yaml
+from thaw.training.head_choice import HeadResult
 
 THUMBNAIL_PX = 160
 """Longest side of an image in a report."""
@@ -108,6 +109,7 @@ def collect(
         reproduction=_reproduction(run.json(OVERRIDES_FILE, list), config_yaml, environment),
         outputs=dict(measured.outputs),
         temperature=temperature,
+        heads=[HeadResult(**head) for head in results.get("heads", [])],
         samples={} if data is None else sample_views(data, shown),
         looks=looks,
         baselines=baselines.get("accuracy", {}) if measured.own and baselines.get("split") == measured.split else {},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from thaw.runs.outputs import Outputs
+from thaw.training.head_choice import HeadResult
 
 SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
 """Sections that pictures can be in."""
@@ -138,6 +139,8 @@ class Report:
     """Of the best weights, by split: val, test. The report is about test, or about val if there is no test."""
     temperature: float | None = None
     """Calibrated probabilities are softmax(logits / temperature); fitted on val."""
+    heads: Sequence[HeadResult] = ()
+    """Candidates for the head after training; none if there was no choice."""
     samples: Mapping[int, SampleView] = field(default_factory=dict)
     """By index: those of `wanted_samples` and of `looks`."""
     looks: Sequence[Look] = ()

@@ -14,7 +14,7 @@ outputs_{val,test}.npz           the best weights' logits of every sample, with 
 calibration.json baselines.json  the temperature that makes probabilities honest; accuracy of simple methods
 pictures/                        what loggers would show, if no logger holds pictures
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
-weights.safetensors              weights of the best checkpoint
+weights.safetensors              weights of the best checkpoint, with the head that was kept
 module.safetensors               what the user's own LightningModule has beside its network, if anything
 tensorboard/ wandb/              as conf/logger says
 train.log                        what was printed on the console, and the whole traceback of an error

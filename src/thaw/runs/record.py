@@ -6,14 +6,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,7 +43,9 @@ from thaw.runs.outputs import latest_outputs
 from thaw.runs.secrets import masked
 from thaw.tasks.calibration import fit_temperature
 from thaw.tasks.metrics import split_table
+from thaw.training.checkpoint import best_checkpoint
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
+from thaw.training.head_choice import AS_TRAINED, HeadResult
 from thaw.training.module import FineTuningModule, logged_metrics
 from thaw.training.sample_order import order_of
 from thaw.versions import current_versions
@@ -139,7 +140,14 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
     return UserError(f"{words}. To go on: {resume}")
 
 
-def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: str, mode: str) -> dict[str, float]:
+def save(
+    run: RunFolder,
+    module: FineTuningModule,
+    trainer: Trainer,
+    monitor: str,
+    mode: str,
+    heads: Sequence[HeadResult] = (),
+) -> dict[str, float]:
     """Print the final metrics, then write them, weights, class names and confusion matrix.
 
     The best checkpoint has been tested.
@@ -150,6 +158,8 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         trainer: the trainer that has tested them.
         monitor: name of the metric by which the best checkpoint is chosen.
         mode: max or min.
+        heads: the candidates for the head, if there was a choice. If it is not the trained one, the metrics of
+            validation are those that were measured with it.
 
     Returns:
         The metrics of the best checkpoint's epoch and of the test, by name.
@@ -159,6 +169,8 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
     metrics = logged_metrics(trainer)
     if best:  # for other splits, the trainer holds the metrics of the last epoch
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
+    if any(head.chosen and head.name != AS_TRAINED for head in heads):
+        metrics |= module.predicted_metrics
     if not ranks().is_first:
         return metrics
     log.info(split_table(metrics))  # before anything is written, which may fail
@@ -188,6 +200,7 @@ def save(run: RunFolder, module: FineTuningModule, trainer: Trainer, monitor: st
         "order": order_of(trainer),
         "seconds": round(time.monotonic() - run.started, 2),
         "metrics": metrics,
+        "heads": [head._asdict() for head in heads],
     }
     run.write(METRICS_FILE, json.dumps(results, indent=2))
     environment = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
@@ -228,13 +241,6 @@ def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataMo
         trainer.predict(module, datamodule=loaders, return_predictions=False)
     if sizes["test"]:
         trainer.test(module, datamodule=loaders, verbose=False)
-
-
-def best_checkpoint(trainer: Trainer) -> Path | None:
-    """File with the best monitored metric; None if no checkpoint was kept, as in fast_dev_run."""
-    callback = trainer.checkpoint_callback
-    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
-    return Path(path) if path else None
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -42,5 +42,12 @@ def negative_log_likelihood(
     logits: NDArray[np.floating], targets: NDArray[np.integer], temperature: float = 1.0
 ) -> float:
     """Mean negative log-likelihood of the targets (N,) under softmax(logits (N, C) / temperature)."""
+    return float(log_losses(logits, targets, temperature).mean())
+
+
+def log_losses(
+    logits: NDArray[np.floating], targets: NDArray[np.integer], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Negative log-likelihood of each target, (N,), under softmax(logits (N, C) / temperature)."""
     logs = log_softmax(logits.astype(np.float64) / temperature, axis=1)
-    return float(-logs[np.arange(len(targets)), targets].mean())
+    return -logs[np.arange(len(targets)), targets]

@@ -38,6 +38,8 @@ class SingleLabel(nn.Module):
 
     metric_arguments: ClassVar[Mapping[str, Any]] = {"task": "multiclass", "validate_args": False}
     """Arguments of torchmetrics' classes that follow from the task; validation would wait for the device."""
+    gives_logits: ClassVar[bool] = True
+    """Whether outputs are logits of classes that exclude each other: a head can then be chosen by its log loss."""
     class_weights: Tensor | None
     temperature: float = 1.0
     """Logits are divided by it before they become probabilities: above 1 for a network that is too sure of itself."""

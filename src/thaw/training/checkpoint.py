@@ -175,3 +175,10 @@ def _log_epoch(trainer: Trainer) -> None:
     loop._batches_that_stepped -= 1  # as Lightning does: an epoch's values belong to its last step
     trainer._logger_connector.update_train_epoch_metrics()
     loop._batches_that_stepped += 1
+
+
+def best_checkpoint(trainer: Trainer) -> Path | None:
+    """File with the best monitored metric; None if no checkpoint was kept, as in fast_dev_run."""
+    callback = trainer.checkpoint_callback
+    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+    return Path(path) if path else None

@@ -69,6 +69,8 @@ class FineTuningModule(LightningModule):
         self.test_metrics = EpochMetrics(metrics_with_confusion.clone(postfix="/test"))
         self.confusion: Tensor | None = None
         """Confusion matrix of the last test: counts (C, C), true class by predicted class."""
+        self.predicted_metrics: dict[str, float] = {}
+        """Validation metrics of the last prediction pass, by name."""
         self._loaded_metrics: dict[str, Any] | None = None
         """State of `train_metrics` in the checkpoint that was loaded."""
 
@@ -135,8 +137,8 @@ class FineTuningModule(LightningModule):
         return self._step(batch, batch_idx, "test")._asdict()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Run one batch of any split, and record nothing."""
-        return self.step(batch)._asdict()
+        """Run one validation batch, with the weights that the run ends with."""
+        return self._step(batch, batch_idx, "val")._asdict()
 
     def _step(self, batch: Batch, batch_idx: int, split: str) -> StepOutput:
         """Run one batch of a split and record its metrics."""
@@ -160,6 +162,11 @@ class FineTuningModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self._end_epoch("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Keep the validation metrics, which Lightning does not log of predictions."""
+        self.require_finite_losses()
+        self.predicted_metrics = {name: float(value) for name, value in self.val_metrics.compute().items()}
 
     def _end_epoch(self, split: str) -> None:
         self.require_finite_losses()
