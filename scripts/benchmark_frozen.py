@@ -24,9 +24,7 @@ accuracy on val/:
 """
 
 import argparse
-import gc
 import json
-import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -34,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_images import datasets, fastai, hand, lightning, normalisation, parser, pretrained, thaw
-from contenders import Clock, Outcome, accuracies, cell, in_own_process, median
+from contenders import Clock, Outcome, accuracies, cell, in_own_process, median, peak_memory
 
 CONTENDERS = ("cold", "warm", "off", "hand", "lightning", "fastai", "limit")
 FORWARD_BATCH_SIZE = 64
@@ -119,14 +117,6 @@ def repeated(data: str, times: int, folder: Path) -> str:
                 target.with_stem(f"{file.stem}_copy{copy}").write_bytes(file.read_bytes() + bytes(copy))
     (folder / "val").symlink_to((Path(data) / "val").resolve())
     return str(folder)
-
-
-def peak_memory(loader_processes: int) -> dict[str, float]:
-    """Peak memory of this process and its children in MiB."""
-    gc.collect()  # ends remaining loader processes: the system reports children only after they have ended
-    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, child = (resource.getrusage(process).ru_maxrss / 1024 for process in processes)  # Linux gives KiB
-    return {"peak_mib": own + loader_processes * child, "own_peak_mib": own, "largest_child_peak_mib": child}
 
 
 def table(results: dict[str, list[Outcome]]) -> str:

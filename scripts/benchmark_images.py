@@ -11,12 +11,27 @@ extra `bench`.
 import argparse
 import json
 import tempfile
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
 
-from contenders import Clock, Outcome, accuracies, cell, fit, in_own_process, median
+from contenders import (
+    Clock,
+    Outcome,
+    accuracies,
+    backbone_finetuning,
+    cell,
+    fastai_learner,
+    fit,
+    in_own_process,
+    median,
+    outputs,
+    probe_then_full,
+)
 
 CONTENDERS = ("thaw", "hand", "lightning", "fastai")
+RATES = (3e-3, 1e-3)
+"""Rate of the head on a frozen backbone, and of everything, for hand and lightning."""
 
 
 def main() -> None:
@@ -168,111 +183,55 @@ def loaders(choices: argparse.Namespace) -> tuple[Any, Any, int]:
     return DataLoader(train_data, shuffle=True, **shared), DataLoader(val_data, **shared), len(train_data.classes)
 
 
+def network_of(choices: argparse.Namespace, classes: int) -> Any:
+    """Make the pretrained network with a new head, as its parts `backbone` and `head`."""
+    from torch import nn
+
+    body, width = pretrained(choices)
+    return nn.Sequential(OrderedDict(backbone=body, head=nn.Linear(width, classes)))
+
+
 def hand(choices: argparse.Namespace) -> Outcome:
     """Train with a loop of plain PyTorch in fp32: the head at one rate, then everything at a lower one."""
     import torch
-    from torch import nn
-    from torch.nn.functional import cross_entropy
 
     torch.manual_seed(choices.seed)
-    clock = Clock(choices.frozen_epochs, choices.full_epochs)
+    epochs, measured = (choices.frozen_epochs, choices.full_epochs), list[float]()
+    clock = Clock(*epochs)
     train, val, classes = loaders(choices)
-    body, width = pretrained(choices)
-    network = nn.Sequential(body, nn.Linear(width, classes))
-    accuracy = 0.0
+    network = network_of(choices, classes)
+
+    def epoch_ends() -> None:
+        measured.append(outputs(network.eval(), val).accuracy)
+        clock.mark()
+
     clock.mark()
-    for frozen, epochs, parameters, lr in (
-        (True, choices.frozen_epochs, network[1].parameters(), 3e-3),
-        (False, choices.full_epochs, network.parameters(), 1e-3),
-    ):
-        body.requires_grad_(not frozen)
-        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
-        for _ in range(epochs):
-            network.train()
-            if frozen:
-                body.eval()
-            for images, labels in train:
-                loss = cross_entropy(network(images), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            network.eval()
-            correct = 0
-            with torch.no_grad():
-                for images, labels in val:
-                    correct += (network(images).argmax(1) == labels).sum().item()
-            accuracy = max(accuracy, correct / len(val.dataset))
-            clock.mark()
-    return clock.outcome(accuracy)
+    probe_then_full(network, train, epochs, RATES, epoch_ends)
+    return clock.outcome(max(measured))
 
 
 def lightning(choices: argparse.Namespace) -> Outcome:
     """Train with Lightning's BackboneFinetuning."""
-    import torch
-    from lightning import LightningModule, Trainer, seed_everything
-    from lightning.pytorch.callbacks import BackboneFinetuning
-    from torch import nn
-    from torch.nn.functional import cross_entropy
+    from lightning import seed_everything
 
     seed_everything(choices.seed, verbose=False)
-
-    class Module(LightningModule):
-        def __init__(self, body: nn.Module, width: int, classes: int):
-            super().__init__()
-            self.backbone, self.head = body, nn.Linear(width, classes)
-            self.correct = self.accuracy = 0.0
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return cross_entropy(self.head(self.backbone(batch[0])), batch[1])
-
-        def validation_step(self, batch: Any, batch_idx: int) -> None:
-            self.correct += (self.head(self.backbone(batch[0])).argmax(1) == batch[1]).sum().item()
-
-        def on_validation_epoch_end(self) -> None:
-            if not self.trainer.sanity_checking:
-                self.accuracy = max(self.accuracy, self.correct / len(val.dataset))
-            self.correct = 0.0
-
-        def configure_optimizers(self) -> Any:
-            trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            return torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
-
-    clock = Clock(choices.frozen_epochs, choices.full_epochs)
+    epochs, measured = (choices.frozen_epochs, choices.full_epochs), list[float]()
+    clock = Clock(*epochs)
     train, val, classes = loaders(choices)
-    module = Module(*pretrained(choices), classes)
-    finetuning = BackboneFinetuning(unfreeze_backbone_at_epoch=choices.frozen_epochs, backbone_initial_lr=1e-3)
-    trainer = Trainer(
-        max_epochs=choices.frozen_epochs + choices.full_epochs,
-        callbacks=[finetuning],
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tempfile.mkdtemp(),
-    )
+    trainer, module = backbone_finetuning(network_of(choices, classes), epochs, RATES, measured.append)
     fit(clock, trainer, module, train, val)
-    return clock.outcome(module.accuracy)
+    return clock.outcome(max(measured))
 
 
 def fastai(choices: argparse.Namespace) -> Outcome:
     """Train with fastai's fine_tune."""
-    import fastai.callback.schedule  # noqa: F401  # adds fine_tune to Learner
-    from fastai.callback.core import Callback
-    from fastai.callback.progress import ProgressCallback
     from fastai.data.transforms import Normalize
-    from fastai.learner import Learner
-    from fastai.metrics import accuracy
-    from fastai.torch_core import params, set_seed
+    from fastai.torch_core import set_seed
     from fastai.vision.augment import Flip, RandomResizedCrop
     from fastai.vision.data import ImageDataLoaders
-    from torch import nn
-
-    class Marks(Callback):
-        def after_epoch(self) -> None:
-            clock.mark()
 
     set_seed(choices.seed)
-    clock = Clock(choices.frozen_epochs, choices.full_epochs)
+    clock, measured = Clock(choices.frozen_epochs, choices.full_epochs), list[float]()
     data = ImageDataLoaders.from_folder(
         choices.data,
         train="train",
@@ -283,17 +242,13 @@ def fastai(choices: argparse.Namespace) -> Outcome:
         num_workers=choices.workers,
         device="cpu",
     )
-    body, width = pretrained(choices)
-    network = nn.Sequential(body, nn.Linear(width, data.c))
-    learner = Learner(
-        data,
-        network,
-        loss_func=nn.CrossEntropyLoss(),
-        metrics=accuracy,
-        splitter=lambda m: [params(m[0]), params(m[1])],
-        cbs=[Marks()],
-    )
-    learner.remove_cb(ProgressCallback)
+    network = network_of(choices, data.c)
+
+    def epoch_ends(accuracy: float) -> None:
+        measured.append(accuracy)
+        clock.mark()
+
+    learner = fastai_learner(data, network, network.head, epoch_ends)
     clock.mark()
     with learner.no_logging():
         if choices.full_epochs:
@@ -301,7 +256,7 @@ def fastai(choices: argparse.Namespace) -> Outcome:
         else:  # what fine_tune does before it unfreezes
             learner.freeze()
             learner.fit_one_cycle(choices.frozen_epochs, slice(2e-3), pct_start=0.99)
-    return clock.outcome(float(learner.recorder.values[-1][-1]))
+    return clock.outcome(measured[-1])
 
 
 if __name__ == "__main__":

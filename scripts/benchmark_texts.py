@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from configuration import QUIET, configuration
+from contenders import encoded, hugging_face_trainer, tf_idf_classifier
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -84,51 +85,12 @@ def gru(choices: argparse.Namespace, seed: int) -> Score:
 
 def hugging_face(choices: argparse.Namespace, seed: int, **arguments: Any) -> Score:
     """Fine-tune with Hugging Face's Trainer, as its documentation does. `arguments` are more of TrainingArguments."""
-    import transformers
-
     data = texts(choices, seed)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(choices.network, trust_remote_code=False)
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(
-        choices.network, num_labels=data.num_classes, trust_remote_code=False
-    )
-
-    def encoded(indices: NDArray[np.int64]) -> list[dict[str, Any]]:
-        tokens = tokenizer([data.texts[i] for i in indices], truncation=True, max_length=choices.max_length_tokens)
-        return [
-            {"input_ids": ids, "attention_mask": mask, "labels": int(data.targets[i])}
-            for ids, mask, i in zip(tokens["input_ids"], tokens["attention_mask"], indices, strict=True)
-        ]
-
     with tempfile.TemporaryDirectory() as folder:
-        settings = transformers.TrainingArguments(
-            folder,
-            num_train_epochs=choices.epochs,
-            per_device_train_batch_size=32,
-            per_device_eval_batch_size=32,
-            learning_rate=choices.rate,
-            warmup_steps=0.1,
-            weight_decay=0.01,
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            load_best_model_at_end=True,
-            metric_for_best_model="accuracy",
-            seed=seed,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            **arguments,
-        )
-        trainer = transformers.Trainer(
-            network,
-            settings,
-            train_dataset=encoded(data.train_indices),
-            eval_dataset=encoded(data.splits.val),
-            data_collator=transformers.DataCollatorWithPadding(tokenizer),
-            compute_metrics=lambda output: {"accuracy": float((output[0].argmax(1) == output[1]).mean())},
-        )
+        training = (choices.network, choices.epochs, choices.rate, seed)
+        trainer, tokenizer = hugging_face_trainer(data, *training, folder, **arguments)
         trainer.train()
-        test_dataset: Any = encoded(data.splits.test)
-        output: Any = trainer.predict(test_dataset)
+        output = trainer.predict(encoded(data, data.splits.test, tokenizer))
     return scored(choices.epochs, output.label_ids, output.predictions.argmax(1))  # its order may differ from ours
 
 
@@ -139,16 +101,10 @@ def hugging_face_by_length(choices: argparse.Namespace, seed: int) -> Score:
 
 def tf_idf(choices: argparse.Namespace, seed: int) -> Score:
     """Logistic regression on TF-IDF of words and pairs of words, and of 2 to 4 characters."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline, make_union
-
     data = texts(choices, seed)
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(ngram_range=(2, 4), sublinear_tf=True, analyzer="char_wb")
-    pipeline = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=1000))
-    pipeline.fit([data.texts[i] for i in data.train_indices], data.targets[data.train_indices])
-    predicted = pipeline.predict([data.texts[i] for i in data.splits.test])
+    classifier = tf_idf_classifier()
+    classifier.fit([data.texts[i] for i in data.train_indices], data.targets[data.train_indices])
+    predicted = classifier.predict([data.texts[i] for i in data.splits.test])
     return scored(1, data.targets[data.splits.test], predicted)
 
 

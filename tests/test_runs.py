@@ -177,4 +177,14 @@ def test_scripts_say_what_they_take(script: Path, tmp_path: Path) -> None:
     if "argparse" in script.read_text():
         assert "usage" in typed(tmp_path, str(script), "--help")
     else:
-        typed(tmp_path, "-c", f"import runpy; runpy.run_path({str(script)!r}, run_name='imported')")
+        code = f"import runpy, sys; sys.path.insert(0, {str(script.parent)!r}); runpy.run_path({str(script)!r})"
+        typed(tmp_path, "-c", code)
+
+
+def test_a_cell_of_the_study_of_the_recipe_is_run_once(tmp_path: Path) -> None:
+    script = str(REPOSITORY / "scripts/recipe.py")
+    few = ["--sets", "digits_1", "--columns", "default", "hand", "--epochs", "1", "1", "--seeds", "1", "--jobs", "1"]
+    assert "hand, seed 0: 0." in typed(tmp_path, script, "--assets", ".", *few)
+    assert "2 of 2 cells" in typed(tmp_path, script, "--assets", ".", *few)
+    assert "| default | 0." in (table := typed(tmp_path, script, "--table"))
+    assert table.count("| 1 |\n") == 2
