@@ -50,12 +50,10 @@ COLUMNS: dict[str, list[str]] = {
     "one cycle": ["schedule=one_cycle"],
     "head only": ["freezing=head_only"],
     "all from the start": ["freezing=full"],
-    # With data.views, refit and freezing.batchnorm:
-    # "1 view": ["data.views=1"],
-    # "8 views": ["data.views=8"],
-    # "not refitted": ["refit=off"],
-    # "BatchNorm trained": ["freezing.batchnorm=train"],
-    # "BatchNorm frozen": ["freezing.batchnorm=frozen"],
+    "not refitted": ["refit=off"],
+    "1 view": ["data.views=1"],
+    "8 views": ["data.views=8"],
+    "BatchNorm trained": ["freezing.batchnorm=train"],
 }
 """Overrides of thaw by column of the study."""
 
@@ -195,7 +193,7 @@ def plan_overrides(column: Sequence[str], epochs: tuple[int, int]) -> list[str]:
     chosen = {text.partition("=")[0]: text.partition("=")[2] for text in column}
     plan = chosen.get("freezing", "" if "experiment" in chosen else "probe_then_full")
     if plan == "probe_then_full":
-        return [f"freezing.probe_epochs={epochs[0]}", f"freezing.full_epochs={epochs[1]}"]
+        return [f"freezing.probe_epochs={epochs[0]}", f"freezing.epochs={sum(epochs)}"]
     return [f"freezing.epochs={sum(epochs)}"] if plan in ("head_only", "full", "surgical") else []
 
 

@@ -141,7 +141,13 @@ def test_views_are_made_anew_where_samples_have_other_numbers(
     (root / "labels.csv").unlink()
     for folder in ("blue", "green", "red"):
         (root / folder).rmdir()
-    same = [*choices("photographs", tmp_path), "freezing=head_only", "freezing.epochs=2", "caching.batch_size=100"]
+    same = [
+        *choices("photographs", tmp_path),
+        "freezing=head_only",
+        "freezing.epochs=2",
+        "caching.batch_size=100",
+        "refit=off",
+    ]
     train(config(*same, "data.views=2", f"run_folder={tmp_path}/first"))
     assert forwards.count == 4
     first = next((root / "test").rglob("*.png"))
@@ -189,6 +195,7 @@ def test_each_view_has_a_key_of_its_own(config: Config, tmp_path: Path, cache_fo
         "freezing.epochs=4",
         *NONE_STOPS,
         "data.views=2",
+        "refit=off",
     ]
     train(config(*same, f"run_folder={tmp_path}/first"))
     described = sorted(str(entry.about["samples"]) for entry in entries(cache_folder))

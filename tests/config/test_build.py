@@ -15,6 +15,7 @@ from tests.tiny import Shifted, backbone
 from thaw.caching.data_module import CachedDataModule
 from thaw.config import build
 from thaw.config.assemble import start, trained
+from thaw.config.rates import from_scratch
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
@@ -169,7 +170,7 @@ def test_class_weights_go_by_name_too(config: Config) -> None:
 @pytest.mark.parametrize("weights", ["pretrained", "true", "DEFAULT", "IMAGENET1K_V1", "none", "null", "false", "None"])
 def test_only_random_weights_are_from_scratch(config: Config, weights: str) -> None:
     cfg = config("backbone=torchvision", f"backbone.weights={weights}")
-    assert build._from_scratch(cfg) == (weights in ("none", "null", "false", "None"))
+    assert from_scratch(cfg) == (weights in ("none", "null", "false", "None"))
 
 
 def test_what_gives_no_backbone_and_what_is_no_module_are_refused(config: Config) -> None:

@@ -85,6 +85,11 @@ class DataModule(LabelledData):
         """Length in tokens that texts of these lengths are padded to in one batch."""
         return int(lengths.max())
 
+    @property
+    def augments(self) -> bool:
+        """Whether training samples have other versions than in evaluation."""
+        return False
+
     def view(self, epoch: int) -> int | None:
         """Number of the augmented version that training shows in an epoch; None: as in evaluation."""
         return None

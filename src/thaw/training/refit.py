@@ -54,7 +54,7 @@ def refit_head(trainer: Trainer, module: FineTuningModule, loaders: LightningDat
         return []
     num_augmented = min(AUGMENTED_VIEWS, MOST_ROWS // len(train) - 1) if data.augments else 0
     module.to(trainer.strategy.root_device).eval()  # after training, Lightning moves it to the CPU
-    train_features = _features(trainer, module, data, "train", train, [None, *range(num_augmented)])
+    train_features = _features(trainer, module, data, "train", train, [None, *range(1, num_augmented + 1)])
     val_features = _features(trainer, module, data, "val", val, [None])
     decision: tuple[list[HeadResult], LinearHead | None] = ([], None)
     if train_features is not None and val_features is not None:  # on the first process
