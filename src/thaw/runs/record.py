@@ -45,7 +45,7 @@ from thaw.tasks.calibration import fit_temperature
 from thaw.tasks.metrics import split_table
 from thaw.training.checkpoint import best_checkpoint
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from thaw.training.head_choice import AS_TRAINED, HeadResult
+from thaw.training.head_choice import HeadResult
 from thaw.training.module import FineTuningModule, logged_metrics
 from thaw.training.sample_order import order_of
 from thaw.versions import current_versions
@@ -158,8 +158,8 @@ def save(
         trainer: the trainer that has tested them.
         monitor: name of the metric by which the best checkpoint is chosen.
         mode: max or min.
-        heads: the candidates for the head, if there was a choice. If it is not the trained one, the metrics of
-            validation are those that were measured with it.
+        heads: the candidates for the head, if there was a choice. Then the metrics of validation are those that were
+            measured with the one that was kept.
 
     Returns:
         The metrics of the best checkpoint's epoch and of the test, by name.
@@ -169,7 +169,7 @@ def save(
     metrics = logged_metrics(trainer)
     if best:  # for other splits, the trainer holds the metrics of the last epoch
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
-    if any(head.chosen and head.name != AS_TRAINED for head in heads):
+    if heads:
         metrics |= module.predicted_metrics
     if not ranks().is_first:
         return metrics

@@ -1,4 +1,4 @@
-"""Fits the head of a trained network anew, in closed form, where validation says that it is better so.
+"""After training: the head that is best on validation, as trained or in closed form, at the right temperature.
 
 N: samples, V: views of each, D: features.
 """
@@ -38,7 +38,7 @@ Features = NDArray[np.float32]
 def refit_head(trainer: Trainer, module: FineTuningModule, loaders: LightningDataModule) -> list[HeadResult]:
     """Replace the trained head by one in closed form, or by the mean of both, where validation says so.
 
-    The module has the best checkpoint's weights. Nothing is drawn at random, and a run that is resumed after training
+    The head that is kept, also the trained one, is scaled by the temperature that fits validation. The module has the best checkpoint's weights. Nothing is drawn at random, and a run that is resumed after training
     ends with the same head. Collective: call on every rank.
 
     Returns:
@@ -61,7 +61,7 @@ def refit_head(trainer: Trainer, module: FineTuningModule, loaders: LightningDat
         trained = LinearHead(*(values.detach().double().cpu().numpy() for values in (layer.weight, layer.bias)))
         found = candidates(trained, train_features, data.targets[train], val_features[0], data.targets[val])
         best = choose(found)
-        decision = (results_of(found, best), None if best is found[0] else best.head)
+        decision = (results_of(found, best), best.head)
     results, head = from_first(decision)
     if head is not None:
         with torch.no_grad():
