@@ -38,8 +38,9 @@ Features = NDArray[np.float32]
 def refit_head(trainer: Trainer, module: FineTuningModule, loaders: LightningDataModule) -> list[HeadResult]:
     """Replace the trained head by one in closed form, or by the mean of both, where validation says so.
 
-    The head that is kept, also the trained one, is scaled by the temperature that fits validation. The module has the best checkpoint's weights. Nothing is drawn at random, and a run that is resumed after training
-    ends with the same head. Collective: call on every rank.
+    The module has the best checkpoint's weights. The head that is kept, also the trained one, is scaled by the
+    temperature that fits validation. Nothing is drawn at random, and a run that is resumed after training ends with the
+    same head. Collective: call on every rank.
 
     Returns:
         All candidates, the trained head first; none if there was no choice.
