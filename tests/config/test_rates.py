@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -30,7 +31,7 @@ def of(network: nn.Module, kind: str | None = None) -> Backbone:
         (("backbone=torchvision",), of(NORMED), Rates(3e-3, 1.0, 0.8)),
         (("backbone=torchvision", "backbone.weights=none"), of(NORMED), Rates(3e-3, 1.0, 1.0)),
         (("backbone=torchvision", "backbone.weights=none", "init_from=run"), of(NORMED), Rates(3e-3, 1.0, 0.8)),
-        ((OWN_NAME, "~backbone.weights"), of(PLAIN), Rates(1e-3, 0.1, 0.9)),
+        ((OWN_NAME, "~backbone.weights"), of(PLAIN), Rates(3e-3, 0.1, 0.9)),
         (("backbone._target_=tests.tiny.backbone", "~backbone.weights"), of(NORMED), Rates(3e-3, 1.0, 1.0)),
         ((OWN_NAME,), of(PLAIN, "scratch"), Rates(3e-3, 1.0, 1.0)),
         ((OWN_NAME, "optimizer=sgd"), of(PLAIN), Rates(5e-2, 0.1, 0.9)),
@@ -46,6 +47,14 @@ def test_rates_follow_the_kind_of_network(
     config: Config, choices: tuple[str, ...], network: Backbone, expected: Rates
 ) -> None:
     assert rates(config(*choices), network) == expected
+
+
+def test_large_networks_without_batchnorm_get_lower_rates(config: Config) -> None:
+    with torch.device("meta"):
+        large = nn.Linear(10_000, 10_000, bias=False)  # 100 million parameters
+    pretrained = (OWN_NAME, "~backbone.weights")
+    assert rates(config(*pretrained), of(large)).backbone_lr_scale == pytest.approx(0.05)
+    assert rates(config(*pretrained, "optimizer.backbone_lr_scale=1"), of(large)).backbone_lr_scale == 1.0
 
 
 def test_a_kind_of_network_without_rates_is_asked_for_them(config: Config) -> None:

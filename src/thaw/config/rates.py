@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import fields
+from math import sqrt
 
 from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,6 +25,9 @@ KINDS = {
     "scratch": "a network from random weights",
 }
 """Keys of `optimizer.rates`, and what they are for."""
+LARGE = 25e6
+"""Parameters of a network without BatchNorm above which `backbone_lr_scale` of `optimizer.rates` falls with the root of
+their number: BERT-base (110 million) then gets about the rates that its authors name."""
 HIGHEST_RATE = 1e-3
 """With Adam, pretrained layers without BatchNorm forget what they know, or diverge, at rates above this."""
 
@@ -58,6 +62,9 @@ def rates(cfg: DictConfig, backbone: Backbone) -> Rates:
         chosen[key] = cfg.optimizer[key] if cfg.optimizer[key] is not None else named.get(key)
         if chosen[key] is None:
             raise UserError(f"optimizer.{key} is null, and optimizer.rates.{kind} has none: type optimizer.{key}=...")
+    if kind == "other" and cfg.optimizer.backbone_lr_scale is None:
+        size = sum(parameter.numel() for parameter in backbone.network.parameters())
+        chosen["backbone_lr_scale"] *= min(1.0, sqrt(LARGE / max(size, 1)))
     return Rates(**chosen)
 
 
