@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from tests.conftest import TINY
 from tests.killing import killed
@@ -19,6 +20,12 @@ Config = Callable[..., DictConfig]
 
 SHORT = ("freezing.probe_epochs=1", "freezing.epochs=3", "trainer.log_every_n_steps=1")
 METRICS = {f"{name}/{split}" for name in ("loss", "accuracy", "macro_f1") for split in ("train", "val", "test")}
+
+
+@pytest.fixture(autouse=True)
+def files_of_tensorboard_are_counted_from_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run has several files, which are read in the order of their names: of one second, number 10 before number 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def test_csv_and_tensorboard_hold_every_metric_once_an_epoch_also_after_a_resume(
