@@ -13,8 +13,8 @@ from thaw.errors import UserError
 from thaw.imports import library_imports
 
 if TYPE_CHECKING:
+    from thaw.config.assemble import Parts
     from thaw.exporting.card import Origin
-    from thaw.models.backbone import Backbone
     from thaw.runs.folder import RunFolder
 
 
@@ -65,7 +65,7 @@ def export(cfg: DictConfig) -> Path:
         size = sum(part.stat().st_size for part in file.parent.glob("model.*")) / 1e6
         samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
         difference = require_agreement(model, cfg.format, file, samples)
-        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, run_cfg, parts.backbone))
+        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, parts))
         write_atomically(file.with_name("model_card.md"), card)
         for part in file.parent.iterdir():
             os.replace(part, folder / part.name)
@@ -76,14 +76,13 @@ def export(cfg: DictConfig) -> Path:
     return folder / file.name
 
 
-def _origin(run: "RunFolder", cfg: DictConfig, backbone: "Backbone") -> "Origin":
-    from thaw.config.rates import rates as rates_of
+def _origin(run: "RunFolder", parts: "Parts") -> "Origin":
     from thaw.data.samples import counts_by_label  # here, so that --help is fast
     from thaw.data.splits import SPLITS
     from thaw.exporting.card import Origin
     from thaw.runs.origin import origin
 
-    rates = rates_of(cfg, backbone)
+    cfg, rates = parts.cfg, parts.rates
     optimizer = (
         f"{cfg.optimizer._target_.rsplit('.', 1)[-1]}, head's rate {rates.lr:g}, "
         f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"

@@ -41,7 +41,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     with library_imports():
         from thaw.config.assemble import start
-        from thaw.config.rates import explained
         from thaw.distributed.sharded import is_sharded
         from thaw.finetuning.table import stage_table
         from thaw.reporting.write import reported
@@ -57,7 +56,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         log.info(data.summary())
         groups = module.new_optimizer(trainer.world_size).param_groups
         log.info(stage_table(parts.network, parts.plan, groups))
-        log.info(explained(parts.cfg, parts.backbone))
+        log.info(parts.why_rates)
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)
         load_best(trainer, module)

@@ -15,13 +15,13 @@ from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
 from thaw.config.overrides import overrides_to_record
-from thaw.config.rates import rates as rates_of
-from thaw.config.rates import warn_of_high_rates
+from thaw.config.rates import backbone_steps, explained, rates, warn_of_high_rates
 from thaw.config.recorded import checkpoint_folder, load_config, read_config
 from thaw.config.values import require_valid
 from thaw.data.module import DataModule
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
+from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
@@ -68,6 +68,9 @@ class Parts:
     """The network built from `backbone`, with a new head."""
     plan: Plan
     module: FineTuningModule
+    rates: Rates
+    why_rates: str
+    """Where the rates come from, for people."""
 
     @property
     def samples(self) -> DataModule:
@@ -79,7 +82,7 @@ class Parts:
     def settings(self) -> dict[str, Any]:
         """The configuration as plain values, with the learning rates that follow from it."""
         settings = plain(self.cfg)
-        return {**settings, "optimizer": {**settings["optimizer"], **asdict(rates_of(self.cfg, self.backbone))}}
+        return {**settings, "optimizer": {**settings["optimizer"], **asdict(self.rates)}}
 
     def loaders(self) -> LightningDataModule:
         """The data module for a trainer: with the frozen stages' cache, unless caching=off."""
@@ -113,8 +116,9 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     if data is not None:
         data.frozen_stages = plan.frozen_prefix
     task = build.task(cfg, labels.class_names, labels.class_weights)
-    rates = rates_of(cfg, backbone)
-    module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, rates)
+    steps = 0 if data is None else backbone_steps(cfg, plan, len(data.parts["train"]))
+    chosen = rates(cfg, backbone, steps)
+    module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, chosen)
     if remembered is not None and remembered.checkpoint is not None:
         _require_same_past(remembered, plan, build.plan(load_config(remembered.path), network))
         require_network(network, remembered.checkpoint)
@@ -123,7 +127,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         fill(network, read_weights(weights))
         network.eval()
         _load_own(module, weights, remembered)
-    return Parts(cfg, data, backbone, network, plan, module)
+    return Parts(cfg, data, backbone, network, plan, module, chosen, explained(cfg, backbone, steps))
 
 
 def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
@@ -140,7 +144,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     settle_mode(cfg)  # of a resumed run, whose own configuration this is
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
-    warn_of_high_rates(cfg, parts.backbone)
+    warn_of_high_rates(cfg, parts.backbone, parts.rates)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)

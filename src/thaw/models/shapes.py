@@ -1,10 +1,11 @@
 """Output shapes of the stages, without computing any numbers."""
 
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
+from torch.func import functional_call
 
 from thaw.errors import UserError
 from thaw.models.network import Network
@@ -23,13 +24,12 @@ def require_input(network: nn.Module, spec: ImageSpec) -> None:
     """Raise UserError if an image network does not take images of the size in `spec`."""
     training = network.training
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            network.eval()(example_inputs(spec))
-    except Exception as error:  # whatever the network's own code raises
+        _call_without_numbers(network.eval(), spec)
+    except Exception:  # whatever the network's own code raises
         try:
             with torch.no_grad():  # some networks only fail because the tensors hold no numbers
                 network(example_inputs(spec))
-        except Exception:
+        except Exception as error:
             raise UserError(
                 f"{type(network).__name__} does not take images of {spec.size_px} x {spec.size_px} pixels and "
                 f"{spec.channels} channels ({(str(error) or type(error).__name__).splitlines()[0]}): type "
@@ -56,11 +56,18 @@ def output_shapes(network: Network, spec: InputSpec) -> dict[str, tuple[int, ...
         for path in stage.modules
     ]
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            network.features(example_inputs(spec))
-    except Exception:  # networks that look at their numbers cannot run on tensors without any
+        _call_without_numbers(network, spec)
+    except Exception:  # of networks that look at their numbers
         shapes.clear()
     finally:
         for hook in hooks:
             hook.remove()
     return shapes
+
+
+def _call_without_numbers(network: nn.Module, spec: InputSpec) -> None:
+    """Call a network on two samples with all tensors on the meta device: shapes are known, and nothing is computed."""
+    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
+    shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    with torch.no_grad():
+        functional_call(network, shapes, (example_inputs(spec, "meta"),))
