@@ -67,6 +67,16 @@ def test_all_that_a_run_leaves_is_of_the_new_head(
     assert heads_of(run) == heads
 
 
+def test_the_trained_head_is_calibrated_where_it_stays(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.training.refit.choose", lambda found: found[0])
+    train(config(*TINY, "loss.label_smoothing=0.5"))  # which makes it less sure than it could be
+    run = tmp_path / "run"
+    assert heads_of(run)["as trained"]["chosen"]
+    assert json.loads((run / "calibration.json").read_text())["temperature"] == pytest.approx(1, abs=0.05)
+
+
 def test_features_of_a_frozen_backbone_come_from_the_cache_and_are_the_same(config: Config, tmp_path: Path) -> None:
     heads = []
     for caching in ("on", "off"):
