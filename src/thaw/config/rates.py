@@ -54,7 +54,7 @@ def from_scratch(cfg: DictConfig) -> bool:
 
 
 def backbone_steps(cfg: DictConfig, plan: Plan, num_samples: int) -> int:
-    """Optimizer steps of a run in whose phases stages of the backbone train; `num_samples`: for training."""
+    """Optimizer steps of the phases in which stages of the backbone train; `num_samples`: of the training split."""
     trains = [plan.frozen_prefix(end - 1) < len(plan.stages) - 1 for end in plan.ends]
     epochs = sum(phase.epochs for phase, some in zip(plan.phases, trains, strict=True) if some)
     world_size = ranks().world_size
