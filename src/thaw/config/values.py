@@ -80,13 +80,18 @@ DEVICES = Kind(
     ),
 )
 RATES = Kind(
-    "a mapping from batchnorm, other and scratch to mappings with lr, backbone_lr_scale, lr_decay, numbers from 0 on",
+    "a mapping from batchnorm, other, scratch and adapter to mappings with lr, backbone_lr_scale, lr_decay, numbers "
+    "from 0 on",
     lambda value: (
         isinstance(value, dict)
         and all(isinstance(rates, dict) and all(map(number().fits, rates.values())) for rates in value.values())
     ),
 )
 PHASES = Kind("a list of phases, [{epochs: 3, train: [head]}, ...]", lambda value: isinstance(value, list))
+PATTERNS = Kind(
+    'a list of patterns, ["*.query", "*.value"]',
+    lambda value: isinstance(value, list) and bool(value) and all(isinstance(pattern, str) for pattern in value),
+)
 MAPPING = Kind("a mapping with _target_", lambda value: isinstance(value, dict) and "_target_" in value)
 
 ANYWHERE = {
@@ -161,6 +166,10 @@ OF_OUR_CLASSES = {
     "backbone.hidden_size": whole(1),
     "backbone.num_layers": whole(1),
     "backbone.dropout": number(0, below=1),
+    "adapter.rank": whole(1),
+    "adapter.alpha": number(),
+    "adapter.dropout": number(0, below=1),
+    "adapter.targets": null_or(PATTERNS),
     "head.hidden_size": whole(1),
     "head.dropout": number(0, below=1),
     "loss.label_smoothing": number(0, most=1),
