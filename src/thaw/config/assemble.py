@@ -150,6 +150,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
     warn_of_high_rates(cfg, parts.backbone, parts.rates)
+    build.running(cfg, parts.network)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)

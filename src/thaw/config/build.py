@@ -31,6 +31,7 @@ from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.schedules import ClosedForm, Schedule, require_factors
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
+from thaw.models.running import checkpoint_gradients, compile_backbone
 from thaw.signatures import keywords, only_accepted
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.module import FineTuningModule
@@ -182,6 +183,14 @@ def network(cfg: DictConfig, backbone: Backbone, head: nn.Module) -> Network:
     batchnorm = cfg.freezing.get("batchnorm", "auto")
     network.keeps_statistics = batchnorm == "frozen" or (batchnorm == "auto" and kind_of(cfg, backbone) != "scratch")
     return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
+
+
+def running(cfg: DictConfig, network: Network) -> None:
+    """How the network runs while it is trained. Raises UserError if it cannot run so."""
+    if cfg.get("gradient_checkpointing"):  # folders of earlier versions have none
+        checkpoint_gradients(network)
+    if cfg.get("compile"):
+        compile_backbone(network, cfg.compile_backend)
 
 
 def plan(cfg: DictConfig, network: Network) -> Plan:

@@ -98,6 +98,8 @@ ANYWHERE = {
     "seed": whole(0, 2**32 - 1),
     "report": FLAG,
     "channels_last": FLAG,
+    "gradient_checkpointing": FLAG,
+    "compile": FLAG,
     "refit": one_of("validation", "off"),
     "monitor.mode": null_or(one_of("max", "min")),
     # The data

@@ -48,6 +48,8 @@ class Network(nn.Module):
         }
         self.keeps_statistics = False
         """Whether BatchNorm layers of the backbone keep their statistics also where their weights train."""
+        self.is_whole = False
+        """Whether only its own forward may run, in this process: it is not cut, nor run by loader processes."""
         self.entries: dict[int, Callable[[Any], Tensor]] = {}
         """By stage number: function from activations that enter there to features (B, D). The cache fills it."""
 
