@@ -134,7 +134,7 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
 
     A sample that is a group of its own stays where it was drawn. The other groups, larger ones first, go where the
     samples of each class come nearest to the numbers that were drawn (squared difference, relative to the number), but
-    no part is left without a group. Then single groups move for as long as that brings the numbers nearer.
+    no part is left without a group; those that hold a class alone go before all others, to the largest part. Then single groups move for as long as that brings the numbers nearer.
 
     Args:
         parts: Sample indices of each part.
@@ -156,9 +156,9 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
     fillable = wanted.any(axis=0)
     if len(first) < fillable.sum():
         raise UserError(
-            f"{len(first)} groups of samples (data.group, or equal samples) cannot be shared out among "
-            f"{fillable.sum()} parts of the data, since each needs one: name a data.group of which there are more, or "
-            f"type data.group=null"
+            f"{len(first)} group{'s' * (len(first) != 1)} of samples (data.group, or equal samples) cannot be shared "
+            f"out among {fillable.sum()} parts of the data, since each needs one: name a data.group of which there are "
+            f"more, or type data.group=null"
         )
     # Row r of `owner`, `label`, `count`: a group has so many samples of a class. Those of group g begin at starts[g].
     rows, count = np.unique(group_of * len(wanted) + targets[indices], return_counts=True)
@@ -185,7 +185,9 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
 
     draw = np.random.default_rng(seed)
     by_size = np.argsort(-sizes * draw.uniform(0.5, 1, len(sizes)), kind="stable")  # or a seed would change little
+    alone = np.minimum.reduceat(np.bincount(label)[label], starts[:-1]) == 1  # the only group with some class
     several = by_size[sizes[by_size] > 1]
+    several = several[np.argsort(~alone[several], kind="stable")]
     for left, group in zip(range(len(several), 0, -1), several, strict=True):
         growth, empty = cost(group), fillable & (held == 0)
         place[group] = np.where(empty, growth, np.inf).argmin() if left <= empty.sum() else growth.argmin()

@@ -51,7 +51,8 @@ def make_splits(
     counts = np.bincount(targets[splits.train], minlength=len(class_names))
     if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
         hint = spelling_hint(class_names)
-        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt{hint}")
+        why = "it could never be learnt" if groups is equal else "its groups (data.group) all lie in other splits"
+        raise UserError(f"no training sample of the class {', '.join(absent)}: {why}{hint}")
     return splits
 
 
