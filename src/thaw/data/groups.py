@@ -8,10 +8,16 @@ from thaw.data.report import format_list
 from thaw.errors import UserError
 from thaw.types import Indices
 
-LOOKS_GROUPED = r"([^/]*\d[^/]*)[-_ /][a-z]*\d{1,5}[.]\w+$"
+NUMBERED = r"[-_ /][a-z]*\d{1,5}[.]\w+$"
+"""The end of the name of a file with a number of its own."""
+LOOKS_GROUPED = rf"([^/]*\d[^/]*){NUMBERED}"
 """A file with another number before its own, also in its folder: `patient12_003.jpg`, `film7/003.jpg`."""
 MOST = 0.8
 """Share of the files that must look grouped for a warning."""
+EXAMPLE = (
+    "A regular expression is searched for in the path below data.root, and its first parenthesis is the group: type "
+    r"""'data.group="(patient\d+)"'"""
+)
 
 
 def groups_of_paths(pattern: str, paths: Sequence[str]) -> list[str]:
@@ -23,18 +29,12 @@ def groups_of_paths(pattern: str, paths: Sequence[str]) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"data.group={pattern} is no regular expression ({error}): {_EXAMPLE}") from error
+        raise UserError(f"data.group={pattern} is no regular expression ({error}). {EXAMPLE}") from error
     matches = [expression.search(path) for path in paths]
     if unmatched := [path for path, match in zip(paths, matches, strict=True) if match is None or not _group(match)]:
         what = f"of {len(paths)} paths have no group by data.group={pattern}"
-        raise UserError(f"{format_list(what, unmatched, most=10)}\n{_EXAMPLE[0].upper()}{_EXAMPLE[1:]}")
+        raise UserError(f"{format_list(what, unmatched, most=10)}\n{EXAMPLE}")
     return [_group(match) for match in matches if match is not None]
-
-
-_EXAMPLE = (
-    "it is searched for in the path below data.root, and its first parenthesis is the group: "
-    r"""type 'data.group="(patient\d+)"'"""
-)
 
 
 def _group(match: re.Match[str]) -> str:
@@ -62,7 +62,8 @@ def unnamed_groups(names: Iterable[str], num_classes: int) -> list[str]:
     They do if most match `LOOKS_GROUPED` and share their beginning with others, and if there are so many beginnings
     that these are not the names of the classes.
     """
-    matches = [re.search(LOOKS_GROUPED, name) for name in names]
+    # `NUMBERED` alone first: on long names without such an end the whole expression takes long.
+    matches = [re.search(LOOKS_GROUPED, name) if re.search(NUMBERED, name) else None for name in names]
     sizes = Counter(match[1] for match in matches if match)
     shared = {group: size for group, size in sizes.items() if size > 1}
     if sum(shared.values()) < MOST * len(matches) or len(shared) <= 2 * num_classes:

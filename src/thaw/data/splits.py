@@ -132,9 +132,10 @@ def fold_splits(
 def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: Groups, seed: int) -> Sequence[Indices]:
     """Move samples between parts of the data until those of a group share a part; without groups they stay as drawn.
 
-    A sample that is a group of its own stays where it was drawn. The other groups, larger ones first, go where the
-    samples of each class come nearest to the numbers that were drawn (squared difference, relative to the number), but
-    no part is left without a group; those that hold a class alone go before all others, to the largest part. Then single groups move for as long as that brings the numbers nearer.
+    A sample that is a group of its own stays where it was drawn. The other groups go where the samples of each class
+    come nearest to the numbers that were drawn (squared difference, relative to the number), but no part is left
+    without a group; larger ones first, and before them those that hold a class alone. Then single groups move for as
+    long as that brings the numbers nearer.
 
     Args:
         parts: Sample indices of each part.
