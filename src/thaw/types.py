@@ -137,7 +137,16 @@ class TokenSpec:
     pad_id: int
     """Token id that pads short texts, on the right."""
     max_length_tokens: int
-    """Longer texts are truncated on the right. Special tokens count."""
+    """Longer texts are truncated on the right, of pairs the longer text first. Special tokens count."""
+    pairs: bool | None = None
+    """Whether each sample is a pair of texts; None until the data say."""
+    token_types: int = 0
+    """Number of texts that the network tells apart by `token_type_ids`; 0 if it takes none."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs, each (B, T)."""
+        return ("input_ids", "attention_mask", *(("token_type_ids",) if self.pairs and self.token_types else ()))
 
     @property
     def shape(self) -> str:

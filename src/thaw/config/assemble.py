@@ -258,14 +258,15 @@ def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
 def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | None) -> Backbone:
     """The backbone; that of a remembered run is built as it was recorded, without pretrained weights."""
     if remembered is not None:
-        facts = {**remembered.backbone_facts(), "input_spec": remembered.input_spec()}
+        facts: dict[str, Any] = {**remembered.backbone_facts(), "input_spec": remembered.input_spec()}
         return replace(build.backbone(cfg, pretrained=False, **facts), input_spec=facts["input_spec"])
     facts = {}
     if data is not None:
         build.require_reader(cfg, data)
+        facts = {"texts": data.training_texts, "pairs": data.pairs}
     if cfg.init_from is not None and build.takes_texts(cfg):  # it starts from the vocabulary of that run, too
-        facts = RunFolder(cfg.init_from).backbone_facts()
-    return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)
+        facts |= RunFolder(cfg.init_from).backbone_facts()
+    return build.backbone(cfg, cfg.init_from is None, **facts)
 
 
 def _start_from(source: str, network: Network, data: DataModule) -> None:

@@ -60,6 +60,10 @@ def either(first: Kind, second: Kind) -> Kind:
     return Kind(words, lambda value: first.fits(value) or second.fits(value), names)
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 PRECISIONS = (
     *("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "64", "bf16"),
     *("transformer-engine", "transformer-engine-float16"),
@@ -78,6 +82,10 @@ DEVICES = Kind(
     lambda value: (
         value in ("auto", "-1", -1) or isinstance(value, list) or (str(value).replace(",", "").isdigit() and value != 0)
     ),
+)
+COLUMNS = Kind(
+    "a column, or a list of two for pairs of texts, [premise,hypothesis]",
+    lambda value: len(value) == 2 and all(map(_is_name, value)) if isinstance(value, list) else _is_name(value),
 )
 RATES = Kind(
     "a mapping from batchnorm, other and scratch to mappings with lr, backbone_lr_scale, lr_decay, numbers from 0 on",
@@ -145,6 +153,7 @@ ANYWHERE = {
     "calibrate": FLAG,
     "trust": FLAG,
     "quotes": null_or(FLAG),
+    "column": null_or(COLUMNS),
     "top_k": whole(1),
     "batch_size": whole(1),
     "num_workers": null_or(whole(0)),
@@ -176,6 +185,8 @@ OF_OUR_CLASSES = {
     "schedule.final_factor": number(),
     "data.on_bad": one_of("error", "leave_out"),
     "data.quotes": FLAG,
+    "data.text": COLUMNS,
+    "data.group": null_or(Kind("a column, or a regular expression on the path", lambda value: isinstance(value, str))),
     "data.download": FLAG,
     "data.max_value": null_or(whole(1, 65535)),
     "data.class_level": null_or(whole(1)),

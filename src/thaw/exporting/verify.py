@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from thaw.faults import naming_write
 TOLERANCE = 1e-4  # largest accepted difference of a probability
 
 
-def require_agreement(model: InferenceModel, form: str, file: Path, samples: Sequence[str]) -> float:
+def require_agreement(model: InferenceModel, form: str, file: Path, samples: Sequence[Any]) -> float:
     """Compare an exported file with its model on some samples, and return the largest difference of a probability.
 
     Raises:
@@ -63,7 +64,7 @@ def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path,
         return torch.load(exchange, weights_only=True)
 
 
-def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[str]) -> Tensor:
+def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[Any]) -> Tensor:
     """Class probabilities (N, C) from the script that was exported with an ONNX file, run on the samples."""
     printed = _run_python([str(file.with_name("run_onnx.py")), str(file)], json.dumps(samples))
     rows = [json.loads(line)["probabilities"] for line in printed.splitlines()]

@@ -1,7 +1,9 @@
 """Encoders (BERT, RoBERTa ...) and decoders (GPT-2, Llama ...) of Hugging Face (`pip install -e ".[text]"`)."""
 
+import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ def huggingface(
 ) -> Backbone:
     """A Hugging Face network: `input_ids` and `attention_mask`, both (B, T) -> pooled features (B, D).
 
+    Of pairs of texts, networks with an embedding of token types (BERT, ELECTRA ...) also take `token_type_ids`, (B, T).
+
     Only safetensors are read, and no code that comes with the weights is run.
 
     Args:
@@ -82,7 +86,8 @@ def huggingface(
         load_tensors(network, _without_model_prefix(network, read_weights(weights)), weights)
     with _user_errors(name):
         if (positions := _longest_text(network)) < input_spec.max_length_tokens:
-            input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
+            input_spec = replace(input_spec, max_length_tokens=positions)
+        input_spec = replace(input_spec, token_types=_token_types(network))
         pool, stages = Pool(pooling), layer_stages(network)
         require_context(network, pooling)
     recorded = {**configuration.to_dict(), "dtype": "float32"}  # the weights are loaded as float32 in any case
@@ -194,6 +199,16 @@ def _without_model_prefix(network: Any, tensors: Mapping[str, Tensor]) -> Mappin
     prefix = f"{network.base_model_prefix}."
     base = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return base or tensors
+
+
+def _token_types(network: Any) -> int:
+    """Number of token types that the network has an embedding for; 0 if it takes none.
+
+    GPT-2 and XLM, which say no number, would take the types for words; RoBERTa says that it knows one.
+    """
+    number = getattr(network.config, "type_vocab_size", None) or 0
+    takes = "token_type_ids" in inspect.signature(network.forward).parameters
+    return int(number) if takes and number > 1 else 0
 
 
 def _longest_text(network: Any) -> int:
