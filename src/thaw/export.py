@@ -41,6 +41,7 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.formats import FORMATS, write
         from thaw.exporting.inference import InferenceModel
         from thaw.exporting.verify import require_agreement
+        from thaw.models.network import Network
         from thaw.storage import require_writable, write_atomically
 
     run = run_with_weights(cfg.run, cfg.trust)
@@ -55,7 +56,10 @@ def export(cfg: DictConfig) -> Path:
             )
         parts.module.task.temperature = run.temperature()
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
-    model = InferenceModel(parts.network, parts.backbone, parts.module.task, parts.module.class_names, head)
+    adapter = parts.backbone.adapter
+    backbone = parts.backbone if adapter is None else adapter.merge()
+    network = Network(backbone, parts.network.head)
+    model = InferenceModel(network, backbone, parts.module.task, parts.module.class_names, head)
     folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
     require_writable(folder)
     log.info("writing %s, then comparing it with the network on %d samples", cfg.format, cfg.samples)

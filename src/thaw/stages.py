@@ -21,6 +21,8 @@ def stages(cfg: DictConfig) -> str:
         from thaw.models.network import Network
 
     backbone = build.backbone(cfg, pretrained=False)
+    if cfg.adapter:
+        backbone = build.adapted(cfg.adapter, backbone)
     network = Network(backbone, linear(backbone.num_features, num_outputs=1))
     return stage_tree(network, backbone.num_features, backbone.input_spec)
 

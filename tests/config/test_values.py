@@ -38,7 +38,10 @@ WRONG = {
         ("backbone=gru backbone.num_layers=0", "backbone.num_layers is a whole number from 1 on, not 0"),
         ("optimizer.lr=nan", "optimizer.lr is null or a number from 0 on, not nan"),
         ("optimizer.lr_by_processes=cubic", "optimizer.lr_by_processes is none, linear or sqrt, not cubic"),
-        ("optimizer.rates.batchnorm.lr=fast", "optimizer.rates is a mapping from batchnorm, other and scratch"),
+        (
+            "optimizer.rates.batchnorm.lr=fast",
+            "optimizer.rates is a mapping from batchnorm, other, scratch and adapter",
+        ),
         ("freezing=chain_thaw freezing.rounds=0", "freezing.rounds is a whole number from 1 on, not 0"),
         ("schedule.warmup_fraction=much", "schedule.warmup_fraction is a number from 0 to below 1, not much"),
         (

@@ -94,6 +94,18 @@ def test_explicit_phases_say_which_keys_they_take() -> None:
         plan_of([Phase(1.5, ("head",))])  # type: ignore[arg-type]
 
 
+def test_patterns_that_only_the_head_has_are_refused_where_it_trains_anyway() -> None:
+    stages = {"layer1": ["layer1.weight"], "layer2": [], "head": ["head.weight", "head.bias"]}
+    for train in (("*.bias",), ("layer1", "head.b*"), ("head", "*weight"), ("head", "!*.bias")):
+        Plan([Phase(1, train)], stages)
+    with pytest.raises(UserError, match=r"^phase 1: nothing matches '\*.bias' but parameters of the head") as error:
+        Plan([Phase(1, ("hea?", "*.bias"))], stages)
+    assert str(error.value).splitlines()[1] == (
+        "the stages are: layer1, head (layer2: nothing in it may train); a parameter is named by its stage and its "
+        "path: layer1.weight"
+    )
+
+
 def test_every_fault_is_named_with_the_stages_and_a_parameter_to_choose_from() -> None:
     phases = [("layer3", "!*.bais", "head"), ("head",), (), ("*",), ("head", "!*.bias", "!*.weight")]
     with pytest.raises(ValueError, match="layer3") as error:

@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 def cut(network: Network, spec: InputSpec, start: int) -> Cut | None:
     """A cut in front of stage number `start`, or of the nearest earlier stage that has one; None if none has.
 
-    All modules are back in their own training or evaluation mode afterwards.
+    None, too, if only the network's own forward may run. All modules are back in their own training or evaluation mode
+    afterwards.
     """
+    if network.is_whole:
+        return None
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad():

@@ -17,7 +17,18 @@ from torch import Generator, Tensor, fx, nn
 
 from thaw.storage import digest, digest_of_tensors
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "lightning", "PIL", "pillow")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "numpy",
+    "lightning",
+    "PIL",
+    "pillow",
+)
 """Libraries whose code is known by its version. Pillow is imported as PIL."""
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 PARTS: dict[type, tuple[str, ...]] = {

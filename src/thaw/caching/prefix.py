@@ -177,7 +177,8 @@ class FrozenPrefix:
         Without fork every process would need a copy of the network; feature maps may be too large for shared memory.
         """
         on_cpu = self._trainer.strategy.root_device.type == "cpu"
-        return start == self.last and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
+        can_fork = not self.network.is_whole  # what is compiled starts processes of its own
+        return can_fork and start == self.last and on_cpu and self.data.num_workers > 0 and get_start_method() == "fork"
 
     def _sort_indices(self, indices: Indices) -> Indices:
         """Sort sample indices, so that the order they were drawn in does not matter; texts are sorted by length."""

@@ -14,8 +14,9 @@ from thaw.arguments import for_shell
 from thaw.config import build, resume, trainers
 from thaw.config.instantiation import plain
 from thaw.config.monitor import settle_mode
+from thaw.config.offered import require_offered
 from thaw.config.overrides import overrides_to_record
-from thaw.config.rates import backbone_steps, explained, rates, warn_of_high_rates
+from thaw.config.rates import backbone_steps, explained, from_scratch, rates, warn_of_high_rates
 from thaw.config.recorded import checkpoint_folder, load_config, read_config
 from thaw.config.values import require_valid
 from thaw.data.module import DataModule
@@ -109,9 +110,13 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     backbone = _backbone(cfg, remembered, data)
     if data is not None:
         data.use_input_spec(backbone.input_spec)
-    network = build.network(cfg, backbone, len(labels.class_names))
+    head = build.head(cfg, backbone.num_features, len(labels.class_names))
+    network = build.network(cfg, backbone, head)
     if remembered is None and cfg.init_from is not None and data is not None:
-        _start_from(cfg.init_from, network, data)
+        _start_from(cfg, backbone, network, data)
+    if adapter := cfg.get("adapter"):  # folders of earlier versions have none
+        backbone = _adapted(cfg, adapter, backbone)
+        network = build.network(cfg, backbone, head)
     plan = build.plan(cfg, network)
     if data is not None:
         data.frozen_stages = plan.frozen_prefix
@@ -145,6 +150,7 @@ def start(cfg: DictConfig) -> tuple[RunFolder, Parts, Trainer]:
     seed_everything(cfg.seed, verbose=False)
     parts = assemble(cfg, run if run.checkpoint is not None else None)
     warn_of_high_rates(cfg, parts.backbone, parts.rates)
+    build.running(cfg, parts.network)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
     run.begin(config_yaml, overrides_to_record(), parts.samples, parts.backbone.settings)
     return run, parts, trainers.trainer(cfg, parts.plan, parts.samples, run)
@@ -269,22 +275,40 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
     return build.backbone(cfg, cfg.init_from is None, **facts)
 
 
-def _start_from(source: str, network: Network, data: DataModule) -> None:
-    """Load weights into `network` from a run folder or a file; the head is skipped if it is for other classes.
+def _adapted(cfg: DictConfig, adapter: DictConfig, backbone: Backbone) -> Backbone:
+    """The backbone with adapters. Raises UserError if there is nothing pretrained to adapt."""
+    if cfg.init_from is None and from_scratch(cfg):
+        raise UserError(
+            "adapter: its pretrained weights never train, and backbone.weights=none has none: type adapter=none, or "
+            "backbone.weights=<pretrained ones>"
+        )
+    return build.adapted(adapter, backbone)
+
+
+def _start_from(cfg: DictConfig, backbone: Backbone, network: Network, data: DataModule) -> None:
+    """Load weights into `network` from the run folder or file `init_from`; the head is skipped if it has other classes.
+
+    Adapters of that run are merged into its weights.
 
     Raises UserError if the weights belong to another network, or to another tokenizer.
     """
-    file = weights_file(source)
+    source, file = cfg.init_from, weights_file(cfg.init_from)
     spec = RunFolder(source).input_spec() if Path(source).is_dir() else None
     if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
         raise UserError(
             f"{source} was trained with another tokenizer: its weights would stand for other words. Name the "
             f"backbone that it was trained with"
         )
+    if adapter := load_config(Path(source)).get("adapter") if Path(source).is_dir() else None:
+        require_offered({"adapter": plain(adapter)}, Path(source))
+        backbone = build.adapted(adapter, backbone)
+        network = build.network(cfg, backbone, network.head)
     tensors = read_weights(file)
     if (class_names := read_class_names(file)) is not None and class_names != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network, tensors, str(file), optional="head.")
+    if backbone.adapter is not None:
+        backbone.adapter.merge()
 
 
 def _load_own(module: FineTuningModule, weights: Path, run: RunFolder) -> None:

@@ -31,6 +31,7 @@ from thaw.finetuning.phase import Phase, Plan
 from thaw.finetuning.schedules import ClosedForm, Schedule, require_factors
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
+from thaw.models.running import checkpoint_gradients, compile_backbone
 from thaw.signatures import keywords, only_accepted
 from thaw.tasks.single_label import SingleLabel
 from thaw.training.module import FineTuningModule
@@ -148,34 +149,60 @@ def takes_texts(cfg: DictConfig) -> bool:
     return "texts" in keywords(target_of(cfg.backbone))
 
 
-def network(cfg: DictConfig, backbone: Backbone, num_classes: int) -> Network:
-    """The backbone with a new head, and what its BatchNorm layers do. Raises UserError if the head does not fit."""
-    head = make(cfg.head, backbone.num_features, num_classes)
+def adapted(adapter: DictConfig, backbone: Backbone) -> Backbone:
+    """The backbone with what `adapter` puts into it, in place. Raises UserError if its target gives something else."""
+    result = call(make_partial(adapter), "adapter", {"backbone": backbone})
+    if not isinstance(result, Backbone) or result.adapter is None:
+        raise UserError(
+            f"adapter._target_={adapter._target_} gives a {type(result).__name__}: it should give a "
+            f"thaw.models.backbone.Backbone with an `adapter`"
+        )
+    return result
+
+
+def head(cfg: DictConfig, num_features: int, num_classes: int) -> nn.Module:
+    """A new head. Raises UserError if it does not fit."""
+    head = make(cfg.head, num_features, num_classes)
     if not isinstance(head, nn.Module):
         raise UserError(f"head._target_={cfg.head._target_} gives a {type(head).__name__}, and a head is an nn.Module")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        outputs = head.eval()(torch.zeros(2, backbone.num_features))
+        outputs = head.eval()(torch.zeros(2, num_features))
     head.train()
     if outputs.shape != (2, num_classes):
         raise UserError(
-            f"head._target_={cfg.head._target_} turns features (2, {backbone.num_features}) into "
-            f"{tuple(outputs.shape)}, and there are {num_classes} classes: expected (2, {num_classes})"
+            f"head._target_={cfg.head._target_} turns features (2, {num_features}) into {tuple(outputs.shape)}, and "
+            f"there are {num_classes} classes: expected (2, {num_classes})"
         )
+    return head
+
+
+def network(cfg: DictConfig, backbone: Backbone, head: nn.Module) -> Network:
+    """The backbone with a head, and what its BatchNorm layers do."""
     network = Network(backbone, head)
     batchnorm = cfg.freezing.get("batchnorm", "auto")
     network.keeps_statistics = batchnorm == "frozen" or (batchnorm == "auto" and kind_of(cfg, backbone) != "scratch")
     return network.to(memory_format=torch.channels_last) if cfg.channels_last else network
 
 
+def running(cfg: DictConfig, network: Network) -> None:
+    """How the network runs while it is trained. Raises UserError if it cannot run so."""
+    if cfg.get("gradient_checkpointing"):  # folders of earlier versions have none
+        checkpoint_gradients(network)
+    if cfg.get("compile"):
+        compile_backbone(network, cfg.compile_backend)
+
+
 def plan(cfg: DictConfig, network: Network) -> Plan:
     """The phases of the run, bound to the parameters of `network`."""
-    phases = list(make(without(cfg.freezing, ["batchnorm"]), stages=list(network.stages)))
+    addresses = network.stage_addresses()
+    stages = [stage for stage, own in addresses.items() if own]  # of others, an adapter trains nothing
+    phases = list(make(without(cfg.freezing, ["batchnorm"]), stages=stages))
     if strange := [phase for phase in phases if not isinstance(phase, Phase)]:
         raise UserError(
             f"freezing._target_={cfg.freezing._target_} gives {strange[0]!r} among its phases: it should give "
             f"thaw.finetuning.phase.Phase(epochs, train)"
         )
-    return Plan(phases, network.stage_addresses())
+    return Plan(phases, addresses)
 
 
 def task(cfg: DictConfig, class_names: Sequence[str], class_weights: Sequence[float] | None = None) -> SingleLabel:

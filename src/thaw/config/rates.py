@@ -26,6 +26,7 @@ KINDS = {
     "batchnorm": "a pretrained network with BatchNorm",
     "other": "a pretrained network without BatchNorm",
     "scratch": "a network from random weights",
+    "adapter": "adapters in a pretrained network",
 }
 """Keys of `optimizer.rates`, and what they are for."""
 LARGE = 25e6

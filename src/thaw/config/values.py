@@ -88,19 +88,26 @@ COLUMNS = Kind(
     lambda value: len(value) == 2 and all(map(_is_name, value)) if isinstance(value, list) else _is_name(value),
 )
 RATES = Kind(
-    "a mapping from batchnorm, other and scratch to mappings with lr, backbone_lr_scale, lr_decay, numbers from 0 on",
+    "a mapping from batchnorm, other, scratch and adapter to mappings with lr, backbone_lr_scale, lr_decay, numbers "
+    "from 0 on",
     lambda value: (
         isinstance(value, dict)
         and all(isinstance(rates, dict) and all(map(number().fits, rates.values())) for rates in value.values())
     ),
 )
 PHASES = Kind("a list of phases, [{epochs: 3, train: [head]}, ...]", lambda value: isinstance(value, list))
+PATTERNS = Kind(
+    'a list of patterns, ["*.query", "*.value"]',
+    lambda value: isinstance(value, list) and bool(value) and all(isinstance(pattern, str) for pattern in value),
+)
 MAPPING = Kind("a mapping with _target_", lambda value: isinstance(value, dict) and "_target_" in value)
 
 ANYWHERE = {
     "seed": whole(0, 2**32 - 1),
     "report": FLAG,
     "channels_last": FLAG,
+    "gradient_checkpointing": FLAG,
+    "compile": FLAG,
     "refit": one_of("validation", "off"),
     "monitor.mode": null_or(one_of("max", "min")),
     # The data
@@ -170,6 +177,10 @@ OF_OUR_CLASSES = {
     "backbone.hidden_size": whole(1),
     "backbone.num_layers": whole(1),
     "backbone.dropout": number(0, below=1),
+    "adapter.rank": whole(1),
+    "adapter.alpha": number(),
+    "adapter.dropout": number(0, below=1),
+    "adapter.targets": null_or(PATTERNS),
     "head.hidden_size": whole(1),
     "head.dropout": number(0, below=1),
     "loss.label_smoothing": number(0, most=1),

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from itertools import accumulate, takewhile
 
 from thaw.errors import UserError
+from thaw.patterns import chosen, matches
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class Phase:
 
     def trained(self, stages: Mapping[str, Sequence[str]]) -> frozenset[str]:
         """Addresses of the parameters that train in this phase; `stages`: addresses of all by stage."""
-        excluded = [pattern[1:] for pattern in self.train if pattern.startswith("!")]
-        included = [pattern for pattern in self.train if not pattern.startswith("!")] or ["*"]
-        return _matches(stages, included) - _matches(stages, excluded)
+        return chosen(stages, self.train)
 
 
 class Plan:
@@ -46,7 +45,7 @@ class Plan:
 
     Args:
         phases: in order.
-        stages: addresses of the network's parameters by stage, input to output.
+        stages: addresses of the network's parameters that may train, by stage, input to output.
 
     Raises:
         UserError: naming every fault of the phases at once.
@@ -59,7 +58,11 @@ class Plan:
         self.phases, self.stages = tuple(phases), stages
         self.trained_in = tuple(phase.trained(stages) for phase in self.phases)
         if faults := [*self._faults()]:
-            raise UserError("\n".join([*faults, f"the stages are: {', '.join(stages)}; {explain_addresses(stages)}"]))
+            names = [stage for stage, addresses in stages.items() if addresses]
+            empty = [stage for stage, addresses in stages.items() if not addresses]
+            never = f" ({', '.join(empty)}: nothing in it may train)" if empty else ""
+            listed = f"the stages are: {', '.join(names)}{never}; {explain_addresses(stages)}"
+            raise UserError("\n".join([*faults, listed]))
         self.ends = tuple(accumulate(phase.epochs for phase in self.phases))
         """The epoch after the last one of each phase."""
 
@@ -107,8 +110,12 @@ class Plan:
         if not self.phases:
             yield "a plan has at least one phase: this one has none"
         for number, (phase, trained) in enumerate(zip(self.phases, self.trained_in, strict=True), start=1):
-            stray = [pattern for pattern in phase.train if not _matches(self.stages, [pattern.removeprefix("!")])]
+            stray = [pattern for pattern in phase.train if not matches(self.stages, [pattern.removeprefix("!")])]
             yield from (f"phase {number}: nothing matches '{pattern}'" for pattern in stray)
+            yield from (
+                f"phase {number}: nothing matches '{pattern}' but parameters of the head, which trains anyway"
+                for pattern in self._only_in_head(phase)
+            )
             if not phase.train:
                 yield f"phase {number} trains nothing: name at least one stage in `train`"
             elif not trained and not stray:
@@ -117,6 +124,16 @@ class Plan:
                 yield f"phase {number} lasts {phase.epochs} epochs: take a whole number from 1 on, or leave it out"
             if not phase.lr_scale > 0:
                 yield f"phase {number}: `lr_scale` is above 0, not {phase.lr_scale}: freeze stages by `train`"
+
+    def _only_in_head(self, phase: Phase) -> list[str]:
+        """Patterns that match parameters of the head only, where all of it trains anyway.
+
+        In a network without biases, `[head, "*.bias"]` would be a linear probe.
+        """
+        head, addresses = list(self.stages.items())[-1]
+        found = {pattern: matches(self.stages, [pattern]) for pattern in phase.train if not fnmatchcase(head, pattern)}
+        is_named = len(found) < len(phase.train)
+        return [pattern for pattern, own in found.items() if is_named and own and own.issubset(addresses)]
 
 
 def explain_addresses(stages: Mapping[str, Sequence[str]]) -> str:
@@ -129,14 +146,3 @@ def as_typed(patterns: Iterable[str]) -> str:
     """A list of patterns as YAML and Hydra's command line read it: `[head, "*.bias"]`."""
     typed = (pattern if re.fullmatch(r"[A-Za-z_][\w.]*", pattern) else json.dumps(pattern) for pattern in patterns)
     return f"[{', '.join(typed)}]"
-
-
-def _matches(stages: Mapping[str, Sequence[str]], patterns: Iterable[str]) -> frozenset[str]:
-    """Addresses that one of the patterns matches, by themselves or by their stage."""
-    return frozenset(
-        address
-        for pattern in patterns
-        for stage, addresses in stages.items()
-        for address in addresses
-        if fnmatchcase(stage, pattern) or fnmatchcase(address, pattern)
-    )

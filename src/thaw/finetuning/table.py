@@ -78,6 +78,7 @@ def phase_rows(network: Network, plan: Plan) -> list[dict[str, Any]]:
 def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
     """The stages and the modules in them, with parameter counts and output shapes without the batch."""
     shapes = output_shapes(network, spec)
+    may_train = network.stage_addresses()
     tree = Tree(f"input {spec.shape}, {_parameters(network.backbone):,} parameters")
     for name, stage in network.stages.items():
         if name == HEAD:
@@ -87,7 +88,10 @@ def stage_tree(network: Network, num_features: int, spec: InputSpec) -> str:
         if isinstance(spec, TokenSpec) and len(sizes) == 2:
             sizes[0] = "T"  # tokens
         shape = f" -> {' x '.join(sizes)}" if sizes else ""
-        branch = tree.add(f"[bold]{escape(name)}[/bold]  {count:,}{shape}")
+        own = [parameter for parameter in stage.parameters if network.addresses[parameter] in may_train[name]]
+        in_adapters = sum(network.get_parameter(parameter).numel() for parameter in own)
+        adapters = f", {in_adapters:,} of them in adapters" if network.adapter is not None else ""
+        branch = tree.add(f"[bold]{escape(name)}[/bold]  {count:,}{adapters}{shape}")
         modules = [(path, network.get_submodule(path)) for path in stage.modules]
         modules = [(path, module) for path, module in modules if _parameters(module)]
         if len(modules) == 1:  # one module is the whole stage: show what it is made of

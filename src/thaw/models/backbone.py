@@ -1,4 +1,4 @@
-"""The common result of all adapters (torchvision, timm, Hugging Face ...): a backbone, its stages and its inputs."""
+"""The common result of all libraries (torchvision, timm, Hugging Face ...): a backbone, its stages and its inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +28,20 @@ class RebuildRecipe:
     """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids`, `attention_mask` ..."""
 
 
+class Adapter(Protocol):
+    """Small trained parts inside a backbone, whose own parameters then never train."""
+
+    @property
+    def pretrained(self) -> frozenset[str]:
+        """Names of the backbone's parameters that never train."""
+
+    def merge(self) -> "Backbone":
+        """Fold what was learnt into the pretrained parameters, in place, and return the backbone without adapters."""
+
+    def files(self) -> dict[str, bytes]:
+        """Files from which the adapter's own library puts it into the same pretrained network, by name."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained network without its head, and the names of its stages."""
@@ -49,6 +63,8 @@ class Backbone:
     kind: str | None = None
     """Key of `optimizer.rates` in the configuration; None: `batchnorm` or `other`, as its layers are, or `scratch` if
     the configuration says `weights: none`."""
+    adapter: Adapter | None = None
+    """What trains in place of its own parameters; None if these do."""
 
 
 class BackboneFactory(Protocol):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from thaw.errors import UserError
-from thaw.models.backbone import Backbone
+from thaw.models.backbone import Adapter, Backbone
 from thaw.models.stages import Stage, with_modules
 from thaw.types import TokenStates
 
@@ -29,13 +29,15 @@ class Network(nn.Module):
     """D, the width of the features."""
     stages: Mapping[str, Stage]
     """Parameters and modules of this network by stage, input to output; the last stage is `head`."""
+    adapter: Adapter | None
+    """What trains in place of the backbone's own parameters; None if these do."""
     addresses: Mapping[str, str]
     """By name in this network, the address by which plans know a parameter: `layer1.layer1.0.bn1.norm.weight`."""
 
     def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
         self.backbone, self.pool, self.head = backbone.network, backbone.pool, head
-        self.num_features = backbone.num_features
+        self.num_features, self.adapter = backbone.num_features, backbone.adapter
         if HEAD in backbone.stages:
             raise UserError(f"a stage of the backbone is called '{HEAD}', as the new last stage is: name it otherwise")
         stages = {stage: [f"backbone.{name}" for name in names] for stage, names in backbone.stages.items()}
@@ -46,6 +48,8 @@ class Network(nn.Module):
         }
         self.keeps_statistics = False
         """Whether BatchNorm layers of the backbone keep their statistics also where their weights train."""
+        self.is_whole = False
+        """Whether only its own forward may run, in this process: it is not cut, nor run by loader processes."""
         self.entries: dict[int, Callable[[Any], Tensor]] = {}
         """By stage number: function from activations that enter there to features (B, D). The cache fills it."""
 
@@ -70,8 +74,12 @@ class Network(nn.Module):
         return {stage: {name: named[name] for name in content.parameters} for stage, content in self.stages.items()}
 
     def stage_addresses(self) -> dict[str, list[str]]:
-        """Addresses of parameters by stage, as a plan wants them."""
-        return {stage: [self.addresses[name] for name in content.parameters] for stage, content in self.stages.items()}
+        """Addresses of the parameters that may train, by stage, as a plan wants them; some stages may have none."""
+        fixed = {f"backbone.{name}" for name in self.adapter.pretrained} if self.adapter is not None else set()
+        return {
+            stage: [self.addresses[name] for name in content.parameters if name not in fixed]
+            for stage, content in self.stages.items()
+        }
 
     def stage_tensors(self) -> dict[str, dict[str, Tensor]]:
         """Parameters and buffers by stage and name. Buffers of a module of several stages belong to the first."""

@@ -66,6 +66,27 @@ def output_shapes(network: Network, spec: InputSpec) -> dict[str, tuple[int, ...
     return shapes
 
 
+def called_modules(network: Network, spec: InputSpec) -> set[str]:
+    """Paths of the modules that the forward of `network` calls; of others it may use the parameters directly.
+
+    Puts the network into evaluation mode.
+    """
+    called: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, path=path: called.add(path))
+        for path, module in network.eval().named_modules()
+    ]
+    try:
+        _call_without_numbers(network, spec)
+    except Exception:  # of networks that look at their numbers
+        with torch.no_grad():
+            network(example_inputs(spec, next(network.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
 def _call_without_numbers(network: nn.Module, spec: InputSpec) -> None:
     """Call a network on two samples, with tensors that have shapes and no numbers.
 

@@ -13,6 +13,7 @@ CONFIG_FILE, OVERRIDES_FILE, LOG_FILE, FAILURE_FILE = "config.yaml", "overrides.
 DATA_FILE, SAMPLES_FILE, CLASS_NAMES_FILE = "data.txt", "samples.csv", "class_names.json"
 INPUT_SPEC_FILE, BACKBONE_FILE = "input_spec.json", "backbone.json"
 WEIGHTS_FILE, MODULE_FILE = "weights.safetensors", "module.safetensors"
+ADAPTER_FOLDER, HEAD_FILE = "adapter", "head.safetensors"
 METRICS_FILE, METRICS_CSV, CONFUSION_FILE = "metrics.json", "metrics.csv", "confusion_test.csv"
 CALIBRATION_FILE, ENVIRONMENT_FILE, PHASES_FILE = "calibration.json", "environment.json", "phases.json"
 OUTPUTS_FILE, BASELINES_FILE = "outputs_{split}.npz", "baselines.json"

@@ -15,6 +15,7 @@ calibration.json baselines.json  the temperature that makes probabilities honest
 pictures/                        what loggers would show, if no logger holds pictures
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint, with the head that was kept
+adapter/                         with an adapter: what it learnt, for its own library, and the head
 module.safetensors               what the user's own LightningModule has beside its network, if anything
 tensorboard/ wandb/              as conf/logger says
 train.log                        what was printed on the console, and the whole traceback of an error

@@ -26,10 +26,12 @@ from thaw.manifest import list_in_manifest, replacing
 from thaw.models.weights import NETWORK, read_checkpoint
 from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.runs.files import (
+    ADAPTER_FOLDER,
     CALIBRATION_FILE,
     CLASS_NAMES_FILE,
     CONFUSION_FILE,
     ENVIRONMENT_FILE,
+    HEAD_FILE,
     LOG_FILE,
     METRICS_CSV,
     METRICS_FILE,
@@ -181,6 +183,7 @@ def save(
     _write_tensors(run.weights, network, class_names=json.dumps(module.class_names))
     if own := {name: value for name, value in state.items() if not name.startswith(NETWORK)}:
         _write_tensors(run.path / MODULE_FILE, own)
+    _write_adapter(run.path / ADAPTER_FOLDER, module)
     run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
     if module.confusion is not None:
         run.write(CONFUSION_FILE, confusion_csv(Confusion(module.class_names, module.confusion.tolist())))
@@ -211,6 +214,17 @@ def save(
 
 def _now() -> str:
     return datetime.now().isoformat(timespec="seconds")
+
+
+def _write_adapter(folder: Path, module: FineTuningModule) -> None:
+    """Write what was trained apart from the pretrained weights: the adapter as its own library has it, and the head."""
+    if module.network.adapter is None:
+        return
+    folder.mkdir(exist_ok=True)
+    for name, content in module.network.adapter.files().items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    _write_tensors(folder / HEAD_FILE, module.network.head.state_dict(), class_names=json.dumps(module.class_names))
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
