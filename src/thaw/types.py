@@ -3,8 +3,9 @@
 B: batch size, C: classes or channels, H and W: height and width in pixels, T: tokens of the longest text.
 """
 
+import json
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +139,11 @@ class TokenSpec:
     """Token id that pads short texts, on the right."""
     max_length_tokens: int
     """Longer texts are truncated on the right. Special tokens count."""
+
+    @property
+    def vocabulary(self) -> Any:
+        """What says which token has which id, as the tokenizer's kind stores it."""
+        return json.loads(self.tokenizer)["model"].get("vocab")
 
     @property
     def shape(self) -> str:

@@ -23,7 +23,8 @@ from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Plan, as_typed
-from thaw.models.backbone import Backbone
+from thaw.models.backbone import Backbone, RebuildRecipe
+from thaw.models.library_names import own_names
 from thaw.models.network import Network
 from thaw.models.weights import (
     NETWORK,
@@ -35,7 +36,7 @@ from thaw.models.weights import (
     read_weights,
     require_network,
 )
-from thaw.runs.files import MODULE_FILE
+from thaw.runs.files import MODULE_FILE, is_run
 from thaw.runs.folder import RunFolder, weights_file
 from thaw.training.module import FineTuningModule
 from thaw.types import TokenSpec
@@ -111,7 +112,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         data.use_input_spec(backbone.input_spec)
     network = build.network(cfg, backbone, len(labels.class_names))
     if remembered is None and cfg.init_from is not None and data is not None:
-        _start_from(cfg.init_from, network, data)
+        _start_from(cfg.init_from, network, data, backbone.recipe)
     plan = build.plan(cfg, network)
     if data is not None:
         data.frozen_stages = plan.frozen_prefix
@@ -268,22 +269,31 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
     return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)
 
 
-def _start_from(source: str, network: Network, data: DataModule) -> None:
-    """Load weights into `network` from a run folder or a file; the head is skipped if it is for other classes.
+def _start_from(source: str, network: Network, data: DataModule, recipe: RebuildRecipe | None) -> None:
+    """Load weights into `network` from a run folder, another folder or a file, see `read_weights`.
 
-    Raises UserError if the weights belong to another network, or to another tokenizer.
+    The head is skipped if it is for other classes. Raises UserError if the weights belong to another network, or to
+    another tokenizer.
     """
     file = weights_file(source)
-    spec = RunFolder(source).input_spec() if Path(source).is_dir() else None
-    if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
+    if isinstance(data.input_spec, TokenSpec) and not _same_words(data.input_spec, source, file):
         raise UserError(
             f"{source} was trained with another tokenizer: its weights would stand for other words. Name the "
             f"backbone that it was trained with"
         )
-    tensors = read_weights(file)
+    tensors = own_names(read_weights(file), network, recipe)
     if (class_names := read_class_names(file)) is not None and class_names != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network, tensors, str(file), optional="head.")
+
+
+def _same_words(spec: TokenSpec, source: str, file: Path) -> bool:
+    """Whether the run in `source` had the same tokenizer, or a tokenizer.json beside `file` numbers the same tokens."""
+    beside = file.with_name("tokenizer.json")
+    if is_run(source):
+        before = RunFolder(source).input_spec()
+        return not isinstance(before, TokenSpec) or before.tokenizer == spec.tokenizer
+    return not beside.is_file() or replace(spec, tokenizer=beside.read_text("utf-8")).vocabulary == spec.vocabulary
 
 
 def _load_own(module: FineTuningModule, weights: Path, run: RunFolder) -> None:
