@@ -3,8 +3,9 @@
 B: batch size, C: classes or channels, H and W: height and width in pixels, T: tokens of the longest text.
 """
 
+import json
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +148,11 @@ class TokenSpec:
     def inputs(self) -> tuple[str, ...]:
         """Names of the network's inputs, each (B, T)."""
         return ("input_ids", "attention_mask", *(("token_type_ids",) if self.pairs and self.token_types else ()))
+
+    @property
+    def vocabulary(self) -> Any:
+        """What says which token has which id, as the tokenizer's kind stores it."""
+        return json.loads(self.tokenizer)["model"].get("vocab")
 
     @property
     def shape(self) -> str:

@@ -155,7 +155,9 @@ ANYWHERE = {
     "trainer.sync_batchnorm": FLAG,
     # The other commands
     "split": one_of("test", "val"),
-    "format": one_of("state_dict", "safetensors", "exported_program", "onnx"),
+    "format": one_of("state_dict", "safetensors", "timm", "huggingface", "exported_program", "onnx"),
+    "precision": one_of("fp32", "fp16", "int8"),
+    "agreement": null_or(number(0, most=1)),
     "samples": whole(1),
     "calibrate": FLAG,
     "trust": FLAG,
@@ -182,6 +184,7 @@ OF_OUR_CLASSES = {
     "adapter.dropout": number(0, below=1),
     "adapter.targets": null_or(PATTERNS),
     "head.hidden_size": whole(1),
+    "head.activation": one_of("gelu", "relu", "tanh"),
     "head.dropout": number(0, below=1),
     "loss.label_smoothing": number(0, most=1),
     "freezing.epochs": whole(1),
@@ -286,8 +289,8 @@ def _is_ours(part: dict[str, Any]) -> bool:
 
 
 def _require_place(key: str, path: Path) -> None:
-    """Raise UserError unless there is a run folder at `path`, or a file where the key takes one."""
-    if key == "run" or (key == "init_from" and path.is_dir()):
+    """Raise UserError unless there is a run folder at `path`; or weights, where the key takes them."""
+    if key == "run" or (key == "init_from" and path.is_dir() and not any(path.glob("*model.*"))):
         require_run(path)
     elif key == "resume":
         require_run(path.parent.parent if path.suffix == ".ckpt" and path.is_file() else path)

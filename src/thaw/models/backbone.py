@@ -1,7 +1,7 @@
 """The common result of all libraries (torchvision, timm, Hugging Face ...): a backbone, its stages and its inputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import nn
@@ -26,6 +26,8 @@ class RebuildRecipe:
     thaw.models.network.Network."""
     logits: str = "network(inputs)"
     """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids`, `attention_mask` ..."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords of the library's builder, but the number of classes, for libraries with a folder format of their own."""
 
 
 class Adapter(Protocol):
