@@ -2,16 +2,17 @@
 # hold quotes, go into ARGS: make train ARGS="-m seed=1,2,3".
 VENV ?= .venv
 PYTHON ?= python3
+DEST ?= ..
 ARGS ?=
 # What was typed as key=value is a variable to make; a space within it comes as "\ ".
 SPACE := $() $()
-TYPED := $(filter-out ARGS=% VENV=% PYTHON=%,$(subst \$(SPACE),?,$(MAKEOVERRIDES)))
+TYPED := $(filter-out ARGS=% VENV=% PYTHON=% NAME=% DEST=%,$(subst \$(SPACE),?,$(MAKEOVERRIDES)))
 override ARGS += $(subst ?,\$(SPACE),$(TYPED))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export report doctor board cache sweep test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report doctor board cache sweep new test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -60,6 +61,9 @@ replay: install  ## run the step again that a run failed in; run=runs/...
 
 sweep: install  ## every combination, with a table at the end; optimizer.lr=1e-3,3e-3 seed=1,2
 	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)
+
+new: install  ## a project of your own, in DEST/NAME; NAME=my_project DEST=.. kind=whole
+	$(BIN)/python -m thaw.new $(addprefix name=,$(NAME)) dest=$(DEST) $(ARGS)
 
 test: lint types  ## format, lint and types, then the tests of the default tier, one of them on each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal

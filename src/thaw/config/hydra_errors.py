@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf import DictConfig
 
 from thaw.arguments import for_shell
-from thaw.config.conf_folder import CONF
+from thaw.config.conf_folder import conf_file, conf_folders
 from thaw.config.overrides import dotted_keys, similar_keys
 
 FUNCTIONS = {"choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str"}
@@ -102,13 +102,13 @@ def _type_one_of(keys: list[str]) -> str:
 
 
 def _groups() -> list[str]:
-    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+    return sorted({group.name for folder in conf_folders() for group in folder.iterdir() if group.is_dir()})
 
 
 def _options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return sorted({file.stem for folder in conf_folders() for file in (folder / group).glob("*.yaml")})
 
 
 def _keys(group: str, option: str) -> set[str]:
-    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(conf_file(f"{group}/{option}.yaml").read_text(encoding="utf-8"))
     return set(content or ())

@@ -144,6 +144,7 @@ ANYWHERE = {
     "samples": whole(1),
     "calibrate": FLAG,
     "trust": FLAG,
+    "kind": one_of("thin", "whole"),
     "quotes": null_or(FLAG),
     "top_k": whole(1),
     "batch_size": whole(1),
