@@ -86,4 +86,4 @@ types: install  ## type-check
 
 clean:  ## remove caches; runs and the virtual environment stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info build
-	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find src tests scripts \( -name __pycache__ -o -name .ruff_cache \) -prune -exec rm -rf {} +

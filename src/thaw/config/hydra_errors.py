@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import extract_tb
 
 import yaml
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -15,6 +16,10 @@ from thaw.config.overrides import dotted_keys, similar_keys
 
 FUNCTIONS = {"choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str"}
 """Functions of Hydra's overrides."""
+OF_ITSELF = (
+    "a file of your conf/ has itself in its `defaults`, or a file that begins with it: it replaces thaw's of the same "
+    "name, so copy what it needs of that one, or give it another name, conf/<group>/<name>.yaml"
+)
 
 
 def explain(error: Exception) -> str | None:
@@ -24,6 +29,10 @@ def explain(error: Exception) -> str | None:
         return f"{found[1]} is several values: -m runs one after the other; as a list they are {key}=[{values}]"
     if str(error).startswith("Config group override must be a string"):
         return "a group takes the name of a choice, not null: type logger=none, caching=off, mixing=none, or ~group"
+    if isinstance(error, RecursionError) and any(
+        "hydra" in frame.filename for frame in extract_tb(error.__traceback__)
+    ):
+        return OF_ITSELF
     if isinstance(error, OverrideParseException):
         return _no_override(error)
     if isinstance(error, MissingConfigException):

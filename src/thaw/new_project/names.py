@@ -23,7 +23,7 @@ def require_name(name: str) -> None:
             f"{name!r} is no name of a package, which is small letters, digits and _, a letter first: type {meant}"
         )
     if taken := _taken_by(name):
-        raise UserError(f"{name} is the name of {taken}: type another one, such as {name}_project")
+        raise UserError(f"{name} is {taken}: type another name, such as {name}_project")
 
 
 def _taken_by(name: str) -> str | None:

@@ -38,8 +38,10 @@ def copy_renamed(files: Iterable[Path], source: Path, target: Path, old: str, ne
         shutil.copymode(source / file, place)
 
 
-def files_below(folder: Path, ignored: Sequence[str] = ("__pycache__/",)) -> list[Path]:
-    """Files and links below a folder, relative to it, without what lines of a .gitignore name: `*.ckpt`, `/runs/`."""
+def files_below(folder: Path) -> list[Path]:
+    """Files and links below a folder, relative to it; not those that its .gitignore names, as `*.ckpt` or `/runs/`."""
+    gitignore = folder / ".gitignore"
+    ignored = [".git", "__pycache__", *(gitignore.read_text(encoding="utf-8").split() if gitignore.is_file() else ())]
     files = []
     for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder)

@@ -31,10 +31,8 @@ def make_whole(folder: Path, name: str, clone: Path | None) -> list[str]:
         )
     copy_renamed(_files(clone), clone, folder, PACKAGE, name)
     (folder / "CHANGELOG.md").write_text(CHANGELOG, encoding="utf-8")
-    pyproject = folder / "pyproject.toml"
-    # A long name makes lines of comments and texts longer, which nobody breaks; three of it are in one at most.
-    limit = 120 + 3 * max(0, len(name) - len(PACKAGE))
-    text = re.sub(r"^max-line-length = \d+", f"max-line-length = {limit}", pyproject.read_text("utf-8"), flags=re.M)
+    pyproject = folder / "pyproject.toml"  # comments and texts, which nobody breaks, may be too long now
+    text = re.sub(r"^ignore = \[", 'ignore = ["E501", ', pyproject.read_text(encoding="utf-8"), flags=re.MULTILINE)
     pyproject.write_text(text, encoding="utf-8")
     if find_spec("ruff") is None:
         return ["make format   # ruff, which does it, is not installed here"]
@@ -45,14 +43,11 @@ def make_whole(folder: Path, name: str, clone: Path | None) -> list[str]:
 
 
 def _files(clone: Path) -> list[Path]:
-    """Files that git knows; where it knows none, all that .gitignore does not name."""
+    """Files that git knows; where it knows none, all that .gitignore does not name. Deleted ones are left out."""
     git = ["git", "-C", str(clone), "ls-files", "-z"]
     try:
         listed = subprocess.run(git, capture_output=True, text=True, check=True).stdout.split("\0")
     except (OSError, subprocess.CalledProcessError):
         listed = []
-    files = [Path(name) for name in filter(None, listed)]
-    if files:
-        return [file for file in files if (clone / file).exists()]
-    ignored = (clone / ".gitignore").read_text(encoding="utf-8").split()
-    return files_below(clone, [".git", *ignored])
+    files = [Path(name) for name in filter(None, listed)] or files_below(clone)
+    return [file for file in files if (clone / file).exists()]

@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-SHORT = ("data.num_samples=120", "freezing=head_only", "freezing.epochs=1", "trainer.accelerator=cpu", "report=false", "logger=none")
+SHORT = (
+    "data.num_samples=120",
+    "freezing=head_only",
+    "freezing.epochs=1",
+    "trainer.accelerator=cpu",
+    "report=false",
+    "logger=none",
+)
 
 
 def test_the_experiment_trains_with_the_parts_of_this_project(tmp_path: Path) -> None:
