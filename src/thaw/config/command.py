@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.arguments import for_hydra
-from thaw.config.conf_folder import CONF
+from thaw.config.conf_folder import CONF, conf_file
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
 from thaw.config.sweep_summary import SweepSummary
@@ -102,7 +102,7 @@ def require_read(cfg: DictConfig, config_name: str) -> None:
     """
     hydra_config = HydraConfig.get()
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
-    own = OmegaConf.load(CONF / f"{config_name}.yaml")
+    own = OmegaConf.load(conf_file(f"{config_name}.yaml"))
     require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
     if (grid := hydra_config.runtime.choices.get("sweep")) and hydra_config.mode != RunMode.MULTIRUN:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")

@@ -161,6 +161,7 @@ ANYWHERE = {
     "samples": whole(1),
     "calibrate": FLAG,
     "trust": FLAG,
+    "kind": one_of("thin", "whole"),
     "quotes": null_or(FLAG),
     "column": null_or(COLUMNS),
     "top_k": whole(1),
