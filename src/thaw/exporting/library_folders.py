@@ -32,7 +32,7 @@ def save_timm(model: InferenceModel, file: Path) -> None:
     from timm.models import save_for_hf
 
     tensors, arguments = library_tensors(model), dict(require_recipe(model).arguments)
-    network = timm.create_model(**arguments, num_classes=len(model.class_names))
+    network: Any = timm.create_model(**arguments, num_classes=len(model.class_names))
     network.load_state_dict(tensors)
     network.pretrained_cfg = {**network.pretrained_cfg, **_input_settings(model)}
     del arguments["model_name"]

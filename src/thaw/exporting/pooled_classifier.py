@@ -32,7 +32,7 @@ class PooledClassifier(PreTrainedModel):
     config_class = PooledConfig
     base_model_prefix = "backbone"
 
-    def __init__(self, config: PooledConfig):
+    def __init__(self, config: Any):
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.encoder)
         if getattr(self.backbone, "pooler", None) is not None:
