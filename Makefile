@@ -2,16 +2,20 @@
 # hold quotes, go into ARGS: make train ARGS="-m seed=1,2,3".
 VENV ?= .venv
 PYTHON ?= python3
+DEST ?= ..
 ARGS ?=
 # What was typed as key=value is a variable to make; a space within it comes as "\ ".
 SPACE := $() $()
-TYPED := $(filter-out ARGS=% VENV=% PYTHON=%,$(subst \$(SPACE),?,$(MAKEOVERRIDES)))
+TYPED := $(filter-out ARGS=% VENV=% PYTHON=% NAME=% DEST=%,$(subst \$(SPACE),?,$(MAKEOVERRIDES)))
 override ARGS += $(subst ?,\$(SPACE),$(TYPED))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WANTED := --quiet -c constraints.txt -e ".[dev]"
+# uv is faster, where it is there. It does not read the settings of pip, such as another index: then pip does it.
+UV := $(if $(shell command -v uv),uv pip install --python $(BIN)/python $(WANTED) ||)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export report doctor board cache sweep test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report doctor board cache sweep new test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -22,8 +26,7 @@ install: $(INSTALLED)  ## make .venv and install thaw with its tools; VENV=<fold
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: thaw needs Python 3.10 or newer: type make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(UV) { $(BIN)/python -m pip install --quiet --upgrade pip && $(BIN)/python -m pip install $(WANTED); }
 	@touch $@
 
 export PYTHONPATH := $(CURDIR)/src
@@ -61,6 +64,9 @@ replay: install  ## run the step again that a run failed in; run=runs/...
 sweep: install  ## every combination, with a table at the end; optimizer.lr=1e-3,3e-3 seed=1,2
 	$(BIN)/python -m thaw.train -m $(or $(ARGS),sweep=plans)
 
+new: install  ## a project of your own, in DEST/NAME; NAME=my_project DEST=.. kind=whole
+	$(BIN)/python -m thaw.new $(addprefix name=,$(NAME)) dest=$(DEST) $(ARGS)
+
 test: lint types  ## format, lint and types, then the tests of the default tier, one of them on each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
@@ -82,4 +88,4 @@ types: install  ## type-check
 
 clean:  ## remove caches; runs and the virtual environment stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info build
-	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find src tests scripts \( -name __pycache__ -o -name .ruff_cache \) -prune -exec rm -rf {} +

@@ -56,6 +56,24 @@ def texts(folder: Path, per_class: int = 12, name: str = "reviews.csv") -> Path:
     return file
 
 
+def pairs(folder: Path, per_class: int = 12) -> Path:
+    """`folder`/pairs.csv with the columns first, second, same (yes or no) and writer: are both texts of one kind?"""
+    generator = np.random.default_rng(0)
+    file, kinds = folder / "pairs.csv", list(WORDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        rows = csv.writer(opened)
+        rows.writerow(["first", "second", "same", "writer"])
+        for number in range(2 * per_class):
+            chosen = generator.choice(kinds, 2, replace=False).tolist()
+            said = [
+                " ".join(map(str, [*generator.choice(FILLERS, length), generator.choice(WORDS[kind])]))
+                for kind, length in zip(chosen if number % 2 else chosen[:1] * 2, (2 + number % 9, 3), strict=True)
+            ]
+            rows.writerow([*said, ("yes", "no")[number % 2], f"writer {number // 3}"])
+    return file
+
+
 def pretrained(folder: Path, kind: str = "bert", **settings: Any) -> Path:
     """A Hugging Face folder of a small network with random weights and a tokenizer of words."""
     transformers = pytest.importorskip("transformers")
@@ -73,7 +91,9 @@ def _tokenizer(transformers: Any) -> Any:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=40

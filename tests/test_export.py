@@ -40,7 +40,7 @@ from thaw.models.glyphs import glyphs
 from thaw.models.heads import linear, mlp
 from thaw.models.huggingface import huggingface
 from thaw.models.network import Network
-from thaw.models.weights import read_class_names
+from thaw.models.weights import read_class_names, read_weights
 from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
@@ -144,6 +144,73 @@ def test_each_format_agrees_and_says_what_it_is(
         assert torch.allclose(program(images[:1]), expected[:1], atol=1e-5), "a batch of another size"
 
 
+@pytest.mark.run
+@pytest.mark.parametrize("form", ["timm", "huggingface"])
+def test_the_card_of_a_folder_for_a_library_runs_as_it_stands(config: Config, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("timm")
+    pytest.importorskip("transformers")
+    quiet = [choice for choice in TINY if not choice.startswith(("backbone", "data"))]
+    data = ("data=image_folder", f"data.root={photos(tmp_path)}", "data.num_workers=0", "freezing.epochs=1")
+    backbone = ("backbone=timm", "backbone.name=mobilenetv2_035", "backbone.weights=none", "backbone.image_size_px=32")
+    train(config(*quiet, *data, *backbone, "freezing=head_only"))
+    folder = exported(config, tmp_path / "run", form).parent
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model_card.md", "config.json"}
+    card = (folder / "model_card.md").read_text()
+    assert str(tmp_path) not in card
+    code, after = card.split("```python\n")[1].split("```")[:2]
+    expression = after.split("`")[1]
+    run_it = f"import torch; inputs = torch.zeros(2, 3, 32, 32)\nprint({expression}.tolist())"
+    alone = [sys.executable, "-c", f"{WITHOUT_THAW}{code}\n{run_it}"]
+    done = subprocess.run(alone, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with torch.inference_mode():
+        expected = trained_parts(tmp_path / "run").network(torch.zeros(2, 3, 32, 32))
+    assert np.allclose(np.array(json.loads(done.stdout)), expected, atol=1e-5)
+
+    new = ("freezing=head_only", f"run_folder={tmp_path}/next", "refit=off")
+    train(config(*quiet, *data, *backbone, *new, f"init_from={folder}"))
+    before, after = (read_weights(tmp_path / name / "weights.safetensors") for name in ("run", "next"))
+    assert torch.equal(before["backbone.conv_stem.weight"], after["backbone.conv_stem.weight"])
+
+
+@pytest.mark.run
+def test_a_rounded_file_is_kept_if_it_agrees_as_well_as_the_user_wants(
+    config: Config, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def one_wrong(*args: object) -> torch.Tensor:
+        probabilities = computed(*args)  # type: ignore[arg-type]
+        return torch.cat([probabilities[:1].roll(1, dims=1), probabilities[1:]])
+
+    computed = verify._probabilities_of_runner
+    monkeypatch.setattr(verify, "_probabilities_of_runner", one_wrong)
+    typed = (f"run={run}", "format=onnx", "precision=fp16", "samples=8")
+    with pytest.raises(ValueError, match=r"87.5% of 8 images get the same class.*\(agreement=0.98 is the least share"):
+        export(config(*typed, name="export"))
+    assert [file for file in (run / "export").rglob("*") if file.is_file()] == []
+    file = export(config(*typed, "agreement=0.8", name="export"))
+    assert file.parent.name == "onnx_fp16"
+    assert "8 images: same class for 87.5%, probabilities differ by at most" in capsys.readouterr().out
+    assert "Rounded to fp16. Compared with the network on 8 images: same class" in (
+        file.with_name("model_card.md").read_text()
+    )
+    assert metadata("onnx", file)[0] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("format=timm precision=int8", "precision=int8 is for format=onnx: leave it out for format=timm"),
+        ("agreement=0.9", "agreement is for precision=fp16 and int8"),
+    ],
+)
+def test_keys_of_rounded_files_are_not_ignored(config: Config, typed: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        export(config("run=any", *typed.split(), name="export"))
+
+
 def metadata(form: str, file: Path) -> tuple[list[str], dict[str, Any]]:
     """Class names and preprocessing as a format keeps them."""
     if form == "state_dict":
@@ -223,6 +290,8 @@ def new_backbone(kind: str, folder: Path) -> Backbone:
     return import_module(f"thaw.models.{kind}").__dict__[kind](name, None, image_size_px=64)
 
 
+FOLDERS = ("timm", "huggingface")
+"""Formats of libraries that take only heads of their own: see tests/exporting/test_library_folders.py."""
 HEADS = [
     ("torchvision", "mlp", "safetensors"),
     *(
@@ -230,6 +299,7 @@ HEADS = [
         for kind in ("torchvision", "timm", "glyphs", "bert", "gru")
         for head in ("mlp", "own")
         for form in FORMATS
+        if form not in FOLDERS
     ),
 ]
 
@@ -246,7 +316,7 @@ def test_heads_of_two_layers_and_of_one_s_own_survive_every_format(
     model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"], code)
     file = write(model, form, tmp_path)
     samples = TEXTS if kind in ("bert", "gru") else [str(file) for file in odd_images(tmp_path / "zoo")]
-    assert verify.require_agreement(model, form, file, samples) <= 1e-5
+    assert verify.require_agreement(model, form, file, samples)[1] <= 1e-5
 
 
 @pytest.mark.parametrize(("pad_id", "pad_token"), [(0, "[PAD]"), (4, None)])
@@ -301,6 +371,10 @@ def test_networks_of_every_kind_are_exported(library: str, name: str, form: str,
     backbone = build_backbone(name, None, image_size_px=64)
     network = Network(backbone, linear(backbone.num_features, 3, dropout=0.5))
     model = InferenceModel(network, backbone, SingleLabel(3), ["blue", "green", "red"])
+    if form in FOLDERS and library == "torchvision":
+        with pytest.raises(ValueError, match=f"format={form} is for networks of .*: type format=safetensors"):
+            write(model, form, tmp_path)
+        return
     file = write(model, form, tmp_path)
-    assert verify.require_agreement(model, form, file, [str(file) for file in odd_images(tmp_path / "zoo")]) <= 1e-5
+    assert verify.require_agreement(model, form, file, [str(file) for file in odd_images(tmp_path / "zoo")])[1] <= 1e-5
     assert len(loading_code(model, form, file)) <= 5

@@ -56,11 +56,12 @@ def test_only_cells_without_an_outcome_are_run(
 ) -> None:
     asked = []
 
-    def run(cell: Any) -> dict[str, Any] | None:
+    def run(cell: Any, choices: Any) -> dict[str, Any] | None:
         asked.append((cell.set, cell.column, cell.seed, cell.epochs))
         return None if cell.column == "hand" else {**cell._asdict(), "accuracy": 0.5, "seconds": 1.0}
 
     monkeypatch.setattr(recipe, "in_process", run)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the study sets it
     words = ["--sets", "digits_5", "--columns", "slow", "hand", "--column", "slow=optimizer.lr=1e-4 seed=1"]
     monkeypatch.setattr(sys, "argv", ["recipe.py", "--assets", ".", *words, "--seeds", "1", "--out", f"{tmp_path}/out"])
     recipe.main()

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,6 +274,40 @@ def test_a_new_run_starts_from_an_old_one_s_weights(config: Config, run: Path, t
     old, new = (read_weights(tmp_path / name / "weights.safetensors") for name in ("run", "next"))
     name = "backbone.encoder.layer.0.output.dense.weight"
     assert torch.equal(old[name], new[name])
+
+
+@pytest.mark.run
+def test_an_export_to_hugging_face_is_used_there_and_begins_new_runs(
+    config: Config, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = export(config(f"run={run}", "format=huggingface", "samples=8", name="export")).parent
+    code = (folder / "model_card.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder)
+    alone = f"import sys; sys.modules['thaw'] = None\n{code}\nprint(network.config.id2label)"
+    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, check=False)
+    assert done.stdout == "{0: 'bad', 1: 'good', 2: 'odd'}\n", done.stderr
+
+    said = ["great film", "최악 . dull"]
+    pipeline = transformers.pipeline("text-classification", str(folder), trust_remote_code=True, device="cpu")
+    found = [row["label"] for row in pipeline(said)]
+    parts = assemble(read_config(run), run_with_weights(str(run)))
+    with torch.inference_mode():
+        tensors = tokenise(said, parts.backbone.input_spec).batch([0, 1])  # type: ignore[arg-type]
+        assert found == [parts.module.class_names[number] for number in parts.network(tensors).argmax(1)]
+
+    typed, plan = choices(tmp_path), ("freezing=head_only", "freezing.epochs=1")
+    name = "backbone.encoder.layer.0.output.dense.weight"
+    before = read_weights(run / "weights.safetensors")[name]
+    for number, source in enumerate((f"init_from={folder}", f"backbone.name={folder}", f"backbone.weights={folder}")):
+        new = tmp_path / f"new{number}"
+        train(config(*typed, *plan, source, f"run_folder={new}"))
+        assert torch.equal(before, read_weights(new / "weights.safetensors")[name]), source
+    file = tmp_path / "bert/tokenizer.json"
+    file.write_text(file.read_text().replace("great", "grand"))
+    with pytest.raises(ValueError, match="was trained with another tokenizer"):
+        train(config(*typed, f"init_from={folder}", f"run_folder={tmp_path}/refused"))
 
 
 def test_weights_do_not_change_their_words(config: Config, run: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def speeds(cfg: DictConfig) -> str:
 
     data = build.data(cfg)
     data.split()
-    backbone = build.backbone(cfg, pretrained=False, texts=data.training_texts)
+    backbone = build.backbone(cfg, pretrained=False, texts=data.training_texts, pairs=data.pairs)
     data.use_input_spec(backbone.input_spec)
     device = (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or torch.device("cpu")
     workers, data.num_workers = data.num_workers, 0

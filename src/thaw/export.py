@@ -31,8 +31,14 @@ def export(cfg: DictConfig) -> Path:
     """Write a trained network with a model card and all that it takes to use it; return the network's file.
 
     Raises:
-        UserError: if the file cannot be loaded again or does not agree with the network. Nothing is written then.
+        UserError: if the network cannot be written in that format, or if the file cannot be loaded again or does not
+            agree with the network. Nothing is written then.
     """
+    is_rounded = cfg.precision != "fp32"
+    if cfg.format != "onnx" and is_rounded:
+        raise UserError(f"precision={cfg.precision} is for format=onnx: leave it out for format={cfg.format}")
+    if cfg.agreement is not None and not is_rounded:
+        raise UserError("agreement is for precision=fp16 and int8: where nothing is rounded, all samples must agree")
     with library_imports():
         from thaw.config.assemble import assemble, run_with_weights
         from thaw.config.instantiation import call_expression
@@ -40,6 +46,7 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.card import model_card
         from thaw.exporting.formats import FORMATS, write
         from thaw.exporting.inference import InferenceModel
+        from thaw.exporting.lower_precision import AGREEMENT
         from thaw.exporting.verify import require_agreement
         from thaw.models.network import Network
         from thaw.storage import require_writable, write_atomically
@@ -49,7 +56,7 @@ def export(cfg: DictConfig) -> Path:
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)
     if cfg.calibrate:
-        if FORMATS[cfg.format].parameters_only:
+        if FORMATS[cfg.format].logits is not None:
             raise UserError(
                 f"format={cfg.format} holds parameters only, and calibrate=true divides what they give: "
                 "take format=onnx or exported_program"
@@ -60,23 +67,25 @@ def export(cfg: DictConfig) -> Path:
     backbone = parts.backbone if adapter is None else adapter.merge()
     network = Network(backbone, parts.network.head)
     model = InferenceModel(network, backbone, parts.module.task, parts.module.class_names, head)
-    folder = run.path / "export" / cfg.format if cfg.output is None else Path(cfg.output).expanduser()
+    name = f"{cfg.format}_{cfg.precision}" if is_rounded else cfg.format
+    folder = run.path / "export" / name if cfg.output is None else Path(cfg.output).expanduser()
     require_writable(folder)
     log.info("writing %s, then comparing it with the network on %d samples", cfg.format, cfg.samples)
     # Files are moved into the folder only after they were loaded again and agreed with the network.
     with tempfile.TemporaryDirectory(dir=folder) as unverified, tempfile.TemporaryDirectory() as samples_folder:
-        file = write(model, cfg.format, Path(unverified))
+        file = write(model, cfg.format, Path(unverified), cfg.precision)
         size = sum(part.stat().st_size for part in file.parent.glob("model.*")) / 1e6
         samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
-        difference = require_agreement(model, cfg.format, file, samples)
-        card = model_card(model, cfg.format, file.name, parts.plan, _origin(run, parts))
+        least = (cfg.agreement if cfg.agreement is not None else AGREEMENT[cfg.precision]) if is_rounded else None
+        share, difference = require_agreement(model, cfg.format, file, samples, least)
+        same = "same classes" if share == 1 else f"same class for {share:.1%}"
+        comparison = f"{cfg.samples} {model.inputs.things}: {same}, probabilities differ by at most {difference:.1e}"
+        rounding = f"Rounded to {cfg.precision}. Compared with the network on {comparison}." if is_rounded else None
+        card = model_card(model, cfg.format, file, parts.plan, _origin(run, parts), rounding)
         write_atomically(file.with_name("model_card.md"), card)
         for part in file.parent.iterdir():
             os.replace(part, folder / part.name)
-    print(
-        f"{folder / file.name}: {size:.2f} MB, {cfg.samples} {model.inputs.things}: same classes, "
-        f"probabilities differ by at most {difference:.1e}"
-    )
+    print(f"{folder / file.name}: {size:.2f} MB, {comparison}")
     return folder / file.name
 
 

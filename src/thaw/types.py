@@ -3,8 +3,9 @@
 B: batch size, C: classes or channels, H and W: height and width in pixels, T: tokens of the longest text.
 """
 
+import json
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,21 @@ class TokenSpec:
     pad_id: int
     """Token id that pads short texts, on the right."""
     max_length_tokens: int
-    """Longer texts are truncated on the right. Special tokens count."""
+    """Longer texts are truncated on the right, of pairs the longer text first. Special tokens count."""
+    pairs: bool | None = None
+    """Whether each sample is a pair of texts; None until the data say."""
+    token_types: int = 0
+    """Number of texts that the network tells apart by `token_type_ids`; 0 if it takes none."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs, each (B, T)."""
+        return ("input_ids", "attention_mask", *(("token_type_ids",) if self.pairs and self.token_types else ()))
+
+    @property
+    def vocabulary(self) -> Any:
+        """What says which token has which id, as the tokenizer's kind stores it."""
+        return json.loads(self.tokenizer)["model"].get("vocab")
 
     @property
     def shape(self) -> str:

@@ -60,7 +60,11 @@ WRONG = {
         ("trainer.devices=0", "trainer.devices is a number of devices"),
     ],
     "predict": [("run=x input=x num_workers=-1", "num_workers is null or a whole number from 0 on, not -1")],
-    "export": [("run=x format=pickle", "format is state_dict, safetensors, exported_program or onnx, not pickle")],
+    "export": [
+        ("run=x format=pickle", "format is state_dict, safetensors, timm, huggingface, exported_program or onnx, not"),
+        ("run=x precision=int4", "precision is fp32, fp16 or int8, not int4: type precision=int8"),
+        ("run=x agreement=2", "agreement is null or a number from 0 to 1, not 2"),
+    ],
     "cache": [("budget_gb=all", "budget_gb is null or a number from 0 on, not all")],
     "replay": [("run=x rank=-1", "rank is null or a whole number from 0 on, not -1")],
 }

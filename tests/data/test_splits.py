@@ -2,6 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 
 from thaw.data.splits import Splits, completed_splits, few_per_class, fold_splits, random_splits, require_enough
 
@@ -64,6 +65,53 @@ def test_equal_samples_lie_in_one_split(cut: str, groups: np.ndarray, seed: int)
     if cut == "fold":
         tested = [split(groups, fold).test for fold in range(5)]
         assert sorted(np.concatenate(tested)) == list(range(100))
+
+
+def many_of_some_groups(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and groups of 30 patients with 5 to 79 samples each of 4 classes, in a mixture of their own."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(5, 80, 30)
+    targets = [draw.choice(4, size, p=draw.dirichlet(np.ones(4))) for size in sizes]
+    return np.concatenate(targets), np.repeat(np.arange(30), sizes)
+
+
+def distance(tests: list[np.ndarray], targets: np.ndarray, fractions: list[float]) -> float:
+    """Samples that are of another class and part than they should be, as a share of all."""
+    counts = np.array([np.bincount(targets[test], minlength=4) for test in tests])
+    return float(np.abs(counts - np.outer(fractions, np.bincount(targets))).sum() / len(targets))
+
+
+def test_large_groups_are_kept_whole_near_to_stratified_and_to_the_fractions() -> None:
+    ours, sklearns, chosen = [], [], set()
+    for seed in range(5):
+        targets, groups = many_of_some_groups(seed)
+        splits = random_splits(targets, 0.15, 0.2, seed, groups)
+        assert sorted(np.concatenate(parts(splits))) == list(range(len(targets)))
+        for one, other in combinations([set(groups[part]) for part in parts(splits)], 2):
+            assert not one & other
+        sizes = [len(part) / len(targets) for part in parts(splits)]
+        assert np.abs(np.subtract(sizes, [0.65, 0.15, 0.2])).max() < 0.03
+        assert distance(parts(splits), targets, [0.65, 0.15, 0.2]) < 0.12
+        folds = [fold_splits(targets, fold, 5, 0.2, seed, groups) for fold in range(5)]
+        assert sorted(np.concatenate([splits.test for splits in folds])) == list(range(len(targets)))
+        assert not any(set(groups[splits.train]) & set(groups[splits.val]) for splits in folds)
+        ours.append(distance([splits.test for splits in folds], targets, [0.2] * 5))
+        known = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(targets, targets, groups)
+        sklearns.append(distance([test for _, test in known], targets, [0.2] * 5))
+        targets, groups = many_of_some_groups(0)
+        chosen.add(tuple(random_splits(targets, 0.15, 0.2, seed, groups).test))
+    assert np.mean(ours) <= np.mean(sklearns)
+    assert len(chosen) > 2, "by the seed"
+
+
+def test_few_groups_fill_every_part_or_are_refused() -> None:
+    targets = np.tile([0, 1], 60)
+    for groups in (np.repeat([0, 1, 2], 40), np.repeat([0, 1, 2], [100, 18, 2])):
+        assert all(len(part) for part in parts(random_splits(targets, 0.2, 0.1, 0, groups)))
+    assert len(random_splits(targets, 0.2, 0, 0, np.repeat([0, 1], 60)).val) == 60
+    for groups, said in ((np.repeat([0, 1], 60), "2 groups of"), (np.zeros(120, int), "1 group of")):
+        with pytest.raises(ValueError, match=rf"{said} samples .*cannot be shared out among 3 parts .*data.group=null"):
+            random_splits(targets, 0.2, 0.1, 0, groups)
 
 
 def test_equal_samples_count_once_where_a_class_needs_several() -> None:

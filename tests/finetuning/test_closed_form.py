@@ -55,10 +55,11 @@ def test_views_that_differ_show_which_directions_to_leave_alone() -> None:
     assert np.abs(both.weight[:, 0]).max() < np.abs(plain.weight[:, 0]).max() / 10
 
 
-def test_samples_that_do_not_differ_have_no_covariance() -> None:
-    targets = np.arange(6) % C
-    with pytest.raises(np.linalg.LinAlgError):
-        discriminant_head(np.eye(C)[targets][None], targets, C)
+def test_with_one_sample_of_each_class_the_nearest_class_mean_wins() -> None:
+    targets = np.arange(C)
+    means, others = np.random.default_rng(0).normal(size=(C, 5)), np.random.default_rng(1).normal(size=(50, 5))
+    nearest = np.square(others[:, None] - means).sum(axis=2).argmin(axis=1)
+    assert (discriminant_head(means[None], targets, C).logits(others).argmax(axis=1) == nearest).all()
 
 
 def test_heads_are_scaled_and_averaged_by_their_logits() -> None:

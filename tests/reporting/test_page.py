@@ -142,7 +142,7 @@ def test_names_texts_and_messages_are_shown_and_never_run() -> None:
         network=EVIL,
         class_names=[EVIL, "plain", f"{EVIL}\udcff"],
         samples={
-            index: SampleView(EVIL, *((None, made_up.image()) if number % 2 else (EVIL * 9,)))
+            index: SampleView(EVIL, *(((), made_up.image()) if number % 2 else ((EVIL * 9,),)))
             for number, index in enumerate(wanted)
         },
         looks=[Look(wanted[0], tokens=[(EVIL, 0.5), (EVIL, -2.0)]), Look(wanted[1], made_up.image())],
@@ -211,12 +211,12 @@ def test_a_long_text_is_shortened_and_folded() -> None:
     text = "".join(f"{number:05d} " for number in range(9_990 // 6)) + "the end."
     outputs = report.outputs["test"]
     long = int(outputs.indices[confident_mistakes(outputs)[0]])
-    samples = {index: SampleView(f"sample {index}", text="short") for index in report.samples}
-    html = render(replace(report, samples={**samples, long: SampleView("sample", text=text)}))
+    samples = {index: SampleView(f"sample {index}", texts=("short",)) for index in report.samples}
+    html = render(replace(report, samples={**samples, long: SampleView("sample", texts=(text,))}))
     checked(html)
     assert f"the whole text, {len(text):,} characters" in html
     assert html.count("the end.") == 1
-    longer = render(replace(report, samples={**samples, long: SampleView("sample", text=text + " And more.")}))
+    longer = render(replace(report, samples={**samples, long: SampleView("sample", texts=(text + " And more.",))}))
     assert "10,008 characters (the first 10,000)" in longer
     assert "And more." not in longer
     assert html.count("00040 ") == 2  # in the excerpt and in the whole; examples of pairs are shorter

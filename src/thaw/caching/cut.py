@@ -30,7 +30,7 @@ def cut(network: Network, spec: InputSpec, start: int) -> Cut | None:
         with torch.no_grad():
             if isinstance(spec, ImageSpec):
                 return next(image_cuts(network.eval(), spec, start), None)
-            return next(text_cuts(network.eval(), start), None)
+            return next(text_cuts(network.eval(), spec, start), None)
     except Exception as error:  # a library's code may raise anything when it is traced, or run with layers skipped
         log.debug("%s is not cut: %s", type(network.backbone).__name__, error, exc_info=True)
         return None

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from thaw.caching.halves import Cut
 from thaw.models.layers import example_texts
 from thaw.models.network import Network
-from thaw.types import TokenStates
+from thaw.types import TokenSpec, TokenStates
 
 
-def text_cuts(network: Network, start: int) -> Iterator[Cut]:
+def text_cuts(network: Network, spec: TokenSpec, start: int) -> Iterator[Cut]:
     """Cuts in front of stages `start`, `start` - 1 ... 1 that agree with the network."""
     names = list(network.stages)
-    inputs = example_texts(network.backbone.config, next(network.parameters()).device)
+    device, typed = next(network.parameters()).device, "token_type_ids" in spec.inputs
+    inputs = example_texts(network.backbone.config, device, typed)
     expected = network.features(inputs)
     for number in range(start, 0, -1):
         layers = [_layer(network, name) for name in names[1 : number + 1]]
@@ -67,7 +68,7 @@ class _LayerCut:
         raise ValueError("the layer was not called")
 
     def suffix(self, tokens: TokenStates) -> Tensor:
-        """Features (B, D). The token ids do not matter: code around the layers uses the mask alone."""
+        """Features (B, D). Ids and types do not matter: code around the layers uses the mask alone."""
         inputs = {"input_ids": torch.zeros_like(tokens.mask), "attention_mask": tokens.mask}
 
         def enter(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

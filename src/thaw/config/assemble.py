@@ -25,6 +25,7 @@ from thaw.errors import UserError
 from thaw.finetuning.param_groups import Rates
 from thaw.finetuning.phase import Plan, as_typed
 from thaw.models.backbone import Backbone
+from thaw.models.library_names import own_names
 from thaw.models.network import Network
 from thaw.models.weights import (
     NETWORK,
@@ -36,7 +37,7 @@ from thaw.models.weights import (
     read_weights,
     require_network,
 )
-from thaw.runs.files import MODULE_FILE
+from thaw.runs.files import MODULE_FILE, is_run
 from thaw.runs.folder import RunFolder, weights_file
 from thaw.training.module import FineTuningModule
 from thaw.types import TokenSpec
@@ -264,14 +265,15 @@ def _split_for_measuring(data: DataModule, run: RunFolder, moved: bool) -> None:
 def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | None) -> Backbone:
     """The backbone; that of a remembered run is built as it was recorded, without pretrained weights."""
     if remembered is not None:
-        facts = {**remembered.backbone_facts(), "input_spec": remembered.input_spec()}
+        facts: dict[str, Any] = {**remembered.backbone_facts(), "input_spec": remembered.input_spec()}
         return replace(build.backbone(cfg, pretrained=False, **facts), input_spec=facts["input_spec"])
     facts = {}
     if data is not None:
         build.require_reader(cfg, data)
+        facts = {"texts": data.training_texts, "pairs": data.pairs}
     if cfg.init_from is not None and build.takes_texts(cfg):  # it starts from the vocabulary of that run, too
-        facts = RunFolder(cfg.init_from).backbone_facts()
-    return build.backbone(cfg, cfg.init_from is None, data.training_texts if data is not None else (), **facts)
+        facts |= RunFolder(cfg.init_from).backbone_facts()
+    return build.backbone(cfg, cfg.init_from is None, **facts)
 
 
 def _adapted(cfg: DictConfig, adapter: DictConfig, backbone: Backbone) -> Backbone:
@@ -285,29 +287,37 @@ def _adapted(cfg: DictConfig, adapter: DictConfig, backbone: Backbone) -> Backbo
 
 
 def _start_from(cfg: DictConfig, backbone: Backbone, network: Network, data: DataModule) -> None:
-    """Load weights into `network` from the run folder or file `init_from`; the head is skipped if it has other classes.
+    """Load weights into `network` from `init_from`: a run folder, another folder or a file, see `read_weights`.
 
-    Adapters of that run are merged into its weights.
+    Adapters of a run are merged into its weights. The head is skipped if it is for other classes.
 
     Raises UserError if the weights belong to another network, or to another tokenizer.
     """
     source, file = cfg.init_from, weights_file(cfg.init_from)
-    spec = RunFolder(source).input_spec() if Path(source).is_dir() else None
-    if isinstance(spec, TokenSpec) and spec.tokenizer != data.input_spec.tokenizer:
+    if isinstance(data.input_spec, TokenSpec) and not _same_words(data.input_spec, source, file):
         raise UserError(
             f"{source} was trained with another tokenizer: its weights would stand for other words. Name the "
             f"backbone that it was trained with"
         )
-    if adapter := load_config(Path(source)).get("adapter") if Path(source).is_dir() else None:
+    if adapter := load_config(Path(source)).get("adapter") if is_run(source) else None:
         require_offered({"adapter": plain(adapter)}, Path(source))
         backbone = build.adapted(adapter, backbone)
         network = build.network(cfg, backbone, network.head)
-    tensors = read_weights(file)
+    tensors = read_weights(file) if is_run(source) else own_names(read_weights(file), network, backbone.recipe)
     if (class_names := read_class_names(file)) is not None and class_names != data.class_names:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     load_tensors(network, tensors, str(file), optional="head.")
     if backbone.adapter is not None:
         backbone.adapter.merge()
+
+
+def _same_words(spec: TokenSpec, source: str, file: Path) -> bool:
+    """Whether the run in `source` had the same tokenizer, or a tokenizer.json beside `file` numbers the same tokens."""
+    beside = file.with_name("tokenizer.json")
+    if is_run(source):
+        before = RunFolder(source).input_spec()
+        return not isinstance(before, TokenSpec) or before.tokenizer == spec.tokenizer
+    return not beside.is_file() or replace(spec, tokenizer=beside.read_text("utf-8")).vocabulary == spec.vocabulary
 
 
 def _load_own(module: FineTuningModule, weights: Path, run: RunFolder) -> None:

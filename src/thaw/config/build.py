@@ -98,21 +98,20 @@ def _require_settings(values: Mapping[str, Any], kind: type[DataModule], source:
         )
 
 
-def backbone(cfg: DictConfig, pretrained: bool = True, texts: Sequence[str] = (), **facts: Any) -> Backbone:
+def backbone(cfg: DictConfig, pretrained: bool = True, **facts: Any) -> Backbone:
     """The backbone; see `BackboneFactory` for what it is called with.
 
     Args:
         cfg: the configuration.
         pretrained: False if weights are loaded from elsewhere later, or none are needed.
-        texts: training texts, for a backbone that learns its vocabulary from them.
-        **facts: settings of the backbone that a run folder recorded.
+        **facts: what is known of the training texts, or what a run folder recorded of the backbone.
 
     Raises:
         UserError: a key is wrong, or the target gives something else.
     """
     if not pretrained or from_scratch(cfg):
         facts["weights"] = None
-    backbone = call(make_partial(cfg.backbone), "backbone", {"texts": texts, **facts})
+    backbone = call(make_partial(cfg.backbone), "backbone", {"texts": (), **facts})
     if not isinstance(backbone, Backbone):
         raise UserError(
             f"backbone._target_={cfg.backbone._target_} gives a {type(backbone).__name__}: it should give a "

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.arguments import for_hydra
-from thaw.config.conf_folder import CONF
+from thaw.config.conf_folder import CONF, conf_file
 from thaw.config.failures import is_user_error, message, report
 from thaw.config.overrides import require_known, with_new_plan_keys
 from thaw.config.sweep_summary import SweepSummary
@@ -48,7 +48,7 @@ def command(
         @wraps(task)
         def run(cfg: DictConfig) -> Any:
             try:
-                _require_known(cfg, config_name)
+                require_read(cfg, config_name)
                 require_valid(cfg)
                 return task(cfg)
             except Exception as error:
@@ -69,7 +69,7 @@ def command(
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
             sys.argv = [_quoted(argument, as_typed) for argument in sys.argv]
-            with _logging_to_console(), leave_on_ctrl_c():
+            with logging_to_console(), leave_on_ctrl_c():
                 try:
                     under_hydra()
                 except SystemExit:
@@ -95,11 +95,14 @@ def _require_options(words: list[str]) -> None:
         sys.exit(f"error: there is no option {unknown[0]}: settings are typed as key=value, and --help lists the keys")
 
 
-def _require_known(cfg: DictConfig, config_name: str) -> None:
-    """Raise UserError for a typed key that nothing reads, see `require_known`, and for a grid without -m."""
+def require_read(cfg: DictConfig, config_name: str) -> None:
+    """Raise UserError for a typed key that nothing reads, see `require_known`, and for a grid without -m.
+
+    `config_name`: the command.
+    """
     hydra_config = HydraConfig.get()
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
-    own = OmegaConf.load(CONF / f"{config_name}.yaml")
+    own = OmegaConf.load(conf_file(f"{config_name}.yaml"))
     require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
     if (grid := hydra_config.runtime.choices.get("sweep")) and hydra_config.mode != RunMode.MULTIRUN:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
@@ -126,7 +129,8 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def _logging_to_console() -> Iterator[None]:
+def logging_to_console() -> Iterator[None]:
+    """Print thaw's messages while the context lasts."""
     is_first = (launched_rank() or (0, 1))[0] == 0  # only one of several processes prints
     log = logging.getLogger("thaw")
     console: logging.Handler = _ConsoleHandler() if is_first else logging.NullHandler()

@@ -4,17 +4,22 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import extract_tb
 
 import yaml
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
 from thaw.arguments import for_shell
-from thaw.config.conf_folder import CONF
+from thaw.config.conf_folder import conf_file, conf_folders
 from thaw.config.overrides import dotted_keys, similar_keys
 
 FUNCTIONS = {"choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str"}
 """Functions of Hydra's overrides."""
+OF_ITSELF = (
+    "a file of your conf/ has itself in its `defaults`, or a file that begins with it: it replaces thaw's of the same "
+    "name, so copy what it needs of that one, or give it another name, conf/<group>/<name>.yaml"
+)
 
 
 def explain(error: Exception) -> str | None:
@@ -24,6 +29,10 @@ def explain(error: Exception) -> str | None:
         return f"{found[1]} is several values: -m runs one after the other; as a list they are {key}=[{values}]"
     if str(error).startswith("Config group override must be a string"):
         return "a group takes the name of a choice, not null: type logger=none, caching=off, mixing=none, or ~group"
+    if isinstance(error, RecursionError) and any(
+        "hydra" in frame.filename for frame in extract_tb(error.__traceback__)
+    ):
+        return OF_ITSELF
     if isinstance(error, OverrideParseException):
         return _no_override(error)
     if isinstance(error, MissingConfigException):
@@ -102,13 +111,13 @@ def _type_one_of(keys: list[str]) -> str:
 
 
 def _groups() -> list[str]:
-    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+    return sorted({group.name for folder in conf_folders() for group in folder.iterdir() if group.is_dir()})
 
 
 def _options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return sorted({file.stem for folder in conf_folders() for file in (folder / group).glob("*.yaml")})
 
 
 def _keys(group: str, option: str) -> set[str]:
-    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(conf_file(f"{group}/{option}.yaml").read_text(encoding="utf-8"))
     return set(content or ())

@@ -3,8 +3,9 @@
 Without `trust=true` a `_target_` of a run folder is called only if
 
 1. a YAML file of thaw's conf/ or of the user's own names it, in the same group and as deep in it, with the same other
-   keys of Hydra (`_partial_` ...). The user's own are in conf/ of the working folder, which Python code is imported
-   from, too, and in the folders of Hydra's search path (`--config-dir`); or
+   keys of Hydra (`_partial_` ...). The user's own are in conf/ of the working folder (or where its
+   `pyproject.toml` says), which Python code is imported from, too, and in the folders of Hydra's search path
+   (`--config-dir`); or
 2. it is a class of `LIBRARIES` or `NAMES` at its place, by its public name: these only compute.
 """
 
@@ -22,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from thaw.config.conf_folder import CONF
+from thaw.config.conf_folder import conf_folders
 from thaw.errors import UserError
 from thaw.runs.files import CONFIG_FILE, strange_files
 
@@ -129,11 +130,11 @@ def unresolved(values: Any, path: tuple[str, ...] = ()) -> list[str]:
 
 
 def own_folders(run: Path) -> list[Path]:
-    """The user's folders of configurations, after thaw's own; one inside the folder `run` is not hers."""
+    """Thaw's folder of configurations and the user's own; one inside the folder `run` is not hers."""
     run = run.resolve()
     if (run.parent / CONFIG_FILE).is_file():  # a crash kit
         run = run.parent
-    named = [CONF, Path.cwd() / "conf"]
+    named = [*conf_folders(), Path.cwd() / "conf"]
     if HydraConfig.initialized():
         named += [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
     folders = dict.fromkeys(folder.resolve() for folder in named if folder.is_dir())

@@ -21,7 +21,7 @@ from thaw.distributed.environment import count_devices, is_requeued
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.manifest import is_intact
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, is_run
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import newest_intact
 
@@ -70,7 +70,7 @@ def open_run(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
     Raises:
         UserError: the folder to resume does not fit, or the new one is in use.
     """
-    if cfg.init_from is not None and Path(cfg.init_from).is_dir() and not cfg.trust:
+    if cfg.init_from is not None and is_run(cfg.init_from) and not cfg.trust:
         require_confined(Path(cfg.init_from))
     if (backbone := _untyped_backbone(cfg)) is not None:
         log.info("backbone: that of %s", cfg.init_from)
@@ -109,7 +109,7 @@ def _new(cfg: DictConfig) -> tuple[DictConfig, RunFolder]:
 
 def _untyped_backbone(cfg: DictConfig) -> DictConfig | None:
     """The backbone of the run to start from, if there is one and no backbone was chosen."""
-    if cfg.init_from is None or not HydraConfig.initialized() or not Path(cfg.init_from, CONFIG_FILE).is_file():
+    if cfg.init_from is None or not HydraConfig.initialized() or not is_run(cfg.init_from):
         return None
     is_typed = any(re.match(r"[+~]*backbone[.=@]", override) for override in typed_overrides())
     is_default = HydraConfig.get().runtime.choices.get("backbone") == DEFAULT_BACKBONE

@@ -60,6 +60,10 @@ def either(first: Kind, second: Kind) -> Kind:
     return Kind(words, lambda value: first.fits(value) or second.fits(value), names)
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 PRECISIONS = (
     *("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "64", "bf16"),
     *("transformer-engine", "transformer-engine-float16"),
@@ -78,6 +82,10 @@ DEVICES = Kind(
     lambda value: (
         value in ("auto", "-1", -1) or isinstance(value, list) or (str(value).replace(",", "").isdigit() and value != 0)
     ),
+)
+COLUMNS = Kind(
+    "a column, or a list of two for pairs of texts, [premise,hypothesis]",
+    lambda value: len(value) == 2 and all(map(_is_name, value)) if isinstance(value, list) else _is_name(value),
 )
 RATES = Kind(
     "a mapping from batchnorm, other, scratch and adapter to mappings with lr, backbone_lr_scale, lr_decay, numbers "
@@ -147,11 +155,15 @@ ANYWHERE = {
     "trainer.sync_batchnorm": FLAG,
     # The other commands
     "split": one_of("test", "val"),
-    "format": one_of("state_dict", "safetensors", "exported_program", "onnx"),
+    "format": one_of("state_dict", "safetensors", "timm", "huggingface", "exported_program", "onnx"),
+    "precision": one_of("fp32", "fp16", "int8"),
+    "agreement": null_or(number(0, most=1)),
     "samples": whole(1),
     "calibrate": FLAG,
     "trust": FLAG,
+    "kind": one_of("thin", "whole"),
     "quotes": null_or(FLAG),
+    "column": null_or(COLUMNS),
     "top_k": whole(1),
     "batch_size": whole(1),
     "num_workers": null_or(whole(0)),
@@ -173,6 +185,7 @@ OF_OUR_CLASSES = {
     "adapter.dropout": number(0, below=1),
     "adapter.targets": null_or(PATTERNS),
     "head.hidden_size": whole(1),
+    "head.activation": one_of("gelu", "relu", "tanh"),
     "head.dropout": number(0, below=1),
     "loss.label_smoothing": number(0, most=1),
     "freezing.epochs": whole(1),
@@ -187,6 +200,8 @@ OF_OUR_CLASSES = {
     "schedule.final_factor": number(),
     "data.on_bad": one_of("error", "leave_out"),
     "data.quotes": FLAG,
+    "data.text": COLUMNS,
+    "data.group": null_or(Kind("a column, or a regular expression on the path", lambda value: isinstance(value, str))),
     "data.download": FLAG,
     "data.max_value": null_or(whole(1, 65535)),
     "data.class_level": null_or(whole(1)),
@@ -275,8 +290,8 @@ def _is_ours(part: dict[str, Any]) -> bool:
 
 
 def _require_place(key: str, path: Path) -> None:
-    """Raise UserError unless there is a run folder at `path`, or a file where the key takes one."""
-    if key == "run" or (key == "init_from" and path.is_dir()):
+    """Raise UserError unless there is a run folder at `path`; or weights, where the key takes them."""
+    if key == "run" or (key == "init_from" and path.is_dir() and not any(path.glob("*model.*"))):
         require_run(path)
     elif key == "resume":
         require_run(path.parent.parent if path.suffix == ".ckpt" and path.is_file() else path)

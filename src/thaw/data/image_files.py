@@ -11,6 +11,7 @@ from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
+from thaw.data.groups import groups_of_paths
 from thaw.data.image_file import (
     MAX_16_BITS,
     SPECIAL,
@@ -38,6 +39,8 @@ class LabelledFile:
     label: str
     split: str | None = None
     """train, val or test; None if the data does not say."""
+    group: str | None = None
+    """What it belongs to, such as a patient; None if the data does not say."""
     place: str = ""
     """Where a table names the file, as a prefix for messages: `labels.csv, line 7: `."""
 
@@ -63,6 +66,8 @@ class ImageFiles:
         notes: A line for the report for each entry of the folder that is not used.
         on_bad: What to do if files cannot be loaded: "error" or "leave_out".
         max_value: Value of grey 16-bit images that is white; None for 65535.
+        group: Regular expression that finds the group of a file in its path below `root`; None if `files` say it, or if
+            they do not belong together.
 
     Raises:
         UserError: naming every file that cannot be loaded, unless `on_bad` is "leave_out".
@@ -75,6 +80,7 @@ class ImageFiles:
         notes: Sequence[str],
         on_bad: str,
         max_value: int | None = None,
+        group: str | None = None,
     ):
         checks = [_within(check, max_value) for check in check_files([sample.file for sample in files], root)]
         checked = list(zip(files, checks, strict=True))
@@ -92,6 +98,11 @@ class ImageFiles:
         self.names = [file.relative_to(root).as_posix() for file in self.files]
         self.class_names, self.targets = number_labels([sample.label for sample, _ in usable])
         self.splits = [sample.split for sample, _ in usable]
+        if group is not None:
+            self.groups: list[str] | None = groups_of_paths(group, self.names)
+        else:
+            groups = [sample.group for sample, _ in usable if sample.group is not None]
+            self.groups = groups or None
         if self.reads_plainly:
             self.digests = [
                 check.digest if max_value is None or check.largest is None else digest(check.digest, str(max_value))

@@ -28,6 +28,8 @@ class ImageFolder(ImageFiles):
         class_level: How deep the class folders lie: 1 in `root` or a split's folder, 2 in the folders in there, where
             those of one name are one class; None for 1, unless 2 may be meant as well.
         exclude: Names of folders and files that are not read, at any level; patterns like "*_mask.png", too.
+        group: Regular expression that finds the group of an image, such as a patient, in its path below `root`; None if
+            images do not belong together.
 
     Raises:
         UserError: if the folders are not laid out like this, or see `ImageFiles`.
@@ -40,9 +42,10 @@ class ImageFolder(ImageFiles):
         max_value: int | None = None,
         class_level: int | None = None,
         exclude: Sequence[str] = (),
+        group: str | None = None,
     ):
         folder, excluded = Path(root).expanduser(), Excluded(exclude)
-        super().__init__(folder, *labelled_files(folder, class_level, excluded), on_bad, max_value)
+        super().__init__(folder, *labelled_files(folder, class_level, excluded), on_bad, max_value, group)
         if unused := set(excluded.patterns) - excluded.matched:
             self.warnings.append(
                 f"data.exclude: {', '.join(sorted(unused))} matches no folder and no image ('*_mask.png' is a pattern)"

@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 from thaw.data.image_files import ImageFiles, LabelledFile
-from thaw.data.table import label_in, read_table, split_in, wrong_rows
+from thaw.data.table import group_in, label_in, read_table, split_in, wrong_rows
 from thaw.errors import UserError
+
+PATTERN = set(r"()[]*+?|^$\\")
+"""Characters of regular expressions: a `group` without any of them is the name of a column."""
 
 
 class ImageTable(ImageFiles):
@@ -21,6 +24,8 @@ class ImageTable(ImageFiles):
         quotes: Whether values of csv and tsv may stand in double quotes.
         on_bad: What to do if images cannot be loaded: "error" or "leave_out".
         max_value: Value of grey 16-bit images that is white; None for 65535.
+        group: Column of what must share a split, such as the patient. Where the table has no such column, a regular
+            expression that finds it in the path. None if images do not belong together.
 
     Raises:
         UserError: naming every row that cannot be used, or see `ImageFiles`.
@@ -37,6 +42,7 @@ class ImageTable(ImageFiles):
         quotes: bool,
         on_bad: str,
         max_value: int | None = None,
+        group: str | None = None,
     ):
         table_file = Path(table).expanduser()
         folder = root_of(table_file, root)
@@ -44,15 +50,18 @@ class ImageTable(ImageFiles):
             "data.path_column": path_column,
             "data.label_column": label_column,
             "data.split_column": split_column,
+            "data.group": None if group is None or set(group) & PATTERN else group,
         }
         rows = read_table(table_file, columns, encoding, quotes)
+        group_column = group if any(group in row.values for row in rows) else None
         files: dict[Path, LabelledFile] = {}
         samples: list[LabelledFile] = []
         faults: list[str] = []
         for row in rows:
             try:
                 file = confined(row[path_column], folder, path_column, "data.root=<folder>")
-                sample = LabelledFile(file, label_in(row, label_column), split_in(row, split_column), row.place)
+                label, split = label_in(row, label_column), split_in(row, split_column)
+                sample = LabelledFile(file, label, split, group_in(row, group_column), row.place)
                 if (other := files.setdefault(file, sample)).label != sample.label:
                     raise UserError(f"{file} is '{sample.label}' here and '{other.label}' in {other.place}")
                 samples.append(sample)
@@ -60,7 +69,7 @@ class ImageTable(ImageFiles):
                 faults.append(f"{row.place}{fault}")
         if faults:
             raise UserError(wrong_rows(table, faults, len(rows)))
-        super().__init__(folder, samples, [], on_bad, max_value)
+        super().__init__(folder, samples, [], on_bad, max_value, group if group_column is None else None)
 
 
 def root_of(table: Path, root: str | None) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from lightning import LightningDataModule
 
+from thaw.data.groups import groups_apart, unnamed_groups
 from thaw.data.report import counts_table, format_list, identical_samples, missing_classes, similar_classes
 from thaw.data.samples import UNUSED, Sample, SampleRecord
 from thaw.data.source import Source, read_facts
@@ -70,6 +71,10 @@ class LabelledData(LightningDataModule):
             + similar_classes(self.class_names)
             + missing_classes(self.parts, self.targets, self.class_names)
         )
+        if self.facts.groups is not None:
+            warnings += groups_apart(self.parts, self.facts.groups)
+        elif self.facts.names is not None:
+            warnings += unnamed_groups(self.facts.names, self.num_classes)
         if self.facts.digests is None:
             return warnings
         return warnings + identical_samples(self.parts, self.targets, self.facts)
@@ -77,13 +82,18 @@ class LabelledData(LightningDataModule):
     # Splits.
 
     def split(self) -> None:
-        """Split as the data and the settings say; equal samples share a split, unless the data say otherwise.
+        """Split as the data and the settings say.
+
+        Samples of a group share a split (without groups: equal samples), unless the data say otherwise.
 
         Raises UserError if the settings do not fit the samples.
         """
-        groups = None if self.facts.digests is None else np.unique(self.facts.digests, return_inverse=True)[1]
+        equal, groups = (
+            None if names is None else np.unique(names, return_inverse=True)[1]
+            for names in (self.facts.digests, self.facts.groups)
+        )
         self.splits = make_splits(
-            self.targets, self.class_names, self.given_splits, **self.split_settings, groups=groups
+            self.targets, self.class_names, self.given_splits, **self.split_settings, equal=equal, groups=groups
         )
         self.train_indices = self.splits.train
         if self.labels_per_class is not None:
@@ -153,6 +163,9 @@ class LabelledData(LightningDataModule):
         """Samples of each class and split, what was left out, and what is odd."""
         counts = {name: self.counts(part) for name, part in self.parts.items()}
         lines = [counts_table(self.class_names, counts).rstrip()]
+        if (groups := self.facts.groups) is not None:
+            shares = [f"{len({groups[i] for i in part}):,} in {name}" for name, part in self.parts.items()]
+            lines.append(f"{len(set(groups)):,} groups: {', '.join(shares)}")
         if left_out := self.facts.left_out:
             lines.append(format_list("left out: they cannot be used", left_out, most=len(left_out)))
         lines += [f"warning: {warning}" for warning in self.warnings()]

@@ -103,6 +103,9 @@ class DataModule(LabelledData):
         """Texts that a vocabulary can be learnt from; empty if samples are not texts."""
         return []
 
+    pairs: bool = False
+    """Whether each sample is a pair of texts."""
+
     @property
     def lengths(self) -> NDArray[np.int64] | None:
         """Length of each sample, (N,), if samples of similar length make better batches."""

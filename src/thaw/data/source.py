@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thaw.console import progress
 from thaw.data.image_file import as_rgb
+from thaw.data.pairs import Text, as_one, parts_of
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.faults import fault
@@ -22,7 +23,7 @@ from thaw.types import Indices
 
 READ_AT_ONCE = 64
 """Most samples asked of `__getitems__` in one call, so that few images are in memory."""
-EXPECTED = "expected a PIL image, a uint8 array (H, W) or (H, W, 3), a uint8 tensor (C, H, W), or a text (str)"
+EXPECTED = "expected a PIL image, a uint8 array (H, W) or (H, W, 3), a uint8 tensor (C, H, W), a text (str), or a pair"
 
 
 class Source(Protocol):
@@ -37,7 +38,7 @@ class Source(Protocol):
 
     - a PIL image of any mode; it is turned as its EXIF orientation says, and what is transparent becomes white;
     - a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W) with one or three channels;
-    - a text (str).
+    - a text (str), or a pair of them, such as (premise, hypothesis).
 
     The label is an index into `class_names`: an int, or anything else that `operator.index` takes.
 
@@ -46,6 +47,8 @@ class Source(Protocol):
     - `targets`: the label of each sample; without it every sample is read once at the start.
     - `splits`: "train", "val", "test" or None for each sample; None counts as train if another sample has a split, and
       a split that no sample has is cut from train. Without it the data module splits all samples.
+    - `groups`: what each sample belongs to, such as its patient, site or film: a text or number. No group is put into
+      two splits.
     - `names`: a name for each sample by which later runs and messages know it; by default the beginning of a text, or
       the number of an image, so that images without names must keep their order.
     - `digests`: a digest of all that the input of each sample depends on. They reveal duplicates, and samples that
@@ -63,7 +66,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | NDArray[Any] | Tensor | str, SupportsIndex]: ...
+    def __getitem__(self, index: int) -> tuple[Image.Image | NDArray[Any] | Tensor | Text, SupportsIndex]: ...
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ class SourceFacts:
     """train, val, test, or None for a sample that the source does not assign."""
     names: list[str] | None
     digests: list[str] | None
-    texts: list[str] | None
-    """None if the samples are images."""
+    groups: list[str] | None
+    """What must share a split, such as the patient; None if samples do not belong together."""
+    texts: list[Text] | None
+    """All of them single texts, or all of them pairs; None if the samples are images."""
     left_out: list[str]
     """Samples that cannot be used, for the report."""
     notes: list[str]
@@ -95,19 +100,19 @@ class SourceFacts:
         """Name of a sample for people and for later runs."""
         if self.names is not None:
             return self.names[index]
-        return str(index) if self.texts is None else short(self.texts[index])
+        return str(index) if self.texts is None else short(as_one(self.texts[index]))
 
 
 def gives_texts(source: Source) -> bool:
-    """Whether the samples are texts and not images. Raises UserError if the first one is neither."""
+    """Whether the samples are texts, or pairs of them, and not images. Raises UserError if the first one is neither."""
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         raise UserError(f"{_name(source)} is no data source: it lacks __len__ or __getitem__, see thaw.data.source")
     if not len(source):
         raise UserError(f"{_name(source)} has no samples")
     ((first, _),) = read_samples(source, [0])
-    if not isinstance(first, str):
+    if not (is_text := isinstance(first, str) or _is_pair(first)):
         _as_image(first, _sample(source, 0))
-    return isinstance(first, str)
+    return is_text
 
 
 def read_facts(source: Source) -> SourceFacts:
@@ -123,11 +128,11 @@ def read_facts(source: Source) -> SourceFacts:
     # One sample in any case: it shows whether `targets` are of these samples.
     count = len(source) if has_texts or targets is None else 1
     samples = progress(read_samples(source, range(count)), count, "reading texts" if has_texts else "reading labels")
-    texts, labels = [], []
+    texts, labels = list[Text](), []
     for number, (value, label) in enumerate(samples):
         labels.append(label)
         if has_texts:
-            texts.append(_as_text(value, number))
+            texts.append(_as_text(value, number, texts))
     read = _class_indices(labels, class_names)
     known = read if targets is None else _class_indices(targets, class_names)
     if len(differing := np.flatnonzero(known[:count] != read)):
@@ -136,12 +141,12 @@ def read_facts(source: Source) -> SourceFacts:
             f"{_name(source)}.targets has the label {known[number]} for sample {number}, and the sample itself has "
             f"{read[number]}: they must agree"
         )
-    splits, names, digests = (_per_sample(source, name) for name in ("splits", "names", "digests"))
+    splits, names, digests, groups = (_per_sample(source, name) for name in ("splits", "names", "digests", "groups"))
     if unknown := {*(splits or ())} - {*SPLITS, None}:
         raise UserError(f"{_name(source)}.splits has {unknown.pop()!r}: expected {', '.join(SPLITS)} or None")
     version = getattr(source, "version", None)
     if has_texts and digests is None:
-        digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+        digests = [_text_digest(text) for text in texts]
     elif digests is None and version is None:  # or other images with the same numbers would be taken for these
         images = read_images(source, range(len(source)))
         digests = [image_digest(image) for image in progress(images, len(source), "reading images")]
@@ -153,6 +158,7 @@ def read_facts(source: Source) -> SourceFacts:
         splits,
         None if names is None else [str(name) for name in names],
         None if digests is None else [str(digest) for digest in digests],
+        None if groups is None else [str(group) for group in groups],
         texts if has_texts else None,
         list(getattr(source, "left_out", [])),
         list(getattr(source, "notes", [])),
@@ -270,10 +276,22 @@ def _class_indices(labels: Iterable[Any], class_names: Sequence[str]) -> NDArray
     return np.array(indices, dtype=np.int64)
 
 
-def _as_text(value: Any, number: int) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"sample {number} is {_described(value)}: expected a text (str), as sample 0 is one")
-    return value
+def _as_text(value: Any, number: int, before: Sequence[Text]) -> Text:
+    """The input of sample `number` as a text or pair, as those `before` it are."""
+    text = tuple(value) if _is_pair(value) else value
+    if not isinstance(text, (str, tuple)) or (before and isinstance(text, str) != isinstance(before[0], str)):
+        expected = "a text (str)" if isinstance(before[0], str) else "a pair of texts"
+        raise UserError(f"sample {number} is {_described(value)}: expected {expected}, as sample 0 is one")
+    return text
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(part, str) for part in value)
+
+
+def _text_digest(text: Text) -> str:
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts_of(text)]
+    return blake2b(encoded[0], digest_size=16).hexdigest() if len(encoded) == 1 else digest(*encoded)
 
 
 def _as_image(value: Any, sample: str) -> Image.Image:

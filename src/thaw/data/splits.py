@@ -21,7 +21,9 @@ SPLIT_NAMES = {
 
 
 Groups = NDArray[np.int64] | None
-"""A number for each sample, (N,): samples with the same one are equal. None if no two samples are."""
+"""A number for each sample, (N,): samples with the same one share a split. None if each may lie in any."""
+MOST_SWEEPS = 20
+"""Most times that all groups are looked at, whether another part suits them better."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def random_splits(
         val_fraction: Part of all samples that goes to val.
         test_fraction: Part of all samples that goes to test; 0 for no test split.
         seed: Seed of the draw.
-        groups: Which samples are equal and must share a split.
+        groups: Which samples must share a split.
 
     Raises:
         UserError: if a fraction is out of range or too small for the number of classes.
@@ -69,7 +71,7 @@ def completed_splits(
         val_fraction: Part of the training samples that goes to val, if there is none.
         test_fraction: Part of the training samples that goes to test, if there is none; 0 for no test split.
         seed: Seed of the draw.
-        groups: Which samples are equal; those that are cut from train share a split.
+        groups: Which samples share a split, of those that the data have in train.
 
     Raises:
         UserError: if no sample is left to train on, or a fraction does not fit.
@@ -87,9 +89,9 @@ def completed_splits(
     return Splits(**parts)
 
 
-def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], needed: int, groups: Groups = None) -> None:
+def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], needed: int, equal: Groups = None) -> None:
     """Raise UserError if a class has fewer different samples than the `needed` ones, one for each part of the data."""
-    distinct = np.arange(len(targets)) if groups is None else np.unique([groups, targets], axis=1, return_index=True)[1]
+    distinct = np.arange(len(targets)) if equal is None else np.unique([equal, targets], axis=1, return_index=True)[1]
     counts = np.bincount(targets[distinct], minlength=len(class_names))
     if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
         raise UserError(
@@ -109,7 +111,7 @@ def fold_splits(
         folds: Number of folds.
         val_fraction: Part of all samples that goes to val.
         seed: Seed of the draw.
-        groups: Which samples are equal and must share a split.
+        groups: Which samples must share a split.
 
     Raises:
         UserError: if these numbers do not fit each other or the smallest class.
@@ -128,39 +130,82 @@ def fold_splits(
 
 
 def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: Groups, seed: int) -> Sequence[Indices]:
-    """Move samples between parts of the data until equal ones share a part; without equal ones the parts stay as drawn.
+    """Move samples between parts of the data until those of a group share a part; without groups they stay as drawn.
 
-    A group goes to the part of its first sample. Then groups of one class move, larger ones first, wherever that brings
-    the number of samples of that class in each part nearer to what was drawn.
+    A sample that is a group of its own stays where it was drawn. The other groups go where the samples of each class
+    come nearest to the numbers that were drawn (squared difference, relative to the number), but no part is left
+    without a group; larger ones first, and before them those that hold a class alone. Then single groups move for as
+    long as that brings the numbers nearer.
 
     Args:
         parts: Sample indices of each part.
         targets: Class index of every sample, (N,).
-        groups: Which samples are equal.
-        seed: Seed that decides which groups move.
+        groups: Which samples share a part.
+        seed: Seed of the order in which groups are placed.
+
+    Raises:
+        UserError: if there are fewer groups than parts.
     """
     if groups is None:
         return parts
-    indices, part_of = np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    indices, drawn = np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     order = np.argsort(indices)
-    indices, part_of = indices[order], part_of[order]
+    indices, drawn = indices[order], drawn[order]
     _, first, group_of, sizes = np.unique(groups[indices], return_index=True, return_inverse=True, return_counts=True)
-    classes, place = targets[indices], part_of[first]
-    excess = np.zeros((targets.max() + 1, len(parts)), dtype=np.int64)  # (C, parts): samples more than were drawn
-    np.add.at(excess, (classes, place[group_of]), 1)
-    np.subtract.at(excess, (classes, part_of), 1)
-    mixed = np.zeros(len(first), dtype=bool)
-    mixed[group_of[classes != classes[first][group_of]]] = True
-    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(~mixed))
-    by_size = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    for group, size, label in zip(by_size, sizes[by_size].tolist(), classes[first[by_size]].tolist(), strict=True):
-        row, here = excess[label], place[group]
-        if row[here] > 0:
-            there = row.argmin()
-            if abs(row[here] - size) + abs(row[there] + size) < row[here] - row[there]:
-                row[here] -= size
-                row[there] += size
-                place[group] = there
+    wanted = np.zeros((targets.max() + 1, len(parts)), dtype=np.int64)  # samples of each class in each part, (C, parts)
+    np.add.at(wanted, (targets[indices], drawn), 1)
+    fillable = wanted.any(axis=0)
+    if len(first) < fillable.sum():
+        raise UserError(
+            f"{len(first)} group{'s' * (len(first) != 1)} of samples (data.group, or equal samples) cannot be shared "
+            f"out among {fillable.sum()} parts of the data, since each needs one: name a data.group of which there are "
+            f"more, or type data.group=null"
+        )
+    # Row r of `owner`, `label`, `count`: a group has so many samples of a class. Those of group g begin at starts[g].
+    rows, count = np.unique(group_of * len(wanted) + targets[indices], return_counts=True)
+    owner, label = np.divmod(rows, len(wanted))
+    starts = np.searchsorted(owner, np.arange(len(first) + 1))
+    place = np.where(sizes == 1, drawn[first], -1)
+    placed = place[owner] >= 0
+    excess = -wanted  # samples more than were drawn, (C, parts)
+    np.add.at(excess, (label[placed], place[owner[placed]]), count[placed])
+    held = np.bincount(place[place >= 0], minlength=len(parts))  # groups of each part
+    scale = 1 / np.maximum(wanted, 1)
+
+    def put(group: int, part: int, times: int = 1) -> None:
+        own = slice(starts[group], starts[group + 1])
+        excess[label[own], part] += times * count[own]
+        held[part] += times
+
+    def cost(group: int) -> NDArray[np.float64]:
+        """By part, how much the difference from `wanted` grows if a group goes there."""
+        own = slice(starts[group], starts[group + 1])
+        number, classes = count[own, None], label[own]
+        growth = (number * (number + 2 * excess[classes]) * scale[classes]).sum(axis=0)
+        return np.where(fillable, growth, np.inf)
+
+    draw = np.random.default_rng(seed)
+    by_size = np.argsort(-sizes * draw.uniform(0.5, 1, len(sizes)), kind="stable")  # or a seed would change little
+    alone = np.minimum.reduceat(np.bincount(label)[label], starts[:-1]) == 1  # the only group with some class
+    several = by_size[sizes[by_size] > 1]
+    several = several[np.argsort(~alone[several], kind="stable")]
+    for left, group in zip(range(len(several), 0, -1), several, strict=True):
+        growth, empty = cost(group), fillable & (held == 0)
+        place[group] = np.where(empty, growth, np.inf).argmin() if left <= empty.sum() else growth.argmin()
+        put(group, place[group])
+    for _ in range(MOST_SWEEPS):
+        too_many = np.maximum.reduceat(excess[label, place[owner]], starts[:-1]) > 0
+        moved = False
+        for group in by_size[too_many[by_size]]:
+            here = place[group]
+            if held[here] > 1 and excess[label[starts[group] : starts[group + 1]], here].max() > 0:
+                put(group, here, -1)
+                growth = cost(group)
+                if growth.min() < growth[here] - 1e-9:
+                    place[group], moved = growth.argmin(), True
+                put(group, place[group])
+        if not moved:
+            break
     return [indices[place[group_of] == part] for part in range(len(parts))]
 
 

@@ -25,11 +25,12 @@ def make_splits(
     fold: int | None,
     folds: int,
     seed: int,
+    equal: Groups = None,
     groups: Groups = None,
 ) -> Splits:
     """Split samples as the data say, completed by a seed; or into the folds of a cross-validation.
 
-    `groups`: equal samples, which share a split unless the data say otherwise.
+    Samples of one of `groups` share a split unless the data say otherwise; without groups, those that are `equal` do.
 
     Raises:
         UserError: the fractions or folds do not fit the samples, or a class has no training sample.
@@ -37,7 +38,8 @@ def make_splits(
     if len(class_names) < 2:
         raise UserError(f"there are at least two classes to tell apart, but this data has {list(class_names)}")
     if given is None:
-        require_enough(targets, class_names, folds if fold is not None else 3, groups)
+        require_enough(targets, class_names, folds if fold is not None else 3, equal)
+    groups = equal if groups is None else groups
     if fold is not None:
         if given is not None:
             raise UserError("data.fold splits the data again, but it comes with splits of its own: type data.fold=null")
@@ -49,7 +51,8 @@ def make_splits(
     counts = np.bincount(targets[splits.train], minlength=len(class_names))
     if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
         hint = spelling_hint(class_names)
-        raise UserError(f"no training sample of the class {', '.join(absent)}: it could never be learnt{hint}")
+        why = "it could never be learnt" if groups is equal else "its groups (data.group) all lie in other splits"
+        raise UserError(f"no training sample of the class {', '.join(absent)}: {why}{hint}")
     return splits
 
 

@@ -54,13 +54,16 @@ class Row:
 
 
 def read_table(
-    file: str | Path, columns: Mapping[str, str | None], encoding: str = "utf-8-sig", quotes: bool = True
+    file: str | Path,
+    columns: Mapping[str, str | Sequence[str] | None],
+    encoding: str = "utf-8-sig",
+    quotes: bool = True,
 ) -> list[Row]:
     """Read a table whose rows should have certain columns.
 
     Args:
         file: The table; its format is told by its suffix.
-        columns: The required columns: for each setting (for messages) the column that it names, or None.
+        columns: The required columns: for each setting (for messages) the column or columns that it names, or None.
         encoding: Encoding of the text; parquet has none.
         quotes: Whether values of csv and tsv may stand in double quotes and then hold separators and newlines.
 
@@ -79,7 +82,8 @@ def read_table(
             f"{file} is no table by its name: expected one that ends in {SUFFIXES_SHOWN}. Save it as one of these, a "
             "spreadsheet as .csv"
         )
-    required = {key: name for key, name in columns.items() if name is not None}
+    named = {key: [names] if isinstance(names, str) else names or [] for key, names in columns.items()}
+    required = {name: key for key, names in named.items() for name in names}
     if suffix.startswith(".parquet"):
         rows = _parquet_rows(file)
     elif suffix.startswith(".json"):
@@ -87,12 +91,12 @@ def read_table(
     else:
         text = read_text(file, encoding)
         likeliest = "\t" if suffix.startswith(".tsv") else ","
-        delimiter = max((likeliest, *DELIMITERS), key=partial(_num_columns, text, quotes, set(required.values())))
-        rows = list(_delimited_rows(file, text, delimiter, quotes, required.values()))
+        delimiter = max((likeliest, *DELIMITERS), key=partial(_num_columns, text, quotes, set(required)))
+        rows = list(_delimited_rows(file, text, delimiter, quotes, required))
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
-    return [_check_row(row, required.values()) for row in rows]
+    return [_check_row(row, required) for row in rows]
 
 
 def table_suffix(file: Path) -> str | None:
@@ -106,6 +110,16 @@ def label_in(row: Row, column: str) -> str:
     if label.lower() in MISSING:
         raise UserError(f"no label in column {column}")
     return label
+
+
+def group_in(row: Row, column: str | None) -> str | None:
+    """Return the group of a row, None without a column. Raises UserError if it is `MISSING`."""
+    if column is None:
+        return None
+    group = unicodedata.normalize("NFC", row.values.get(column, "").strip())
+    if group.lower() in MISSING:
+        raise UserError(f"no group in column {column}")
+    return group
 
 
 def split_in(row: Row, column: str | None) -> str | None:
@@ -156,11 +170,11 @@ def _content(file: Path) -> bytes:
 
 
 def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
-    """Raise UserError if a column is in no row at all."""
+    """Raise UserError if one of `columns`, each with the setting that names it, is in no row at all."""
     readable = [row for row in rows if row.fault is None]
-    missing = {key: name for key, name in columns.items() if not any(name in row.values for row in readable)}
+    missing = {name: key for name, key in columns.items() if not any(name in row.values for row in readable)}
     if readable and missing:
-        names, typed = ", ".join(missing.values()), " ".join(f"{key}=..." for key in missing)
+        names, typed = ", ".join(missing), " ".join(f"{key}=..." for key in dict.fromkeys(missing.values()))
         raise UserError(f"{readable[0].place}no column {names}, but {', '.join(readable[0].values)}: type {typed}")
 
 

@@ -1,4 +1,4 @@
-"""The data module of texts, and the dataset that makes batches of their tokens."""
+"""The data module of texts, or of pairs of them, and the dataset that makes batches of their tokens."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from thaw.data.module import DataModule
+from thaw.data.pairs import parts_of
 from thaw.data.source import Source
-from thaw.data.tokens import Tokens, min_length, tokenise
+from thaw.data.tokens import Tokens, min_length, tells_apart, tokenise
 from thaw.errors import UserError
 from thaw.types import Batch, BatchRequest, InputSpec, TokenSpec
 
@@ -47,6 +48,7 @@ class TextDataModule(DataModule):
         if self.facts.texts is None:
             raise UserError(f"{type(source).__name__} gives images: they belong into an ImageDataModule")
         self.texts, self.max_length_tokens = self.facts.texts, max_length_tokens
+        self.pairs = isinstance(self.texts[0], tuple)
         self.pad_multiple_tokens = pad_multiple_tokens
         self.tokens: Tokens | None = None
 
@@ -61,8 +63,8 @@ class TextDataModule(DataModule):
 
     @property
     def training_texts(self) -> list[str]:
-        """The texts of the training split."""
-        return [self.texts[index] for index in self.train_indices]
+        """The texts of the training split; of pairs, both."""
+        return [text for index in self.train_indices for text in parts_of(self.texts[index])]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -71,14 +73,21 @@ class TextDataModule(DataModule):
         return self.tokens.lengths
 
     def use_input_spec(self, spec: InputSpec) -> None:
-        """Tokenise every text, once. Raises UserError if the network takes no texts, or only shorter ones."""
+        """Tokenise every text, once. Raises UserError if the network takes no texts, only shorter ones, or pairs."""
         super().use_input_spec(spec)
         assert isinstance(spec, TokenSpec)
+        if spec.pairs not in (None, self.pairs):
+            one, two = "data.text=<column>", "data.text=[premise,hypothesis]"
+            raise UserError(
+                f"the run was trained on {'pairs of texts' if spec.pairs else 'single texts'}, and these data are "
+                f"{'pairs' if self.pairs else 'single texts'}: type {two if spec.pairs else one}"
+            )
+        spec = replace(spec, pairs=self.pairs)
         most, least = spec.max_length_tokens, min_length(spec)
         if self.max_length_tokens is not None and self.max_length_tokens < least:
             raise UserError(
                 f"data.max_length_tokens={self.max_length_tokens} leaves no room for the text: the tokenizer adds "
-                f"{least - 1} tokens to each. Type data.max_length_tokens={least} or more"
+                f"{least - 1 - self.pairs} tokens to each. Type data.max_length_tokens={least} or more"
             )
         if self.max_length_tokens is not None and self.max_length_tokens > most:
             raise UserError(
@@ -92,14 +101,20 @@ class TextDataModule(DataModule):
         """Missing classes, duplicates, and texts that are truncated, empty or mostly unknown."""
         notes = super().warnings()
         if self.tokens is not None:
+            things = "pairs" if self.pairs else "texts"
             used = np.concatenate(list(self.parts.values()))
             if cut := self.tokens.cut[used].sum():
                 notes.append(
-                    f"{cut:,} of {len(used):,} texts are longer than {self.tokens.spec.max_length_tokens} tokens: the "
-                    f"rest of them is not read (data.max_length_tokens)"
+                    f"{cut:,} of {len(used):,} {things} are longer than {self.tokens.spec.max_length_tokens} tokens: "
+                    f"the rest of them is not read (data.max_length_tokens)"
                 )
             if empty := self.tokens.empty[used].sum():
-                notes.append(f"{empty:,} texts contain no token")
+                notes.append(f"{empty:,} {'pairs hold a text without a' if self.pairs else 'texts contain no'} token")
+            if self.pairs and not tells_apart(self.tokens.spec):
+                notes.append(
+                    "the tokenizer puts nothing between the texts of a pair, so the network cannot tell where the "
+                    "second begins: name a network that was made for pairs, such as a BERT"
+                )
             if self.tokens.unknown > MANY_UNKNOWN:
                 notes.append(
                     f"{self.tokens.unknown:.0%} of all tokens are unknown to the tokenizer: is it for other texts?"
@@ -113,7 +128,7 @@ class TextDataModule(DataModule):
 
 
 class TextDataset(Dataset[Batch]):
-    """Batches of `input_ids` and `attention_mask`, both (B, T), a pure function of the request."""
+    """Batches of the inputs that `Tokens.batch` gives, a pure function of the request."""
 
     def __init__(self, tokens: Tokens, targets: NDArray[np.int64]):
         self.tokens, self.targets = tokens, torch.from_numpy(targets)

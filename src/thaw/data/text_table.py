@@ -1,12 +1,13 @@
-"""Labelled texts from tables: a column of texts, a column of labels and, optionally, a column of splits."""
+"""Labelled texts from tables: one or two columns of texts, one of labels and, optionally, of splits and groups."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from thaw.data.pairs import Text, columns_of, text_of
 from thaw.data.report import format_list
 from thaw.data.source import number_labels
 from thaw.data.splits import SPLIT_NAMES
-from thaw.data.table import SUFFIXES_SHOWN, label_in, read_table, split_in, table_suffix, wrong_rows
+from thaw.data.table import SUFFIXES_SHOWN, group_in, label_in, read_table, split_in, table_suffix, wrong_rows
 from thaw.errors import UserError
 
 
@@ -15,12 +16,13 @@ class TextTable:
 
     Args:
         table: A table (see `read_table`), or a folder with a table called train and, optionally, val and test.
-        text: Column of the texts.
+        text: Column of the texts; two columns for pairs of texts, such as premise and hypothesis.
         label: Column of the labels.
         split_column: Column that says train, val or test; None to split by fractions.
         encoding: Encoding of the tables, such as utf-8-sig.
         quotes: Whether values of csv and tsv may stand in double quotes.
         on_bad: What to do if rows have no text or no label: "error" or "leave_out".
+        group: Column of what must share a split, such as the author; None if rows do not belong together.
 
     Raises:
         UserError: naming every row that cannot be used, unless `on_bad` is "leave_out".
@@ -29,25 +31,30 @@ class TextTable:
     def __init__(
         self,
         table: str,
-        text: str,
+        text: str | Sequence[str],
         label: str,
         split_column: str | None,
         encoding: str,
         quotes: bool,
         on_bad: str,
+        group: str | None = None,
     ):
-        if text == label:
-            raise UserError(f"data.text and data.label both name the column {text}")
-        columns = {"data.text": text, "data.label": label, "data.split_column": split_column}
+        text_columns = columns_of(text, "data.text")
+        if label in (*text_columns, group):
+            other = "data.text" if label in text_columns else "data.group"
+            raise UserError(f"{other} and data.label both name the column {label}")
+        one_column = {"data.label": label, "data.split_column": split_column, "data.group": group}
         tables, self.notes = _tables(Path(table).expanduser(), split_column)
-        samples: list[tuple[str, str, str | None]] = []
+        samples: list[tuple[Text, str, str | None, str | None]] = []
         self.left_out: list[str] = []
         for file, split in tables.items():
-            for row in read_table(file, columns, encoding, quotes):
+            for row in read_table(file, {"data.text": text_columns, **one_column}, encoding, quotes):
                 try:
-                    if not row[text].strip():
-                        raise UserError(f"no text in column {text}")
-                    samples.append((row[text], label_in(row, label), split or split_in(row, split_column)))
+                    if empty := [column for column in text_columns if not row[column].strip()]:
+                        raise UserError(f"no text in column {empty[0]}")
+                    said = text_of([row[column] for column in text_columns])
+                    labels_and_split = label_in(row, label), split or split_in(row, split_column)
+                    samples.append((said, *labels_and_split, group_in(row, group)))
                 except UserError as fault:
                     self.left_out.append(f"{row.place}{fault}")
         if self.left_out and on_bad == "error":
@@ -57,13 +64,14 @@ class TextTable:
             )
         if not samples:
             raise UserError("no text is left to learn from:\n" + format_list("rows are wrong", self.left_out))
-        self.texts, labels, self.splits = zip(*samples, strict=True)
+        self.texts, labels, self.splits, groups = zip(*samples, strict=True)
+        self.groups = None if group is None else groups
         self.class_names, self.targets = number_labels(labels)
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, index: int) -> tuple[str, int]:
+    def __getitem__(self, index: int) -> tuple[Text, int]:
         return self.texts[index], self.targets[index]
 
 

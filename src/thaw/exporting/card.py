@@ -11,6 +11,7 @@ from thaw import __version__
 from thaw.data.splits import SPLITS
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
+from thaw.exporting.library_folders import CODE
 from thaw.finetuning.phase import Plan
 from thaw.finetuning.table import trained_names
 from thaw.markdown import inline
@@ -38,8 +39,14 @@ class Origin:
     metrics: Mapping[str, float]
 
 
-def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: Origin) -> str:
-    """Markdown text of the card for `file`. It says nothing about the machine on which it was made."""
+def model_card(
+    model: InferenceModel, form: str, file: Path, plan: Plan, origin: Origin, rounding: str | None = None
+) -> str:
+    """Markdown text of the card that lies beside `file`. It says nothing about the machine on which it was made.
+
+    `rounding`: what became of the network where its numbers were rounded, as a phrase.
+    """
+    logits, folder = FORMATS[form].logits, repr(str(file.parent))[1:-1]
     templates = Environment(loader=PackageLoader("thaw.exporting", ""), autoescape=select_autoescape())
     templates.filters["inline"] = inline
     return templates.get_template("model_card.md.jinja").render(
@@ -53,9 +60,11 @@ def model_card(model: InferenceModel, form: str, file: str, plan: Plan, origin: 
         metrics=by_split(origin.metrics),
         things=model.inputs.things,
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        parameters_only=FORMATS[form].parameters_only,
+        logits=logits and logits(model),
         form=form,
-        code=loading_code(model, form, Path(file)),
+        rounding=rounding,
+        code=[line.replace(folder, ".") for line in loading_code(model, form, file)],
+        own_code=file.with_name(CODE).exists(),
         preprocessing=json.dumps(model.metadata["preprocessing"], indent=2),
         version=__version__,
     )

@@ -1,5 +1,6 @@
 """A trained network as others use it: preprocessing and class probabilities included."""
 
+import json
 from typing import Any
 
 import torch
@@ -42,3 +43,8 @@ class InferenceModel(nn.Module):
     def metadata(self) -> dict[str, Any]:
         """Class names and preprocessing, plain values: what a file must carry to be used without thaw."""
         return {"class_names": self.class_names, "preprocessing": dict(self.inputs.preprocessing)}
+
+    @property
+    def encoded_metadata(self) -> dict[str, str]:
+        """The metadata as JSON, for files that hold texts only."""
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in self.metadata.items()}

@@ -14,7 +14,7 @@ from torch.export import Dim
 class InputKind(ABC):
     """One kind of user input (images, texts): how it is described, made, and turned into inputs of the network.
 
-    A "sample" is what the exported ONNX runner takes: the path of an image, or a text.
+    A "sample" is what the exported ONNX runner takes: the path of an image, a text, or a pair of texts.
 
     Attributes:
         things: What the samples are called in messages: "images", "texts".
@@ -47,17 +47,17 @@ class InputKind(ABC):
         """Turn user inputs into what the network takes. It becomes part of exported programs."""
 
     @abstractmethod
-    def read(self, samples: Sequence[str]) -> tuple[Tensor, ...]:
+    def read(self, samples: Sequence[Any]) -> tuple[Tensor, ...]:
         """Make one batch of user inputs from samples, with the preprocessing of evaluation."""
 
     @abstractmethod
-    def sample(self, data: Any, index: int, variation: int, stem: Path) -> str:
+    def sample(self, data: Any, index: int, variation: int, stem: Path) -> Any:
         """Make a sample from number `index` of the data module; if it needs a file, that is `stem` plus a suffix.
 
         Variation 0 leaves it as it is; 1, 2 and 3 make it unusual, each in another way.
         """
 
-    def samples(self, data: Any, count: int, folder: Path) -> list[str]:
+    def samples(self, data: Any, count: int, folder: Path) -> list[Any]:
         """Make `count` samples from the test split (from val if it is empty), three in four of them unusual."""
         indices = data.splits.test if len(data.splits.test) else data.splits.val
         numbered = enumerate(islice(cycle(indices.tolist()), count))

@@ -1,10 +1,11 @@
 """Rebuild an exported network with its own library: the recipe for it, and the tensors by the library's names."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from thaw.errors import UserError
 from thaw.exporting.inference import InferenceModel
 from thaw.models.backbone import RebuildRecipe
+from thaw.models.library_names import library_names, linear_name, torch_expression
 
 
 def require_recipe(model: InferenceModel) -> RebuildRecipe:
@@ -35,38 +36,5 @@ def building_code(model: InferenceModel, folder: str) -> tuple[list[str], list[s
 
 def library_tensors(model: InferenceModel) -> dict[str, Tensor]:
     """Parameters and buffers of the network, contiguous, by the names that they have in `building_code`'s network."""
-    place, linear = require_recipe(model).head, linear_name(model.network.head)
-    tensors = {}
-    for name, tensor in model.network.state_dict().items():
-        part, _, path = name.partition(".")
-        if place is not None and part == "head":
-            name = f"{place}.{path if linear is None else path.removeprefix(linear)}"
-        elif place is not None:
-            name = path
-        tensors[name] = tensor.contiguous()
-    return tensors
-
-
-def linear_name(head: nn.Module) -> str | None:
-    """Prefix of the only layer's parameters, if a head is one linear layer in evaluation; None if it is more."""
-    layers = [
-        (name, module)
-        for name, module in head.named_modules()
-        if not isinstance(module, (nn.Sequential, nn.Dropout, nn.Identity))
-    ]
-    if torch_expression(head) is None or len(layers) != 1:
-        return None
-    name, layer = layers[0]
-    return (name and f"{name}.") if isinstance(layer, nn.Linear) and layer.bias is not None else None
-
-
-def torch_expression(module: nn.Module) -> str | None:
-    """Python that makes a module with the same settings; None if it is not made of torch's own modules alone."""
-    kind = type(module)
-    if getattr(nn, kind.__name__, None) is not kind:
-        return None
-    if isinstance(module, nn.Sequential):
-        parts = [torch_expression(part) for part in module]
-        is_numbered = [name for name, _ in module.named_children()] == list(map(str, range(len(parts))))
-        return None if None in parts or not is_numbered else f"torch.nn.Sequential({', '.join(map(str, parts))})"
-    return None if any(module.children()) else f"torch.nn.{kind.__name__}({module.extra_repr()})"
+    names = library_names(model.network, require_recipe(model))
+    return {names[name]: tensor.contiguous() for name, tensor in model.network.state_dict().items()}

@@ -1,7 +1,8 @@
 """Classify samples with an exported network: `python run_onnx.py model.onnx sample ...` prints a JSON line for each.
 
-A sample is an image file or a text, whatever the network was trained on; `-` stands for standard input, with a sample
-on each line, and so does a .txt file of texts. Without samples, a JSON list of them is read from standard input.
+A sample is an image file, a text, or two texts with a tab between them, whatever the network was trained on; `-` stands
+for standard input, with a sample on each line, and so does a .txt file of texts. Without samples, a JSON list of them
+is read from standard input.
 Needs onnxruntime and numpy; for images also Pillow and `image_file.py`, for texts the package tokenizers and
 `tokenizer.json`. Both files were exported together with this one.
 """
@@ -93,16 +94,27 @@ def preprocess(image: Any, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
 
 
-def token_inputs(tokenizer: Any, texts: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Token ids and mask, both int64 (B, tokens of the longest text): truncated and padded on the right."""
+def pair(sample: Any) -> tuple[str, str]:
+    """Return the two texts of a sample, a list or with a tab between them. Raises ValueError if they are not two."""
+    texts = sample.split("\t") if isinstance(sample, str) else sample
+    if len(texts) != 2:
+        raise ValueError(f"{sample!r} is no pair of texts: expected two, with a tab between them")
+    return texts[0], texts[1]
+
+
+def token_inputs(tokenizer: Any, texts: Sequence[Any], preprocessing: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Token ids, mask and, if taken, token types, int64 (B, tokens of the longest): cut and padded on the right."""
     tokenizer.enable_truncation(preprocessing["2_max_length_tokens"])
     pad = preprocessing["3_pad_id"]
-    ids = [encoding.ids or [pad] for encoding in tokenizer.encode_batch(list(texts))]
+    encodings = tokenizer.encode_batch([pair(text) for text in texts] if preprocessing.get("1_pairs") else list(texts))
+    ids = [encoding.ids or [pad] for encoding in encodings]
     lengths = np.array([len(row) for row in ids])
     mask = np.arange(lengths.max()) < lengths[:, None]
-    padded = np.full(mask.shape, pad, dtype=np.int64)
+    padded, types = np.full(mask.shape, pad, dtype=np.int64), np.zeros(mask.shape, dtype=np.int64)
     padded[mask] = np.concatenate(ids)
-    return {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+    types[mask] = np.concatenate([encoding.type_ids or [0] for encoding in encodings])
+    inputs = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+    return {**inputs, "token_type_ids": types} if preprocessing.get("3_token_types") else inputs
 
 
 if __name__ == "__main__":

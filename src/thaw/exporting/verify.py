@@ -1,11 +1,13 @@
 """Load an exported file as its user would, and compare it with the network that it came from."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +15,29 @@ from torch import Tensor
 from thaw.errors import UserError
 from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
-from thaw.exporting.rebuild import require_recipe
 from thaw.faults import naming_write
 
-TOLERANCE = 1e-4  # largest accepted difference of a probability
+TOLERANCE = 1e-4  # largest accepted difference of a probability, where nothing is rounded
 
 
-def require_agreement(model: InferenceModel, form: str, file: Path, samples: Sequence[str]) -> float:
-    """Compare an exported file with its model on some samples, and return the largest difference of a probability.
+def require_agreement(
+    model: InferenceModel, form: str, file: Path, samples: Sequence[Any], least: float | None = None
+) -> tuple[float, float]:
+    """Compare an exported file with its model on some samples.
+
+    Args:
+        model: the model.
+        form: the format of the file.
+        file: the file.
+        samples: images, texts or pairs of texts, see `InputKind`.
+        least: share of the samples that must get the same class from a file whose numbers were rounded; None: nothing
+            was rounded, so all must, and no probability may differ by more than TOLERANCE.
+
+    Returns:
+        The share of samples that get the same class, and the largest difference of a probability.
 
     Raises:
-        UserError: if the file cannot be loaded, or if a sample gets another class or differs by more than TOLERANCE.
+        UserError: if the file cannot be loaded, or does not agree.
     """
     inputs = model.inputs.read(samples)
     with torch.inference_mode():
@@ -33,23 +47,22 @@ def require_agreement(model: InferenceModel, form: str, file: Path, samples: Seq
     else:
         probabilities = _probabilities_of_loading_code(model, form, file, inputs)
     difference = (probabilities - expected).abs().max().item()
-    agreeing = (probabilities.argmax(1) == expected.argmax(1)).float().mean().item()
-    if agreeing < 1 or not difference <= TOLERANCE:
+    share = (probabilities.argmax(1) == expected.argmax(1)).float().mean().item()
+    bounds = f"at most {TOLERANCE:.0e}" if least is None else f"agreement={least:g} is the least share"
+    if share < (1 if least is None else least) or not difference <= (TOLERANCE if least is None else 1):
         raise UserError(
-            f"the exported {form} does not agree with the network: {agreeing:.1%} of {len(samples)} "
+            f"the exported {form} does not agree with the network: {share:.1%} of {len(samples)} "
             f"{model.inputs.things} get the same class, probabilities differ by up to {difference:.1e} "
-            f"(at most {TOLERANCE:.0e}). Nothing was written."
+            f"({bounds}). Nothing was written."
         )
-    return difference
+    return share, difference
 
 
 def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
     """Class probabilities (N, C) from the loading code of the model card, run in a process of its own."""
-    if FORMATS[form].parameters_only:
-        content: object = model.inputs.to_network(*inputs)
-        probabilities = f"{require_recipe(model).logits}.softmax(1)"
-    else:
-        content, probabilities = inputs, "network(*inputs)"
+    logits = FORMATS[form].logits
+    content: object = inputs if logits is None else model.inputs.to_network(*inputs)
+    probabilities = "network(*inputs)" if logits is None else f"{logits(model)}.softmax(1)"
     with tempfile.TemporaryDirectory() as folder:
         exchange = Path(folder) / "tensors.pt"
         with naming_write(exchange):
@@ -63,7 +76,7 @@ def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path,
         return torch.load(exchange, weights_only=True)
 
 
-def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[str]) -> Tensor:
+def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[Any]) -> Tensor:
     """Class probabilities (N, C) from the script that was exported with an ONNX file, run on the samples."""
     printed = _run_python([str(file.with_name("run_onnx.py")), str(file)], json.dumps(samples))
     rows = [json.loads(line)["probabilities"] for line in printed.splitlines()]
@@ -73,10 +86,18 @@ def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequenc
 def _run_python(arguments: list[str], standard_input: str | None = None) -> str:
     """Run Python and return its standard output. Raises UserError if it fails.
 
-    Class names may be in any script, hence UTF-8. `-B` keeps bytecode files out of the exported folder.
+    Class names may be in any script, hence UTF-8. `-B` keeps bytecode files out of the exported folder. transformers
+    copies the Python files of a folder before it imports them; that copy is not kept either.
     """
     command = [sys.executable, "-B", "-X", "utf8", *arguments]
-    process = subprocess.run(command, input=standard_input, capture_output=True, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as copies:
+        process = subprocess.run(
+            command,
+            input=standard_input,
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "HF_MODULES_CACHE": copies},
+        )
     if process.returncode:
         last_line = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise UserError(f"the exported file could not be loaded again, and is not kept: {last_line[0]}")

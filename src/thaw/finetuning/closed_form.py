@@ -38,14 +38,12 @@ def discriminant_head(views: Floats, targets: NDArray[np.integer], num_classes: 
 
     Means, shares and covariance of the classes are those of all views. How far the covariance is shrunk follows from
     the first view alone: views of one sample are not independent, and counted as samples would shrink it too little.
+    With one sample of each class there is no covariance, and the head is that of the nearest class mean.
 
     Args:
         views: features of each view of the samples, (V, N, D).
         targets: class index of each sample, (N,). There is a sample of every class.
         num_classes: C.
-
-    Raises:
-        LinAlgError: samples of a class do not differ at all.
     """
     from sklearn.covariance import ledoit_wolf_shrinkage  # here, because commands that only report do without it
 
@@ -57,8 +55,9 @@ def discriminant_head(views: Floats, targets: NDArray[np.integer], num_classes: 
     within = views - means[targets]  # (V, N, D)
     shrinkage = ledoit_wolf_shrinkage(within[0], assume_centered=True)
     rows = within.reshape(-1, num_features)
+    variance = np.square(rows).mean()
     covariance = (1 - shrinkage) * (rows.T @ rows) / len(rows)
-    covariance.flat[:: num_features + 1] += shrinkage * np.square(rows).sum() / rows.size
+    covariance.flat[:: num_features + 1] += shrinkage * variance if variance > 0 else 1
     weight = solve(covariance, means.T, assume_a="pos").T
     bias = np.log(counts / counts.sum()) - (weight * means).sum(axis=1) / 2
     # Only differences between classes matter; in 16-bit arithmetic, what they share would cost digits.

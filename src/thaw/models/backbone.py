@@ -1,7 +1,7 @@
 """The common result of all libraries (torchvision, timm, Hugging Face ...): a backbone, its stages and its inputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import nn
@@ -25,7 +25,9 @@ class RebuildRecipe:
     """Dotted name of the linear layer that the lines make for the head; None if they use `{head}`, and `network` is a
     thaw.models.network.Network."""
     logits: str = "network(inputs)"
-    """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids` and `attention_mask`."""
+    """Expression for the logits (B, C) of `inputs`; for texts these are `input_ids`, `attention_mask` ..."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords of the library's builder, but the number of classes, for libraries with a folder format of their own."""
 
 
 class Adapter(Protocol):
@@ -47,8 +49,8 @@ class Backbone:
     """A pretrained network without its head, and the names of its stages."""
 
     network: nn.Module
-    """The library's own module. Images (B, C, H, W) -> features (B, D). With `pool`, it is called with `input_ids` and
-    `attention_mask`, both (B, T), and its result has `last_hidden_state` (B, T, D)."""
+    """The library's own module. Images (B, C, H, W) -> features (B, D). With `pool`, it is called with the
+    inputs that its `TokenSpec` names, each (B, T), and its result has `last_hidden_state` (B, T, D)."""
     stages: Stages
     """Names of its parameters by stage, input to output."""
     num_features: int
@@ -75,6 +77,7 @@ class BackboneFactory(Protocol):
     - `weights=None` where the weights come from a run folder afterwards: on resume, in `evaluate`, `predict`, `export`.
       A factory without it loads its pretrained weights for nothing.
     - `texts`: the training texts, for a backbone that learns its vocabulary from them; empty for images.
+    - `pairs`: whether the samples are pairs of texts; `texts` then holds both texts of each.
     - `settings` and `input_spec`: what a run folder recorded of `Backbone.settings` and `Backbone.input_spec`.
     """
 

@@ -16,7 +16,7 @@ from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe
 from thaw.models.gru_network import GRUNetwork, randomise
 from thaw.models.pooling import Pool
-from thaw.models.vocabulary import PAD_ID, SPECIAL, TextCutter, token_ids
+from thaw.models.vocabulary import PAD_ID, TextCutter, token_ids
 from thaw.models.weights import weights_choice
 from thaw.models.word_vectors import Vector, read_word_vectors
 from thaw.types import TokenSpec
@@ -40,6 +40,7 @@ def gru(
     dropout: float,
     pooling: str,
     texts: Sequence[str] = (),
+    pairs: bool = False,
     settings: Mapping[str, Any] | None = None,
     input_spec: TokenSpec | None = None,
 ) -> Backbone:
@@ -55,6 +56,7 @@ def gru(
         dropout: probability of dropout, after the embeddings and after each layer.
         pooling: how states become features, see `Pool`.
         texts: training texts that the vocabulary is learnt from.
+        pairs: whether the samples are pairs of texts, which are read one after the other with a separator between them.
         settings: settings that a run recorded; then the vocabulary is that run's and `texts` are not used.
         input_spec: tokenizer that a run recorded.
 
@@ -68,7 +70,7 @@ def gru(
         if choice == "default":
             raise UserError(f"backbone.weights={weights}: a GRU has none of its own: type none, or a file of vectors")
         file = None if choice is None else Path(choice)
-        tokenizer, vectors = _learn_vocabulary(texts, units, vocabulary_size, file)
+        tokenizer, vectors = _learn_vocabulary(texts, TextCutter(pairs), units, vocabulary_size, file)
         input_spec = TokenSpec(tokenizer, PAD_ID, MAX_LENGTH_TOKENS)
         settings = {**requested, "embedding_size": _width(embedding_size, vectors, file)}
     else:
@@ -91,17 +93,19 @@ def gru(
     )
 
 
-def _learn_vocabulary(texts: Sequence[str], units: str, size: int, file: Path | None) -> tuple[str, dict[str, Vector]]:
+def _learn_vocabulary(
+    texts: Sequence[str], cutter: TextCutter, units: str, size: int, file: Path | None
+) -> tuple[str, dict[str, Vector]]:
     """Return a tokenizer.json learnt from `texts`, and the vectors in `file` of its words; none without a file."""
-    cutter = TextCutter()
     if file is None:
         if units == "pieces":
             return cutter.piece_tokenizer(texts, size), {}
         return cutter.word_tokenizer(cutter.words(texts), size), {}
     if units != "words":
         raise UserError(f"backbone.weights={file} has vectors of whole words: type backbone.units=words")
-    words = cutter.words(texts)[: size - len(SPECIAL)]
-    vectors = read_word_vectors(file, words, size - len(SPECIAL), cutter.as_word)
+    room = size - len(cutter.special)
+    words = cutter.words(texts)[:room]
+    vectors = read_word_vectors(file, words, room, cutter.as_word)
     log.info(
         "%s: vectors for %d of the %d words of the training texts, and for %d others",
         *(file, len(vectors.keys() & set(words)), len(words), len(vectors.keys() - set(words))),

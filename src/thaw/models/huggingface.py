@@ -1,11 +1,12 @@
 """Encoders (BERT, RoBERTa ...) and decoders (GPT-2, Llama ...) of Hugging Face (`pip install -e ".[text]"`)."""
 
+import inspect
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe, own_options
@@ -46,11 +47,13 @@ def huggingface(
 ) -> Backbone:
     """A Hugging Face network: `input_ids` and `attention_mask`, both (B, T) -> pooled features (B, D).
 
+    Of pairs of texts, networks with an embedding of token types (BERT, ELECTRA ...) also take `token_type_ids`, (B, T).
+
     Only safetensors are read, and no code that comes with the weights is run.
 
     Args:
         name: a folder, or an id on the hub, which is downloaded once.
-        weights: "default" (those of `name`), None or "none" (random), or a file.
+        weights: "default" (those of `name`), None or "none" (random), or a file or folder, see `read_weights`.
         pooling: how states become features, see `Pool`.
         options: values that replace those in the network's configuration.
         settings: configuration that a run recorded; then `name` need not exist.
@@ -79,10 +82,11 @@ def huggingface(
     if has_pooler:
         network.pooler = None  # thaw pools itself
     if weights not in (None, "default"):
-        load_tensors(network, _without_model_prefix(network, read_weights(weights)), weights)
+        load_tensors(network, read_weights(weights), weights)
     with _user_errors(name):
         if (positions := _longest_text(network)) < input_spec.max_length_tokens:
-            input_spec = TokenSpec(input_spec.tokenizer, input_spec.pad_id, positions)
+            input_spec = replace(input_spec, max_length_tokens=positions)
+        input_spec = replace(input_spec, token_types=_token_types(network))
         pool, stages = Pool(pooling), layer_stages(network)
         require_context(network, pooling)
     recorded = {**configuration.to_dict(), "dtype": "float32"}  # the weights are loaded as float32 in any case
@@ -92,9 +96,13 @@ def huggingface(
 
 
 def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | None) -> Any:
-    configuration, unknown = transformers.AutoConfig.from_pretrained(
-        name, return_unused_kwargs=True, trust_remote_code=False, **own_options(options, FIXED)
-    )
+    chosen = own_options(options, FIXED)
+    if (encoder := _encoder_of_export(name)) is not None:
+        configuration, unknown = transformers.AutoConfig.for_model(**{**encoder, **chosen}), chosen.keys() - encoder
+    else:
+        configuration, unknown = transformers.AutoConfig.from_pretrained(
+            name, return_unused_kwargs=True, trust_remote_code=False, **chosen
+        )
     if unknown:
         raise UserError(f"backbone.options: the configuration of {name} has no {', '.join(unknown)}")
     # A configuration may say that it has no decoder; the network that AutoModel builds has one all the same.
@@ -103,6 +111,13 @@ def _configuration(transformers: Any, name: str, options: Mapping[str, Any] | No
     if not hasattr(configuration, "hidden_size") or not hasattr(configuration, "vocab_size"):
         raise UserError(f"{name} ({configuration.model_type}) does not read texts: name a language model")
     return configuration
+
+
+def _encoder_of_export(name: str) -> dict[str, Any] | None:
+    """Settings of the encoder in a folder that `thaw.export format=huggingface` wrote with code; None for others."""
+    file = Path(name, "config.json")
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content["encoder"] if content.get("model_type") == "pooled_classifier" else None
 
 
 def _require_own_kernels(configuration: Any, options: Mapping[str, Any]) -> None:
@@ -174,6 +189,7 @@ def _network(transformers: Any, name: str, configuration: Any, pretrained: bool)
         dtype="float32",
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # reported, and refused here
+        key_mapping=None if _encoder_of_export(name) is None else {"^backbone.": ""},
     )
     if differing := sorted(str(key) for key, *_ in report["mismatched_keys"]):
         raise UserError(
@@ -189,11 +205,14 @@ def _network(transformers: Any, name: str, configuration: Any, pretrained: bool)
     return network
 
 
-def _without_model_prefix(network: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors by their names in the network without a head; files of one with a head add a prefix such as `bert.`."""
-    prefix = f"{network.base_model_prefix}."
-    base = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return base or tensors
+def _token_types(network: Any) -> int:
+    """Number of token types that the network has an embedding for; 0 if it takes none.
+
+    GPT-2 and XLM, which say no number, would take the types for words; RoBERTa says that it knows one.
+    """
+    number = getattr(network.config, "type_vocab_size", None) or 0
+    takes = "token_type_ids" in inspect.signature(network.forward).parameters
+    return int(number) if takes and number > 1 else 0
 
 
 def _longest_text(network: Any) -> int:

@@ -51,12 +51,14 @@ def require_context(network: Any, pooling: str) -> None:
         )
 
 
-def example_texts(config: Any, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask` of two texts of 5 and 3 tokens, both (2, 5)."""
+def example_texts(config: Any, device: torch.device | str = "cpu", typed: bool = False) -> dict[str, Tensor]:
+    """Inputs of two texts of 5 and 3 tokens, each (2, 5): ids, mask and, if `typed`, the token types of pairs."""
     pad = getattr(config, "pad_token_id", None) or 0
     ids = torch.tensor([i for i in range(min(12, config.vocab_size)) if i != pad]).repeat(10)[:10].reshape(2, 5)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    return {"input_ids": torch.where(mask == 1, ids, pad).to(device), "attention_mask": mask.to(device)}
+    inputs = {"input_ids": torch.where(mask == 1, ids, pad).to(device), "attention_mask": mask.to(device)}
+    types = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 0, 0]])
+    return {**inputs, **({"token_type_ids": types.to(device)} if typed else {})}
 
 
 def _layer_lists(network: nn.Module) -> Sequence[str]:

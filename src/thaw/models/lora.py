@@ -77,8 +77,9 @@ def lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targets: S
         raise UserError('adapter=lora needs peft: type pip install -e ".[peft]"') from error
     network, layers = backbone.network, _layers(backbone)
     paths = sorted(layers[address] for address in _targets(backbone, layers, targets))
+    scale: Any = alpha  # peft only divides it by the rank
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="|".join(map(re.escape, paths))
+        r=rank, lora_alpha=scale, lora_dropout=dropout, target_modules="|".join(map(re.escape, paths))
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the transposed weights of GPT-2, which it then sees itself

@@ -58,7 +58,7 @@ class Network(nn.Module):
         return self.head(self.features(inputs, start))
 
     def features(self, inputs: Any, start: int = 0) -> Tensor:
-        """Features (B, D) of images (B, C, H, W), or of `input_ids` and `attention_mask`, both (B, T).
+        """Features (B, D) of images (B, C, H, W), or of `input_ids`, `attention_mask` ..., each (B, T).
 
         With `start`, `inputs` are activations that enter at that stage; features themselves enter at the head.
         """

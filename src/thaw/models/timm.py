@@ -13,7 +13,7 @@ from thaw.models.backbone import Backbone, RebuildRecipe, own_options
 from thaw.models.hub import hub, why_not
 from thaw.models.shapes import require_input
 from thaw.models.stages import stages_by_matcher
-from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_common_prefix
+from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_prefix
 from thaw.types import ImageSpec
 
 HUB = "hf-hub:"
@@ -40,7 +40,7 @@ def timm(
     Args:
         name: any of `timm.list_models()`, with or without the tag of its weights, or `hf-hub:timm/<name>`.
         weights: "default" (timm's, downloaded once), a tag (`a1_in1k`), `hf-hub:<id>`, None or "none" (random), or a
-            file.
+            file or folder, see `read_weights`.
         granularity: "stages" (`layer1`) or "blocks" (`layer1_0`), see `stages_by_matcher`.
         image_size_px: None for the size that timm's weights were trained with; `mean` and `std` likewise.
         mean: per channel, for values in 0..1.
@@ -89,7 +89,7 @@ def _without_source(name: str) -> str:
 def _name_and_weights(library: Any, name: str, choice: str | None) -> tuple[str, str | None]:
     """The name with the tag that `choice` names, and "default"; other choices stay as they are."""
     architecture = name.partition(".")[0]
-    if choice is None or Path(choice).is_file():
+    if choice is None or Path(choice).exists():
         return name, choice
     wanted = _without_source(choice)
     tagged = wanted if wanted.startswith(f"{architecture}.") else f"{architecture}.{wanted}"
@@ -145,7 +145,7 @@ def _download(library: Any, name: str, pretrained_cfg: Any, options: Mapping[str
 
 def _load_file(network: nn.Module, file: str) -> None:
     """Load a file, through timm's own filter for checkpoints: older names, position tables for other image sizes."""
-    tensors = without_common_prefix(read_weights(file), network.state_dict())
+    tensors = without_prefix(read_weights(file), network.state_dict())
     rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     load_tensors(network, tensors if rename is None else rename(dict(tensors), network), file)
 
@@ -181,4 +181,4 @@ def _recipe(name: str, options: Mapping[str, Any], pretrained_cfg: Any) -> Rebui
         return None
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())
     build = [f"network = timm.create_model({name!r}, num_classes={{num_classes}}{keywords})"]
-    return RebuildRecipe(["timm"], build, head)
+    return RebuildRecipe(["timm"], build, head, arguments={"model_name": name, **options})

@@ -15,7 +15,7 @@ from thaw.errors import UserError
 from thaw.models.backbone import Backbone, RebuildRecipe, own_options
 from thaw.models.shapes import require_input
 from thaw.models.stages import stages_by_prefix
-from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_common_prefix
+from thaw.models.weights import is_file_name, load_tensors, read_weights, weights_choice, without_prefix
 from thaw.types import ImageSpec
 
 SET_ELSEWHERE = {
@@ -43,7 +43,7 @@ def torchvision(
     Args:
         name: any of `torchvision.models.list_models()` that classifies.
         weights: "default" (the library's best, downloaded once), one of its names (`IMAGENET1K_V2`), None or "none"
-            (random), or a file.
+            (random), or a file or folder, see `read_weights`.
         granularity: "stages" (`layer1`) or "blocks" (`layer1_0`), see `stages_by_prefix`.
         image_size_px: None for the size that the library's weights were trained with; `mean` and `std` likewise.
         mean: per channel, for values in 0..1.
@@ -74,7 +74,7 @@ def torchvision(
         tensors = _fit_position_table(network, _download(name, entry, options))
         load_tensors(network, tensors, f"torchvision's {entry}")
     elif choice is not None:
-        tensors = without_common_prefix(read_weights(choice), network.state_dict())
+        tensors = without_prefix(read_weights(choice), network.state_dict())
         load_tensors(network, _fit_position_table(network, tensors), choice)
     if image_size_px is not None:
         require_input(network, spec)

@@ -9,6 +9,8 @@ from thaw.errors import UserError
 
 SPECIAL = PAD, UNKNOWN = "[PAD]", "[UNK]"
 """Padding and the unknown word: the first entries of every vocabulary."""
+SEPARATOR = "[SEP]"
+"""Stands between the texts of a pair; the entry behind `SPECIAL` of vocabularies for pairs."""
 PAD_ID = 0
 
 
@@ -17,11 +19,14 @@ class TextCutter:
 
     The tokenizers are a function of the texts alone, the same in every process.
 
+    Args:
+        pairs: whether the tokenizers are for pairs of texts, with `SEPARATOR` between them.
+
     Raises:
         UserError: the tokenizers library is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: bool = False) -> None:
         try:
             import tokenizers
         except ImportError as error:
@@ -30,6 +35,7 @@ class TextCutter:
         normalizers = tokenizers.normalizers
         self.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
         self.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        self.special = [*SPECIAL, *([SEPARATOR] if pairs else [])]
 
     def cut(self, text: str) -> list[str]:
         """The words of a text, normalised."""
@@ -46,8 +52,8 @@ class TextCutter:
         return sorted(count, key=lambda word: (-count[word], word))
 
     def word_tokenizer(self, words: Iterable[str], size: int) -> str:
-        """A tokenizer.json of the first `words`: `size` entries, padding and the unknown word included."""
-        entries = islice(dict.fromkeys(chain(SPECIAL, words)), size)
+        """A tokenizer.json of the first `words`: `size` entries, special ones included."""
+        entries = islice(dict.fromkeys(chain(self.special, words)), size)
         model = self.library.models.WordLevel({word: number for number, word in enumerate(entries)}, unk_token=UNKNOWN)
         return self._tokenizer(model).to_str()
 
@@ -57,7 +63,7 @@ class TextCutter:
         # `▁` marks where a word begins. With the library's own mark the numbering is not deterministic.
         marks = self.library.pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
         tokenizer = self._tokenizer(model, marks)
-        trainer = self.library.trainers.BpeTrainer(vocab_size=size, special_tokens=[*SPECIAL], show_progress=False)
+        trainer = self.library.trainers.BpeTrainer(vocab_size=size, special_tokens=self.special, show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
         return tokenizer.to_str()
 
@@ -65,6 +71,12 @@ class TextCutter:
         tokenizer = self.library.Tokenizer(model)
         tokenizer.normalizer = self.normalizer
         tokenizer.pre_tokenizer = self.library.pre_tokenizers.Sequence([self.pre_tokenizer, *after_the_cut])
+        if SEPARATOR in self.special:
+            template = {"single": "$A", "pair": f"$A {SEPARATOR} $B"}
+            separator = (SEPARATOR, self.special.index(SEPARATOR))
+            tokenizer.post_processor = self.library.processors.TemplateProcessing(
+                **template, special_tokens=[separator]
+            )
         return tokenizer
 
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ WRAPPERS = ("module.", "_orig_mod.", NETWORK)
 DEFAULT, RANDOM = ("default", "pretrained", "true"), ("none", "null", "false", "random")
 """What people call the library's own weights, and random ones, in any case of letters."""
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".th", ".tar")
+
+IN_FOLDERS = ("model.safetensors", "model.pt", "pytorch_model.bin", "model.onnx", "model.pt2")
+"""Files of weights in folders that libraries and exports write; the first one that exists is used."""
+PROGRAMS = {".onnx": "an ONNX file", ".pt2": "an exported program"}
+"""Files that hold a network, and no tensors by the names of its library."""
 
 COUNTERS = "num_batches_tracked"
 """Counters of BatchNorm: old files lack them, and nothing depends on them."""
@@ -80,7 +86,7 @@ def load_tensors(
 
     Args:
         network: the network to fill.
-        tensors: tensors by name; a prefix that all names share is ignored if no name fits with it.
+        tensors: tensors by name, see `without_prefix`.
         source: where the tensors came from, for messages.
         optional: prefix of names that may be missing or of another shape, such as `head.` for other classes.
 
@@ -88,7 +94,7 @@ def load_tensors(
         UserError: other tensors are missing or of another shape, so the source belongs to another network.
     """
     own = network.state_dict()
-    tensors = without_common_prefix(tensors, own)
+    tensors = without_prefix(tensors, own)
     matched = {name: value for name, value in tensors.items() if name in own and value.shape == own[name].shape}
     report = LoadReport(
         source,
@@ -127,15 +133,15 @@ def require_network(network: nn.Module, file: Path) -> None:
         )
 
 
-def read_weights(file: str | Path) -> dict[str, Tensor]:
+def read_weights(source: str | Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, or from .ckpt, .pt, .pth, .bin (also below a key such as `state_dict`).
 
-    Nothing in the file is executed.
+    Nothing in the file is executed. `source` may be a folder of Hugging Face, of timm, or of an export.
 
     Raises:
         UserError: the file is missing or damaged, or holds more than tensors and plain values.
     """
-    file = Path(file)
+    file = file_of_weights(source)
     if file.suffix == ".safetensors":
         return _unwrap(read_safetensors(file))
     content = read_checkpoint(file)
@@ -147,6 +153,27 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     # A checkpoint of thaw may also hold modules that a user's own LightningModule has beside its network.
     network = {name: tensor for name, tensor in weights.items() if name.startswith(NETWORK)}
     return _unwrap(network if network and "class_names" in content else weights)
+
+
+def file_of_weights(source: str | Path) -> Path:
+    """The file with the weights: `source` itself, or one in that folder.
+
+    Raises:
+        UserError: the folder has none, or it is a program to run.
+    """
+    file = Path(source)
+    if file.is_dir():
+        files = [file / name for name in IN_FOLDERS if (file / name).is_file()]
+        if not files:
+            raise UserError(f"{file} is a folder without model.safetensors, model.pt or pytorch_model.bin: name a file")
+        file = files[0]
+    if file.suffix in PROGRAMS:
+        raise UserError(
+            f"weights cannot be taken from {file}: {PROGRAMS[file.suffix]} is a program, without the names of the "
+            f"network's parameters. Name the run that it was exported from (init_from=<run folder>), or what that run "
+            f"is exported to with format=safetensors"
+        )
+    return file
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -205,13 +232,30 @@ def _unwrap(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def without_common_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Drop a prefix that all names share (`model.`, `encoder.`) if no name fits with it."""
-    while tensors and not tensors.keys() & own.keys():
+def without_prefix(tensors: Mapping[str, Tensor], own: Collection[str]) -> Mapping[str, Tensor]:
+    """Drop the prefix (`model.`, `bert.`, `backbone.`) with which most of `own` are in `tensors`; other names stay.
+
+    If none is, drop prefixes that all names share: a library may know older names.
+    """
+    if prefix := prefix_of(own, tensors):
+        named = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return {**{name: value for name, value in tensors.items() if not name.startswith(prefix)}, **named}
+    while tensors and not any(name in own for name in tensors):
         if not all("." in name for name in tensors) or len({name.partition(".")[0] for name in tensors}) > 1:
             break
         tensors = {name.partition(".")[2]: value for name, value in tensors.items()}
     return tensors
+
+
+def prefix_of(own: Collection[str], names: Collection[str]) -> str:
+    """The prefix, up to a dot, with which more than half of `own` are in `names`; empty if there is none."""
+    prefixes = Counter(
+        name.removesuffix(end)
+        for name in names
+        for end in (name.split(".", cut)[-1] for cut in range(name.count(".") + 1))
+        if end in own
+    )
+    return next((prefix for prefix, count in prefixes.items() if 2 * count > len(own)), "")
 
 
 def _common_wrapper(tensors: Mapping[str, Tensor]) -> str | None:

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import normalize
 
 from thaw.caching.data_module import CachedDataModule
+from thaw.data.pairs import as_one
 from thaw.manifest import replacing
 from thaw.reporting.harmless import harmless
 from thaw.runs.files import BASELINES_FILE
@@ -99,7 +100,7 @@ class Baselines(Callback):
         known = (data.targets[train], data.targets[measured])
         baselines: dict[str, float] = {}
         if (texts := data.facts.texts) is not None:
-            train_texts, test_texts = ([texts[index] for index in indices] for indices in (train, measured))
+            train_texts, test_texts = ([as_one(texts[index]) for index in indices] for indices in (train, measured))
             baselines |= text_baseline(train_texts, known[0], test_texts, known[1])
         if isinstance(data, CachedDataModule) and data.start("train", 0) == data.prefix.last:
             features = self._features(data, "train", train)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from thaw.data.pairs import as_one
 from thaw.distributed.sharded import is_sharded
 from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
@@ -182,7 +183,9 @@ class Pictures(Callback):
         true = [names[target] for target in outputs.targets[rows]]
         said = [names[number] for number in predicted]
         if data.facts.texts is not None:
-            table = zip([data.facts.texts[i] for i in indices], true, said, confidence.round(4).tolist(), strict=True)
+            table = zip(
+                [as_one(data.facts.texts[i]) for i in indices], true, said, confidence.round(4).tolist(), strict=True
+            )
             for sink in self._sinks:
                 sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
             return

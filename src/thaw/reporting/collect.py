@@ -12,6 +12,7 @@ from PIL import Image
 
 from thaw.arguments import for_shell
 from thaw.data.module import DataModule
+from thaw.data.pairs import parts_of
 from thaw.data.splits import SPLITS
 from thaw.manifest import naming_damage
 from thaw.reporting.drawings import outputs_charts, training_charts
@@ -122,7 +123,7 @@ def collect(
 def sample_views(data: DataModule, indices: Iterable[int]) -> dict[int, SampleView]:
     """Samples by index as the report shows them: texts, or small images."""
     if data.facts.texts is not None:
-        return {index: SampleView(data.facts.name(index), text=data.facts.texts[index]) for index in indices}
+        return {index: SampleView(data.facts.name(index), texts=parts_of(data.facts.texts[index])) for index in indices}
     images = {index: data.image(index) for index in indices}  # type: ignore[attr-defined]  # of ImageDataModule
     return {index: SampleView(data.facts.name(index), image=small_image(image)) for index, image in images.items()}
 

@@ -146,18 +146,18 @@ def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int) -> lis
     """How much the log-probability of a class falls if each token is hidden, scaled to -1..1 (Zeiler & Fergus 2014).
 
     Args:
-        network: takes `input_ids` and `attention_mask`, both (B, T), and returns logits (B, C).
-        inputs: one text.
+        network: takes `input_ids`, `attention_mask` ..., each (B, T), and returns logits (B, C).
+        inputs: one text, or one pair of texts.
         number: the class.
     """
     device = next(network.parameters()).device
     length = min(int(inputs["attention_mask"].sum()), MOST_TOKENS)
-    ids, mask = (inputs[name][:, :length].to(device) for name in ("input_ids", "attention_mask"))
-    masks = mask.repeat(length + 1, 1)
+    inputs = {name: tensor[:, :length].to(device).repeat(length + 1, 1) for name, tensor in inputs.items()}
+    masks = inputs["attention_mask"]
     hidden = torch.arange(length, device=device)
     masks[hidden, hidden] = 0  # the last row hides nothing
-    rows = zip(ids.expand_as(masks).split(32), masks.split(32), strict=True)
-    logits = torch.cat([network({"input_ids": i, "attention_mask": m}).float() for i, m in rows])
+    rows = zip(*(tensor.split(32) for tensor in inputs.values()), strict=True)
+    logits = torch.cat([network(dict(zip(inputs, part, strict=True))).float() for part in rows])
     logs = logits.log_softmax(dim=1)[:, number]
     falls = logs[-1] - logs[:-1]
     return (falls / falls.abs().max().clamp(min=1e-9)).tolist()

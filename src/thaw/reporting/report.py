@@ -80,8 +80,8 @@ class SampleView:
 
     name: str
     """File name, or whatever identifies it."""
-    text: str | None = None
-    """The whole text."""
+    texts: tuple[str, ...] = ()
+    """The whole text, or both of a pair; empty for an image."""
     image: bytes | None = None
     """JPEG or PNG file; to keep a report small, the longer side has at most 160 pixels."""
 

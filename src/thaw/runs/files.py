@@ -42,6 +42,11 @@ def _is_inside(file: Path, root: Path) -> bool:
     return S_ISREG(mode) or S_ISDIR(mode)
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether there is a run folder at `path`."""
+    return Path(path, CONFIG_FILE).is_file()
+
+
 def require_run(path: Path) -> Path:
     """Return `path` if it is a run folder. Raises UserError that says what is there instead, and what to name."""
     if (path / CONFIG_FILE).is_file():

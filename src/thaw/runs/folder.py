@@ -40,7 +40,7 @@ from thaw.data.samples import SampleRecord, as_csv, from_csv
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.manifest import drop_from_manifest, naming_damage, read_json, replacing, require_intact
-from thaw.models.weights import read_checkpoint, read_class_names
+from thaw.models.weights import file_of_weights, read_checkpoint, read_class_names
 from thaw.runs.files import (
     BACKBONE_FILE,
     CALIBRATION_FILE,
@@ -55,6 +55,7 @@ from thaw.runs.files import (
     OVERRIDES_FILE,
     SAMPLES_FILE,
     WEIGHTS_FILE,
+    is_run,
 )
 from thaw.storage import require_writable
 from thaw.training.checkpoint_io import newest_intact
@@ -276,6 +277,7 @@ class RunFolder:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The weights to start from: those of a run folder, or a file. Raises UserError if they are damaged."""
-    path = Path(path)
-    return RunFolder(path).intact(WEIGHTS_FILE) if path.is_dir() else require_intact(path, "Bring it back from a copy")
+    """The weights to start from, see `file_of_weights`, or of a run folder. Raises UserError if they are damaged."""
+    if is_run(path):
+        return RunFolder(path).intact(WEIGHTS_FILE)
+    return require_intact(file_of_weights(path), "Bring it back from a copy")
