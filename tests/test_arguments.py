@@ -43,7 +43,7 @@ def test_any_python_value_arrives_as_it_was(value: object) -> None:
     expected = (
         {"a b": [1e-5, True, None, "true", "x"]} if value == {"a b": [1e-5, True, None, "true", Path("x")]} else value
     )
-    assert OmegaConf.to_container(OmegaConf.create({"key": override.value()}))["key"] == expected
+    assert OmegaConf.to_container(OmegaConf.create({"key": override.value()}), resolve=True)["key"] == expected
 
 
 @pytest.mark.parametrize("value", ["/runs/2026-01-31_12-00-00-042117", "runs/a.b", Path("/x"), "test"])

@@ -20,7 +20,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 NOT_TO_TYPE = {"errors.md", "faults.md"}
 """Pages whose commands are wrong on purpose, or go on from a fault; tests of their own read them."""
 SCRIPTS = re.compile(r"(?:OMP_NUM_THREADS=\d )?python (scripts/\w+\.py)")
-TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+MAKEFILES = [ROOT / "Makefile", ROOT / "src/thaw/new_project/thin/Makefile"]
+TARGETS = re.findall(r"^([a-z-]+):.*## ", "".join(file.read_text() for file in MAKEFILES), re.MULTILINE)
 OF_TARGET = {"sweep": "train"}
 PARSER = OverridesParser.create()
 

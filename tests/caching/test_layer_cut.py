@@ -17,7 +17,7 @@ def test_a_gru_is_cut_in_front_of_every_layer(num_layers: int) -> None:
     inputs = {"input_ids": torch.tensor([[2, 3, 4], [5, 6, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
     with torch.no_grad():
         for number in range(1, num_layers + 1):
-            cut = next(text_cuts(network, number))
+            cut = next(text_cuts(network, backbone.input_spec, number))
             assert cut.start == number
             assert isinstance(cut.prefix(inputs), TokenStates)
             assert torch.equal(cut.suffix(cut.prefix(inputs)), network.features(inputs))

@@ -19,6 +19,7 @@ from thaw.config.rates import from_scratch
 from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
+from thaw.models.network import Network
 from thaw.runs.record import _write_tensors
 from thaw.train import train
 from thaw.training.module import FineTuningModule
@@ -141,9 +142,13 @@ def test_a_callback_that_cannot_follow_a_plan_is_refused(config: Config) -> None
 
 
 def test_a_head_that_does_not_fit_is_refused(config: Config) -> None:
-    assert build.network(config("head._target_=torch.nn.Linear", "~head.dropout"), backbone(), 3).head.out_features == 3
+    def built(kind: str) -> Network:
+        cfg = config(f"head._target_=torch.nn.{kind}", "~head.dropout")
+        return build.network(cfg, backbone(), build.head(cfg, backbone().num_features, 3))
+
+    assert built("Linear").head.out_features == 3
     with pytest.raises(UserError, match=r"turns features \(2, 16\) into \(2, 16\), and there are 3 classes"):
-        build.network(config("head._target_=torch.nn.LayerNorm", "~head.dropout"), backbone(), 3)
+        built("LayerNorm")
 
 
 def test_metrics_are_told_of_the_classes_and_may_be_added_and_taken_away(config: Config) -> None:

@@ -151,7 +151,7 @@ def test_help_does_not_import_torch() -> None:
         "thaw.train.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "freezing: chain_thaw" in done.stdout
+    assert "freezing: bitfit, chain_thaw" in done.stdout
     assert done.stdout.rstrip().endswith("False")
 
 

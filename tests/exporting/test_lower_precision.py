@@ -10,16 +10,14 @@ from torch import nn
 from thaw.exporting.lower_precision import lower_precision
 
 
-@pytest.mark.parametrize(("precision", "share", "tolerance"), [("fp16", 0.55, 2e-3), ("int8", 0.4, 0.1)])
+@pytest.mark.parametrize(("precision", "share", "tolerance"), [("fp16", 0.55, 2e-3), ("int8", 0.4, 2e-2)])
 def test_a_rounded_file_is_smaller_and_says_nearly_the_same(
     tmp_path: Path, precision: str, share: float, tolerance: float
 ) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, groups=32), nn.Flatten(), nn.Linear(32 * 16, 64), nn.Tanh()
-    )
+    network = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 36, 64), nn.Tanh())
     example, file = torch.randn(2, 3, 8, 8), tmp_path / "model.onnx"
     program = torch.onnx.export(network.eval(), (example,), dynamo=True, verbose=False)
     program.model.metadata_props["class_names"] = '["a"]'
@@ -33,4 +31,4 @@ def test_a_rounded_file_is_smaller_and_says_nearly_the_same(
     assert 0 < np.abs(found - network(example).detach().numpy()).max() < tolerance
     assert session.get_modelmeta().custom_metadata_map["class_names"] == '["a"]'
     kinds = [node.op_type for node in onnx.load(file).graph.node]
-    assert (kinds.count("ConvInteger"), kinds.count("Conv")) == ((1, 1) if precision == "int8" else (0, 2)), "in groups"
+    assert ("MatMulInteger" in kinds, "ConvInteger" in kinds) == (precision == "int8", False)

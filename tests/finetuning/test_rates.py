@@ -16,10 +16,12 @@ from thaw.train import train
 SCHEDULES, PLANS = sorted(CHOICES["schedule"]), sorted(CHOICES["freezing"])
 
 SHORT = {
+    "bitfit": (["freezing.epochs=4"], [(4, 1.0)]),
     "chain_thaw": (["freezing.epochs_per_stage=1"], [(1, 1.0)] * 5),
     "full": (["freezing.epochs=4"], [(4, 1.0)]),
     "gradual": (["freezing.epochs_per_stage=1"], [(1, 1.0)] * 4),
     "head_only": (["freezing.epochs=3"], [(3, 1.0)]),
+    "norms": (["freezing.epochs=4"], [(4, 1.0)]),
     "phases": ([], [(3, 1.0), (9, 0.5)]),
     "probe_then_full": (["freezing.epochs=7", "freezing.probe_epochs=3"], [(3, 1.0), (4, 0.5)]),
     "surgical": (["freezing.train=[stem,head]", "freezing.epochs=4"], [(4, 1.0)]),

@@ -192,7 +192,7 @@ def all_cuts(network: Network, spec: ImageSpec | TokenSpec) -> list[Cut]:
     start = len(network.stages) - 2
     try:
         with torch.no_grad():
-            cuts = image_cuts(network, spec, start) if isinstance(spec, ImageSpec) else text_cuts(network, start)
+            cuts = image_cuts(network, spec, start) if isinstance(spec, ImageSpec) else text_cuts(network, spec, start)
             return list(cuts)
     except Exception:  # a network that cannot be followed
         return []

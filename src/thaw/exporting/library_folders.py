@@ -99,7 +99,9 @@ def _own_class(model: InferenceModel, settings: dict[str, Any]) -> nn.Module | N
 
     configuration = transformers.AutoConfig.for_model(**settings)
     try:
-        classifier = transformers.AutoModelForSequenceClassification.from_config(configuration, dtype=torch.float32)
+        classifier = transformers.AutoModelForSequenceClassification.from_config(
+            configuration, dtype=torch.float32, trust_remote_code=False
+        )
     except ValueError:  # it has none
         return None
     backbone = model.network.backbone.state_dict()

@@ -34,7 +34,7 @@ class PooledClassifier(PreTrainedModel):
 
     def __init__(self, config: Any):
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.encoder)
+        self.backbone = AutoModel.from_config(config.encoder, trust_remote_code=False)
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None
         self.head = torch.nn.Linear(config.encoder.hidden_size, config.num_labels)
