@@ -77,7 +77,7 @@ def many_of_some_groups(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def distance(tests: list[np.ndarray], targets: np.ndarray, fractions: list[float]) -> float:
     """Samples that are of another class and part than they should be, as a share of all."""
-    counts = np.array([np.bincount(targets[test], minlength=4) for test in tests])
+    counts = np.array([np.bincount(targets[test], minlength=targets.max() + 1) for test in tests])
     return float(np.abs(counts - np.outer(fractions, np.bincount(targets))).sum() / len(targets))
 
 
@@ -102,6 +102,17 @@ def test_large_groups_are_kept_whole_near_to_stratified_and_to_the_fractions() -
         chosen.add(tuple(random_splits(targets, 0.15, 0.2, seed, groups).test))
     assert np.mean(ours) <= np.mean(sklearns)
     assert len(chosen) > 2, "by the seed"
+
+
+def test_groups_of_one_class_each_come_near_to_the_fractions() -> None:
+    distances = []
+    for seed in range(8):
+        draw = np.random.default_rng(seed)
+        sizes = draw.integers(5, 80, 20)
+        targets, groups = np.repeat(draw.integers(0, 2, 20), sizes), np.repeat(np.arange(20), sizes)
+        splits = random_splits(targets, 0.15, 0.2, seed, groups)
+        distances.append(distance(parts(splits), targets, [0.65, 0.15, 0.2]))
+    assert np.mean(distances) < 0.04
 
 
 def test_few_groups_fill_every_part_or_are_refused() -> None:
