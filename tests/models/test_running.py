@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch.distributions import Distribution
 
 from tests import tiny
 from tests.conftest import NOISE, TINY
@@ -24,6 +25,12 @@ from thaw.models.weights import read_weights
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
+
+
+@pytest.fixture(autouse=True)
+def distributions_judge_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes that from all of torch's distributions, for good: other tests want an error of theirs."""
+    monkeypatch.setattr(Distribution, "_validate_args", Distribution._validate_args)
 
 
 def gradients(network: Network, inputs: object, trained: list[str]) -> dict[str, torch.Tensor | None]:
