@@ -180,8 +180,10 @@ def test_a_rounded_file_is_kept_if_it_agrees_as_well_as_the_user_wants(
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
 
-    def one_wrong(*args: object) -> torch.Tensor:
-        probabilities = computed(*args)  # type: ignore[arg-type]
+    def one_wrong(model: InferenceModel, file: Path, samples: list[str]) -> torch.Tensor:
+        assert computed(model, file, samples).shape == (8, 3)  # what rounding does to a hardly trained network varies
+        with torch.inference_mode():
+            probabilities = model(*model.inputs.read(samples))
         return torch.cat([probabilities[:1].roll(1, dims=1), probabilities[1:]])
 
     computed = verify._probabilities_of_runner

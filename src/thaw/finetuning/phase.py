@@ -131,9 +131,10 @@ class Plan:
         In a network without biases, `[head, "*.bias"]` would be a linear probe.
         """
         head, addresses = list(self.stages.items())[-1]
-        found = {pattern: matches(self.stages, [pattern]) for pattern in phase.train if not fnmatchcase(head, pattern)}
-        is_named = len(found) < len(phase.train)
-        return [pattern for pattern, own in found.items() if is_named and own and own.issubset(addresses)]
+        included = [pattern for pattern in phase.train if not pattern.startswith("!")]
+        found = {pattern: matches(self.stages, [pattern]) for pattern in included if not fnmatchcase(head, pattern)}
+        all_of_head = any(fnmatchcase(head, pattern) for pattern in included)
+        return [pattern for pattern, own in found.items() if all_of_head and own and own.issubset(addresses)]
 
 
 def explain_addresses(stages: Mapping[str, Sequence[str]]) -> str:
