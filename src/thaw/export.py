@@ -48,6 +48,7 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.inference import InferenceModel
         from thaw.exporting.lower_precision import AGREEMENT
         from thaw.exporting.verify import require_agreement
+        from thaw.models.library_names import last_linear
         from thaw.models.network import Network
         from thaw.storage import require_writable, write_atomically
 
@@ -61,12 +62,14 @@ def export(cfg: DictConfig) -> Path:
                 f"format={cfg.format} holds parameters only, and calibrate=true divides what they give: "
                 "take format=onnx or exported_program"
             )
-        parts.module.task.temperature = run.temperature()
+        parts.module.task.calibrate(run.calibration())
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
     adapter = parts.backbone.adapter
     backbone = parts.backbone if adapter is None else adapter.merge()
     network = Network(backbone, parts.network.head)
-    model = InferenceModel(network, backbone, parts.module.task, parts.module.class_names, head)
+    task, last = parts.module.task, last_linear(network.head)
+    task = task if last is None else task.folded_into(last)
+    model = InferenceModel(network, backbone, task, parts.module.class_names, head)
     name = f"{cfg.format}_{cfg.precision}" if is_rounded else cfg.format
     folder = run.path / "export" / name if cfg.output is None else Path(cfg.output).expanduser()
     require_writable(folder)
@@ -78,8 +81,8 @@ def export(cfg: DictConfig) -> Path:
         samples = model.inputs.samples(parts.samples, cfg.samples, Path(samples_folder))
         least = (cfg.agreement if cfg.agreement is not None else AGREEMENT[cfg.precision]) if is_rounded else None
         share, difference = require_agreement(model, cfg.format, file, samples, least)
-        same = "same classes" if share == 1 else f"same class for {share:.1%}"
-        comparison = f"{cfg.samples} {model.inputs.things}: {same}, probabilities differ by at most {difference:.1e}"
+        same = "same results" if share == 1 else f"same result for {share:.1%}"
+        comparison = f"{cfg.samples} {model.inputs.things}: {same}, {task.result} differ by at most {difference:.1e}"
         rounding = f"Rounded to {cfg.precision}. Compared with the network on {comparison}." if is_rounded else None
         card = model_card(model, cfg.format, file, parts.plan, _origin(run, parts), rounding)
         write_atomically(file.with_name("model_card.md"), card)

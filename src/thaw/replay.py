@@ -68,9 +68,12 @@ def _run_again(config: DictConfig, folder: "RunFolder", kit: "CrashKit") -> "Rep
         data.use_input_spec(folder.input_spec())
         result = replay_loading(data, kit)
     else:
-        weights = kit.tensors.get("task.class_weights") if config.task.class_weights is None else None
+        facts = ("class_weights", "mean", "std")  # what the task was told of the training samples
+        known = {name: kit.tensors[f"task.{name}"].tolist() for name in facts if f"task.{name}" in kit.tensors}
+        if config.task.get("class_weights") is not None:
+            known.pop("class_weights", None)
         try:
-            parts = assemble(config, folder, Labels(kit.class_names, None if weights is None else weights.tolist()))
+            parts = assemble(config, folder, Labels(kit.class_names, known))
         except (HydraException, TargetError) as error:
             commit = kit.versions["commit"]
             raise UserError(

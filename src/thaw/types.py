@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """Raw inputs of the network where `start` is 0: images (B, C, H, W) or a dict of token tensors (B, T). Otherwise
     cached activations that enter at stage `start`."""
     target: Tensor
-    """Class indices (B,)."""
+    """Class indices (B,); of several labels 0 or 1, of numbers their values, float32 (B, C)."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     """Index of each sample in its data set, (B,)."""
     start: int = 0
@@ -54,9 +54,9 @@ class StepOutput(NamedTuple):
     loss: Tensor
     """Mean loss of the batch, a scalar."""
     output: Tensor
-    """Output of the network, logits (B, C)."""
+    """Output of the network, (B, C)."""
     target: Tensor
-    """Target of the batch: class indices (B,), or class probabilities (B, C) of mixed images."""
+    """Target of the batch; of mixed images, class probabilities (B, C)."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     """Index of each sample in its data set, (B,)."""
 

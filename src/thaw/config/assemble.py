@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,12 @@ SPLIT_KEYS = {"seed", "val_fraction", "test_fraction", "labels_per_class", "fold
 
 @dataclass(frozen=True)
 class Labels:
-    """Facts about the classes, for commands that work without the run's data."""
+    """Facts about the labels, for commands that work without the run's data."""
 
     class_names: list[str]
     """In the order of the network's outputs."""
-    class_weights: Sequence[float] | None = None
-    """Weight of each class in the loss, if it was computed from the data."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the task is told of the training samples, see `DataModule.task_facts`."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         cfg: the configuration of the run; with `remembered`, that run's own with changes.
         remembered: folder of a run to resume (with a checkpoint: everything must be as it was), or of a finished one,
             whose weights are loaded; None for a new run.
-        labels: facts about the classes; then no data is loaded.
+        labels: facts about the labels; then no data is loaded.
 
     Raises:
         UserError: a setting does not fit, or something is not as the run folder remembers it.
@@ -106,7 +106,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     data = split_data(cfg, remembered) if labels is None else None
     if data is not None:
         data.require_shares(ranks().world_size)
-        labels = Labels(data.class_names, data.class_weights)
+        labels = Labels(data.class_names, data.task_facts if len(data.train_indices) else {})
     assert labels is not None
     backbone = _backbone(cfg, remembered, data)
     if data is not None:
@@ -121,7 +121,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
     plan = build.plan(cfg, network)
     if data is not None:
         data.frozen_stages = plan.frozen_prefix
-    task = build.task(cfg, labels.class_names, labels.class_weights)
+    task = build.task(cfg, labels.class_names, labels.facts)
     steps = 0 if data is None else backbone_steps(cfg, plan, len(data.parts["train"]))
     chosen = rates(cfg, backbone, steps)
     module = build.module(cfg, network, plan, labels.class_names, type(backbone.input_spec), task, chosen)
@@ -229,7 +229,7 @@ def _split_as_before(data: DataModule, run: RunFolder) -> None:
     """Split as the run to resume did. Raises UserError if samples are missing, or were added or relabelled."""
     records = run.records()
     data.split_as(records)
-    if added := len(data.targets) - len(records):
+    if added := len(data.labels) - len(records):
         raise UserError(
             f"{added} samples were added to the data since this run began: resumed, it would end with another result. "
             "Take them away, or start a new run from its weights: "

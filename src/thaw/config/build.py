@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from thaw.caching.store import Store
 from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, plain, target_of, without
 from thaw.config.overrides import typed_overrides
 from thaw.config.rates import GROUP_KEYS, from_scratch, kind_of
+from thaw.data.labels import Labels
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -33,12 +35,15 @@ from thaw.models.backbone import Backbone
 from thaw.models.network import Network
 from thaw.models.running import checkpoint_gradients, compile_backbone
 from thaw.signatures import keywords, only_accepted
-from thaw.tasks.single_label import SingleLabel
+from thaw.tasks.task import Task
 from thaw.training.module import FineTuningModule
 from thaw.types import ImageSpec, InputSpec
 
 log = logging.getLogger(__name__)
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+TASK_KEYS = ("metrics", "best", "pictures")
+"""Keys of `task` that are no arguments of its class."""
 GLYPHS = "thaw.models.glyphs.glyphs"
 """The backbone of a run that names none."""
 
@@ -56,12 +61,13 @@ def data(cfg: DictConfig) -> DataModule:
     if "_target_" in cfg.data and (same := settings.keys() & keywords(target_of(cfg.data))):
         raise UserError(f"{cfg.data._target_} takes {', '.join(same)}, as the data module does: name it otherwise")
     try:
-        source = _source(without(cfg.data, settings))
+        labels = target_of(cfg.task).labels
+        source = _source(without(cfg.data, settings), labels)
     except TargetError as error:
         raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
     kind = TextDataModule if gives_texts(source) else ImageDataModule
     _require_settings(values, kind, cfg.data._target_)
-    data_module = kind(source, **values)
+    data_module = kind(source, kind=labels, **values)
     if getattr(data_module, "keeps_decoded", False) and "caching" in cfg and not cfg.caching:
         raise UserError("data.decoded=on keeps images, and caching=off keeps nothing: type caching=on")
     return data_module
@@ -70,20 +76,22 @@ def data(cfg: DictConfig) -> DataModule:
 def data_settings() -> dict[str, Parameter]:
     """Keys of `data` for the data module, of images or of texts; all others are arguments of the source."""
     settings = {**keywords(ImageDataModule), **keywords(TextDataModule)}
-    del settings["source"]
+    del settings["source"], settings["kind"]  # the kind of labels follows from the task
     return settings
 
 
-def _source(node: DictConfig) -> Source:
-    """The source; if it downloads, one process of each machine does so first."""
+def _source(node: DictConfig, kind: type[Labels]) -> Source:
+    """The source, of this kind of labels if it can have several; if it downloads, one process a machine does so first.
+    """
     if "_target_" not in node:
         raise UserError(
             "data names no source: type data=digits (or another of conf/data), or +data._target_=<your class>"
         )
+    facts = only_accepted(target_of(node), {"kind": kind})
     if not node.get("download"):
-        return make(node)
+        return make(node, **facts)
     with ranks().first_per_node() as is_first:  # so that processes do not download into the same place
-        return make(node, download=is_first)
+        return make(node, download=is_first, **facts)
 
 
 def _require_settings(values: Mapping[str, Any], kind: type[DataModule], source: str) -> None:
@@ -171,7 +179,7 @@ def head(cfg: DictConfig, num_features: int, num_classes: int) -> nn.Module:
     if outputs.shape != (2, num_classes):
         raise UserError(
             f"head._target_={cfg.head._target_} turns features (2, {num_features}) into {tuple(outputs.shape)}, and "
-            f"there are {num_classes} classes: expected (2, {num_classes})"
+            f"there are {num_classes} classes or quantities: expected (2, {num_classes})"
         )
     return head
 
@@ -205,22 +213,23 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
     return Plan(phases, addresses)
 
 
-def task(cfg: DictConfig, class_names: Sequence[str], class_weights: Sequence[float] | None = None) -> SingleLabel:
-    """The task: loss, probabilities and metrics. `class_weights`: weight of each class in the loss, from the data."""
-    if class_weights is not None and cfg.task.class_weights is not None:
+def task(cfg: DictConfig, class_names: Sequence[str], known: Mapping[str, Any] = NOTHING) -> Task:
+    """The task: loss, what outputs mean, and metrics. `known`: what follows from the training samples, such as weights.
+    """
+    parts, weights = dict(known), cfg.task.get("class_weights")
+    if "class_weights" in parts and weights is not None:
         raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")
-    if isinstance(cfg.task.class_weights, DictConfig):
-        class_weights = _in_order(plain(cfg.task.class_weights), class_names)
+    if isinstance(weights, DictConfig):
+        parts["class_weights"] = _in_order(plain(weights), class_names)
     num_classes = len(class_names)
-    facts = {**target_of(cfg.task).metric_arguments, "num_classes": num_classes}
+    facts = target_of(cfg.task).metric_facts(num_classes)
     metrics = {}
     for name, node in cfg.task.metrics.items():
         if node is not None:
             unset = {key: value for key, value in facts.items() if key not in node}
             metrics[name] = make(node, **only_accepted(target_of(node), unset))
-    parts = {"num_classes": num_classes, "loss": make_callable(cfg.loss), "metrics": metrics}
-    parts |= {} if class_weights is None else {"class_weights": class_weights}
-    return call(make_partial(cfg.task, omit=["metrics"]), "task", parts)
+    parts |= {"num_classes": num_classes, "loss": make_callable(cfg.loss), "metrics": metrics}
+    return call(make_partial(cfg.task, omit=TASK_KEYS), "task", parts)
 
 
 def _in_order(by_name: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
@@ -237,7 +246,7 @@ def module(
     plan: Plan,
     class_names: list[str],
     spec_type: type[InputSpec],
-    task: SingleLabel,
+    task: Task,
     rates: Rates,
 ) -> FineTuningModule:
     """The LightningModule. `spec_type`: type of the network's input spec, which tells images from texts.
@@ -319,10 +328,13 @@ def cached(cfg: DictConfig, data: DataModule, module: FineTuningModule) -> Light
     )
 
 
-def _mixing(cfg: DictConfig, spec_type: type[InputSpec], task: SingleLabel) -> Callable[..., Any] | None:
+def _mixing(cfg: DictConfig, spec_type: type[InputSpec], task: Task) -> Callable[..., Any] | None:
     if not cfg.mixing:
         return None
     if spec_type is not ImageSpec:
         raise UserError(f"mixing mixes images, and the data are {spec_type.things}: type mixing=none")
-    task.require_loss(torch.full((2, task.num_classes), 1 / task.num_classes))
+    if not task.gives_logits:
+        raise UserError("mixing mixes samples of one class each: type mixing=none, or task=single_label")
+    share = torch.full((2, task.num_classes), 1 / task.num_classes)
+    task.require_loss(share, f"class probabilities {tuple(share.shape)}, as mixing gives")
     return make(cfg.mixing, num_classes=task.num_classes)

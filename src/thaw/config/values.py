@@ -201,6 +201,8 @@ OF_OUR_CLASSES = {
     "data.on_bad": one_of("error", "leave_out"),
     "data.quotes": FLAG,
     "data.text": COLUMNS,
+    "data.label": COLUMNS,
+    "data.label_column": COLUMNS,
     "data.group": null_or(Kind("a column, or a regular expression on the path", lambda value: isinstance(value, str))),
     "data.download": FLAG,
     "data.max_value": null_or(whole(1, 65535)),

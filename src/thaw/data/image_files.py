@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from thaw.console import progress
 from thaw.data.checked_files import CheckedFiles
+from thaw.data.class_labels import ClassLabels
 from thaw.data.groups import groups_of_paths
 from thaw.data.image_file import (
     MAX_16_BITS,
@@ -22,9 +23,9 @@ from thaw.data.image_file import (
     quiet_pillow,
     stored_size,
 )
+from thaw.data.labels import Labels
 from thaw.data.loader import default_workers
 from thaw.data.report import format_list
-from thaw.data.source import number_labels
 from thaw.errors import UserError
 from thaw.storage import digest
 
@@ -36,7 +37,8 @@ class LabelledFile:
     """An image file with its label."""
 
     file: Path
-    label: str
+    label: Any
+    """The name of its class, or what a table gives in its place, see `Labels.read`."""
     split: str | None = None
     """train, val or test; None if the data does not say."""
     group: str | None = None
@@ -68,6 +70,7 @@ class ImageFiles:
         max_value: Value of grey 16-bit images that is white; None for 65535.
         group: Regular expression that finds the group of a file in its path below `root`; None if `files` say it, or if
             they do not belong together.
+        numbered: Makes the labels of all samples from those of the files.
 
     Raises:
         UserError: naming every file that cannot be loaded, unless `on_bad` is "leave_out".
@@ -81,6 +84,7 @@ class ImageFiles:
         on_bad: str,
         max_value: int | None = None,
         group: str | None = None,
+        numbered: Callable[[Sequence[Any]], Labels] = ClassLabels.numbered,
     ):
         checks = [_within(check, max_value) for check in check_files([sample.file for sample in files], root)]
         checked = list(zip(files, checks, strict=True))
@@ -96,7 +100,8 @@ class ImageFiles:
             raise UserError("no image is left to learn from:\n" + format_list("images cannot be loaded", self.left_out))
         self.files = [sample.file for sample, _ in usable]
         self.names = [file.relative_to(root).as_posix() for file in self.files]
-        self.class_names, self.targets = number_labels([sample.label for sample, _ in usable])
+        labels = numbered([sample.label for sample, _ in usable])
+        self.class_names, self.targets = labels.names, labels.targets
         self.splits = [sample.split for sample, _ in usable]
         if group is not None:
             self.groups: list[str] | None = groups_of_paths(group, self.names)
@@ -119,7 +124,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         """An image as RGB, and its label. Raises UserError if its file changed and cannot be loaded any more."""
         with quiet_pillow():
             return self.in_thread(index), self.targets[index]

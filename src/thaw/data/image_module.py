@@ -125,7 +125,7 @@ class ImageDataModule(DataModule):
         training = training_transform(self.input_spec, self.augment, self.flip_probability, shrink=self.keeps_decoded)
         decoded = self.decoded.get(split or "")
         transforms = (evaluation, training)
-        return ImageDataset(self.source, decoded, self.targets, *transforms, self.seed, self._evaluation_views)
+        return ImageDataset(self.source, decoded, self.labels.tensor, *transforms, self.seed, self._evaluation_views)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise on the device; until here images are uint8."""
@@ -142,7 +142,7 @@ class ImageDataset(Dataset[Batch]):
     Args:
         source: the images.
         decoded: reads decoded copies in place of the source's images; None if there are none.
-        targets: class index of every sample, (N,).
+        targets: target of every sample, (N,) or (N, C).
         evaluation: transform of images without a view.
         training: random transform of images with a view.
         seed: seed of the views.
@@ -153,14 +153,14 @@ class ImageDataset(Dataset[Batch]):
         self,
         source: Source,
         decoded: ReadDecoded | None,
-        targets: NDArray[np.int64],
+        targets: Tensor,
         evaluation: Transform,
         training: Transform,
         seed: int,
         kept: dict[int, Tensor] | None = None,
     ):
         self.source, self.decoded, self.kept = source, decoded, kept
-        self.targets, self.seed = torch.from_numpy(targets), seed
+        self.targets, self.seed = targets, seed
         self.evaluation, self.training = evaluation, training
 
     def __len__(self) -> int:

@@ -118,10 +118,9 @@ class DataModule(LabelledData):
         return content_digests(self.source, self.facts, samples)
 
     @property
-    def class_weights(self) -> list[float] | None:
-        """Weight of each class in the loss: all samples / (C * its samples); None unless `balance` is loss."""
-        counts = self.counts(self.train_indices)
-        return [sum(counts) / (self.num_classes * count) for count in counts] if self.balance == "loss" else None
+    def task_facts(self) -> dict[str, Any]:
+        """What the task is told of the training samples, such as the weights of the classes: keyword arguments."""
+        return self.labels.task_facts(self.train_indices, self.balance == "loss")
 
     def use_input_spec(self, spec: InputSpec) -> None:
         """Set what the network expects of its inputs, once. Raises UserError if it takes another kind of data."""
@@ -183,7 +182,7 @@ class DataModule(LabelledData):
             rank,
             world_size,
             view=self.view if training else None,
-            balance_targets=self.targets if training and self.balance == "sampler" else None,
+            balance_targets=self.strata if training and self.balance == "sampler" else None,
             lengths=self.lengths if self.shuffle or not training else None,
         )
         make_raw = partial(self.raw_loader, split, sampler, persistent=True)

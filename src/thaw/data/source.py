@@ -1,11 +1,10 @@
 """What a user's data source is, and how thaw reads one. Nothing else looks into a source."""
 
-import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.console import progress
+from thaw.data.describe import described, short
 from thaw.data.image_file import as_rgb
+from thaw.data.labels import Labels
 from thaw.data.pairs import Text, as_one, parts_of
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
@@ -40,7 +41,9 @@ class Source(Protocol):
     - a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W) with one or three channels;
     - a text (str), or a pair of them, such as (premise, hypothesis).
 
-    The label is an index into `class_names`: an int, or anything else that `operator.index` takes.
+    The label is an index into `class_names`: an int, or anything else that `operator.index` takes. With
+    `task=multi_label` it may be a row of 0 and 1, one for each of `class_names`, and with `task=regression` a row of
+    numbers, where `class_names` are the names of the quantities; or an index, if the names of the classes are numbers.
 
     A source may also have any of these attributes:
 
@@ -62,20 +65,18 @@ class Source(Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Name of each class, in the order of the labels."""
+        """Name of each class, in the order of the labels; of each quantity, where labels are numbers."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | NDArray[Any] | Tensor | Text, SupportsIndex]: ...
+    def __getitem__(self, index: int) -> tuple[Image.Image | NDArray[Any] | Tensor | Text, Any]: ...
 
 
 @dataclass(frozen=True)
 class SourceFacts:
     """What is known of all samples of a source; every sequence has one entry for each sample."""
 
-    class_names: list[str]
-    targets: NDArray[np.int64]
-    """Class indices, (N,)."""
+    labels: Labels
     splits: list[str | None] | None
     """train, val, test, or None for a sample that the source does not assign."""
     names: list[str] | None
@@ -115,10 +116,14 @@ def gives_texts(source: Source) -> bool:
     return is_text
 
 
-def read_facts(source: Source) -> SourceFacts:
+def read_facts(source: Source, kind: type[Labels]) -> SourceFacts:
     """Ask a source for all that it knows.
 
     Texts are all read. Images are if the source lacks `targets`, and again if it has neither `digests` nor `version`.
+
+    Args:
+        source: the source.
+        kind: kind of its labels.
 
     Raises:
         UserError: something is missing, or not as `Source` says.
@@ -133,13 +138,13 @@ def read_facts(source: Source) -> SourceFacts:
         labels.append(label)
         if has_texts:
             texts.append(_as_text(value, number, texts))
-    read = _class_indices(labels, class_names)
-    known = read if targets is None else _class_indices(targets, class_names)
-    if len(differing := np.flatnonzero(known[:count] != read)):
+    read = kind.given(class_names, labels)
+    known = read if targets is None else kind.given(class_names, targets)
+    if len(known) and (differing := [number for number in range(count) if known.text(number) != read.text(number)]):
         number = differing[0]
         raise UserError(
-            f"{_name(source)}.targets has the label {known[number]} for sample {number}, and the sample itself has "
-            f"{read[number]}: they must agree"
+            f"{_name(source)}.targets has the label {known.text(number)} for sample {number}, and the sample itself "
+            f"has {read.text(number)}: they must agree"
         )
     splits, names, digests, groups = (_per_sample(source, name) for name in ("splits", "names", "digests", "groups"))
     if unknown := {*(splits or ())} - {*SPLITS, None}:
@@ -153,7 +158,6 @@ def read_facts(source: Source) -> SourceFacts:
     elif digests is None and names is None:
         digests = [digest(str(version), str(number)) for number in range(len(source))]
     return SourceFacts(
-        class_names,
         known,
         splits,
         None if names is None else [str(name) for name in names],
@@ -187,7 +191,7 @@ def read_samples(source: Source, indices: Sequence[int]) -> Iterator[tuple[Any, 
                 raise UserError(f"{_name(source)}.__getitems__ gave {len(samples)} samples for {len(chunk)} indices")
         for number, sample in zip(chunk, samples, strict=True):
             if not (isinstance(sample, (tuple, list)) and len(sample) == 2):
-                raise UserError(f"sample {number} is {_described(sample)}: expected a pair (input, label)")
+                raise UserError(f"sample {number} is {described(sample)}: expected a pair (input, label)")
             yield sample[0], sample[1]
 
 
@@ -221,18 +225,6 @@ def image_digest(image: Image.Image) -> str:
     return digest(str(image.size), image.tobytes())
 
 
-def number_labels(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Class names in alphabetical order, and the class index of each label, (N,)."""
-    class_names, targets = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    return class_names.tolist(), targets.astype(np.int64)
-
-
-def short(text: str, most: int = 60) -> str:
-    """The beginning of a text, on one line."""
-    words = " ".join(text.split())
-    return words if len(words) <= most else f"{words[: most - 3]}..."
-
-
 def _class_names(source: Source) -> list[str]:
     names: Any = getattr(source, "class_names", None)
     is_named = names is not None and len(names) and all(isinstance(name, str) for name in names)
@@ -258,30 +250,12 @@ def _per_sample(source: Source, attribute: str) -> list[Any] | None:
     return values if values is None else list(values.tolist() if hasattr(values, "tolist") else values)
 
 
-def _class_indices(labels: Iterable[Any], class_names: Sequence[str]) -> NDArray[np.int64]:
-    indices = []
-    for number, label in enumerate(labels):
-        try:
-            indices.append(operator.index(label))
-        except TypeError:
-            raise UserError(
-                f"the label of sample {number} is {_described(label)}: expected its number in class_names, an integer "
-                f"from 0 to {len(class_names) - 1}, such as class_names.index('{class_names[0]}')"
-            ) from None
-        if not 0 <= indices[-1] < len(class_names):
-            raise UserError(
-                f"the label of sample {number} is {label}, but there are {len(class_names)} class_names: expected 0 to "
-                f"{len(class_names) - 1}"
-            )
-    return np.array(indices, dtype=np.int64)
-
-
 def _as_text(value: Any, number: int, before: Sequence[Text]) -> Text:
     """The input of sample `number` as a text or pair, as those `before` it are."""
     text = tuple(value) if _is_pair(value) else value
     if not isinstance(text, (str, tuple)) or (before and isinstance(text, str) != isinstance(before[0], str)):
         expected = "a text (str)" if isinstance(before[0], str) else "a pair of texts"
-        raise UserError(f"sample {number} is {_described(value)}: expected {expected}, as sample 0 is one")
+        raise UserError(f"sample {number} is {described(value)}: expected {expected}, as sample 0 is one")
     return text
 
 
@@ -309,20 +283,12 @@ def _as_image(value: Any, sample: str) -> Image.Image:
     if is_array and pixels.dtype.kind == "f":
         code = "(255 * x).round().to(torch.uint8)" if pixels is not value else "np.rint(255 * x).astype(np.uint8)"
         raise UserError(
-            f"{sample} is {_described(value)}: expected uint8, so where your pixels go from 0 to 1, multiply "
+            f"{sample} is {described(value)}: expected uint8, so where your pixels go from 0 to 1, multiply "
             f"them by 255 and convert them: {code}"
         )
     if not is_array or pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
-        raise UserError(f"{sample} is {_described(value)}: {EXPECTED}")
+        raise UserError(f"{sample} is {described(value)}: {EXPECTED}")
     return Image.fromarray(pixels).convert("RGB")
-
-
-def _described(value: Any) -> str:
-    """A value for messages: type and shape of arrays and tensors, else the value itself."""
-    kind = type(value).__name__
-    if isinstance(value, (np.ndarray, Tensor)) and value.ndim:
-        return f"{kind} of {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return f"{short(repr(value))} ({kind})"
 
 
 def _name(source: Source) -> str:

@@ -1,11 +1,16 @@
-"""Cut samples into train, val and test: pure functions of class indices and a seed, giving sorted sample indices."""
+"""Cut samples into train, val and test: pure functions of strata and a seed, giving sorted sample indices.
+
+Strata are what every part has in the same proportions: the class of each sample, (N,), or several labels of each, 0 and
+1, (N, C), which are cut by iterative stratification (Sechidis et al. 2011).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from thaw.data.spellings import spelling_hint
 from thaw.errors import UserError
@@ -36,12 +41,12 @@ class Splits:
 
 
 def random_splits(
-    targets: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int, groups: Groups = None
+    strata: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int, groups: Groups = None
 ) -> Splits:
     """Split all samples, each class in the same proportions.
 
     Args:
-        targets: Class index of every sample, (N,).
+        strata: Strata of every sample.
         val_fraction: Part of all samples that goes to val.
         test_fraction: Part of all samples that goes to test; 0 for no test split.
         seed: Seed of the draw.
@@ -50,14 +55,14 @@ def random_splits(
     Raises:
         UserError: if a fraction is out of range or too small for the number of classes.
     """
-    rest, test = _stratified(np.arange(len(targets)), targets, "test_fraction", test_fraction, seed)
-    train, val = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
-    return Splits(*keep_together([train, val, test], targets, groups, seed))
+    rest, test = _stratified(np.arange(len(strata)), strata, "test_fraction", test_fraction, seed)
+    train, val = _stratified(rest, strata, "val_fraction", val_fraction * len(strata) / len(rest), seed)
+    return Splits(*keep_together([train, val, test], strata, groups, seed))
 
 
 def completed_splits(
     given: Sequence[str | None],
-    targets: NDArray[np.int64],
+    strata: NDArray[np.int64],
     val_fraction: float,
     test_fraction: float,
     seed: int,
@@ -67,7 +72,7 @@ def completed_splits(
 
     Args:
         given: Split of every sample: train, val or test; None counts as train.
-        targets: Class index of every sample, (N,).
+        strata: Strata of every sample.
         val_fraction: Part of the training samples that goes to val, if there is none.
         test_fraction: Part of the training samples that goes to test, if there is none; 0 for no test split.
         seed: Seed of the draw.
@@ -83,16 +88,17 @@ def completed_splits(
     cut = ["train"]
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if not len(parts[name]):
-            parts["train"], parts[name] = _stratified(parts["train"], targets, f"{name}_fraction", fraction, seed)
+            parts["train"], parts[name] = _stratified(parts["train"], strata, f"{name}_fraction", fraction, seed)
             cut.append(name)
-    parts.update(zip(cut, keep_together([parts[name] for name in cut], targets, groups, seed), strict=True))
+    parts.update(zip(cut, keep_together([parts[name] for name in cut], strata, groups, seed), strict=True))
     return Splits(**parts)
 
 
-def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], needed: int, equal: Groups = None) -> None:
+def require_enough(strata: NDArray[np.int64], class_names: Sequence[str], needed: int, equal: Groups = None) -> None:
     """Raise UserError if a class has fewer different samples than the `needed` ones, one for each part of the data."""
-    distinct = np.arange(len(targets)) if equal is None else np.unique([equal, targets], axis=1, return_index=True)[1]
-    counts = np.bincount(targets[distinct], minlength=len(class_names))
+    if equal is not None:
+        strata = strata[np.unique(np.column_stack([equal, strata]), axis=0, return_index=True)[1]]
+    counts = _sizes(strata, len(class_names))
     if few := [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < needed]:
         raise UserError(
             f"each class needs at least {needed} different samples, one for each part of the data; too few: "
@@ -101,12 +107,12 @@ def require_enough(targets: NDArray[np.int64], class_names: Sequence[str], neede
 
 
 def fold_splits(
-    targets: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int, groups: Groups = None
+    strata: NDArray[np.int64], fold: int, folds: int, val_fraction: float, seed: int, groups: Groups = None
 ) -> Splits:
     """Split for stratified k-fold cross-validation.
 
     Args:
-        targets: Class index of every sample, (N,).
+        strata: Strata of every sample.
         fold: Number of the fold that is the test split, from 0.
         folds: Number of folds.
         val_fraction: Part of all samples that goes to val.
@@ -118,18 +124,19 @@ def fold_splits(
     """
     if not 0 <= fold < folds:
         raise UserError(f"data.fold={fold} is out of range: with data.folds={folds} it goes from 0 to {folds - 1}")
-    smallest = np.bincount(targets).min()
+    smallest = _sizes(strata).min()
     if folds > smallest:
         raise UserError(f"data.folds={folds}, but the smallest class has only {smallest} samples: at most {smallest}")
-    drawn = StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets)
-    tests = keep_together([test for _, test in drawn], targets, groups, seed)
-    rest = np.setdiff1d(np.arange(len(targets)), tests[fold])
-    cut = _stratified(rest, targets, "val_fraction", val_fraction * len(targets) / len(rest), seed)
-    train, val = keep_together(cut, targets, groups, seed)
+    kinds = {1: StratifiedKFold, 2: MultilabelStratifiedKFold}
+    drawn = kinds[strata.ndim](folds, shuffle=True, random_state=seed).split(strata, strata)
+    tests = keep_together([test for _, test in drawn], strata, groups, seed)
+    rest = np.setdiff1d(np.arange(len(strata)), tests[fold])
+    cut = _stratified(rest, strata, "val_fraction", val_fraction * len(strata) / len(rest), seed)
+    train, val = keep_together(cut, strata, groups, seed)
     return Splits(train, val, tests[fold])
 
 
-def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: Groups, seed: int) -> Sequence[Indices]:
+def keep_together(parts: Sequence[Indices], strata: NDArray[np.int64], groups: Groups, seed: int) -> Sequence[Indices]:
     """Move samples between parts of the data until those of a group share a part; without groups they stay as drawn.
 
     A sample that is a group of its own stays where it was drawn. The other groups go where the samples of each class
@@ -139,7 +146,7 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
 
     Args:
         parts: Sample indices of each part.
-        targets: Class index of every sample, (N,).
+        strata: Strata of every sample; of several labels, the rarest counts.
         groups: Which samples share a part.
         seed: Seed of the order in which groups are placed.
 
@@ -148,6 +155,7 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
     """
     if groups is None:
         return parts
+    targets = one_stratum(strata)
     indices, drawn = np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     order = np.argsort(indices)
     indices, drawn = indices[order], drawn[order]
@@ -209,6 +217,15 @@ def keep_together(parts: Sequence[Indices], targets: NDArray[np.int64], groups: 
     return [indices[place[group_of] == part] for part in range(len(parts))]
 
 
+def one_stratum(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each sample, (N,): of several labels (N, C) the rarest, and C where there is none."""
+    if strata.ndim == 1:
+        return strata
+    from_rarest = np.argsort(strata.sum(axis=0), kind="stable")
+    has_any, first = strata.any(axis=1), strata[:, from_rarest].argmax(axis=1)
+    return np.where(has_any, from_rarest[first], strata.shape[1]).astype(np.int64)
+
+
 def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, seed: int) -> Indices:
     """Draw `per_class` of the samples `indices` from each class; with one seed, a smaller draw is part of a larger one.
 
@@ -226,7 +243,7 @@ def few_per_class(indices: Indices, targets: NDArray[np.int64], per_class: int, 
 
 
 def _stratified(
-    indices: Indices, targets: NDArray[np.int64], name: str, fraction: float, seed: int
+    indices: Indices, strata: NDArray[np.int64], name: str, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
     """Return the rest and `fraction` of the samples; `name` is the setting that the fraction comes from."""
     if fraction == 0 and name == "test_fraction":
@@ -234,10 +251,16 @@ def _stratified(
     if not 0 < fraction < 1:
         raise UserError(f"data.{name} leaves no samples for some split: use fractions above 0 with a sum below 1")
     try:
-        rest, part = train_test_split(indices, test_size=fraction, stratify=targets[indices], random_state=seed)
+        cut = {1: StratifiedShuffleSplit, 2: MultilabelStratifiedShuffleSplit}[strata.ndim]
+        rest, part = next(cut(1, test_size=fraction, random_state=seed).split(indices, strata[indices]))
     except ValueError as error:
         raise UserError(
             f"data.{name} cannot be cut from {len(indices)} samples with some of each class ({error}): "
             f"make it larger, or add samples"
         ) from error
-    return np.sort(rest), np.sort(part)
+    return np.sort(indices[rest]), np.sort(indices[part])
+
+
+def _sizes(strata: NDArray[np.int64], most: int = 0) -> NDArray[np.int64]:
+    """Samples of each of the (at least `most`) strata."""
+    return np.bincount(strata, minlength=most) if strata.ndim == 1 else strata.sum(axis=0)

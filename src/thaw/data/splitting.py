@@ -4,10 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from thaw.data.labels import Labels
 from thaw.data.samples import Sample, SampleRecord
-from thaw.data.spellings import spelling_hint
 from thaw.data.splits import SPLITS, Groups, Splits, completed_splits, fold_splits, random_splits, require_enough
 from thaw.errors import UserError
 
@@ -16,8 +15,7 @@ GivenSplits = Sequence[str | None] | None
 
 
 def make_splits(
-    targets: NDArray[np.int64],
-    class_names: Sequence[str],
+    labels: Labels,
     given: GivenSplits,
     *,
     val_fraction: float,
@@ -33,26 +31,23 @@ def make_splits(
     Samples of one of `groups` share a split unless the data say otherwise; without groups, those that are `equal` do.
 
     Raises:
-        UserError: the fractions or folds do not fit the samples, or a class has no training sample.
+        UserError: the fractions or folds do not fit the samples, or something cannot be learnt.
     """
-    if len(class_names) < 2:
-        raise UserError(f"there are at least two classes to tell apart, but this data has {list(class_names)}")
+    strata = labels.strata
     if given is None:
-        require_enough(targets, class_names, folds if fold is not None else 3, equal)
+        require_enough(strata, labels.stratum_names, folds if fold is not None else 3, equal)
     groups = equal if groups is None else groups
     if fold is not None:
         if given is not None:
             raise UserError("data.fold splits the data again, but it comes with splits of its own: type data.fold=null")
-        splits = fold_splits(targets, fold, folds, val_fraction, seed, groups)
+        splits = fold_splits(strata, fold, folds, val_fraction, seed, groups)
     elif given is not None:
-        splits = completed_splits(given, targets, val_fraction, test_fraction, seed, groups)
+        splits = completed_splits(given, strata, val_fraction, test_fraction, seed, groups)
     else:
-        splits = random_splits(targets, val_fraction, test_fraction, seed, groups)
-    counts = np.bincount(targets[splits.train], minlength=len(class_names))
-    if absent := [name for name, count in zip(class_names, counts, strict=True) if not count]:
-        hint = spelling_hint(class_names)
-        why = "it could never be learnt" if groups is equal else "its groups (data.group) all lie in other splits"
-        raise UserError(f"no training sample of the class {', '.join(absent)}: {why}{hint}")
+        splits = random_splits(strata, val_fraction, test_fraction, seed, groups)
+    is_grouped = groups is not equal
+    why = "its groups (data.group) all lie in other splits" if is_grouped else "it could never be learnt"
+    labels.require_learnable(splits.train, why)
     return splits
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO, StringIO
@@ -58,6 +58,7 @@ def read_table(
     columns: Mapping[str, str | Sequence[str] | None],
     encoding: str = "utf-8-sig",
     quotes: bool = True,
+    lists: Collection[str] = (),
 ) -> list[Row]:
     """Read a table whose rows should have certain columns.
 
@@ -66,6 +67,7 @@ def read_table(
         columns: The required columns: for each setting (for messages) the column or columns that it names, or None.
         encoding: Encoding of the text; parquet has none.
         quotes: Whether values of csv and tsv may stand in double quotes and then hold separators and newlines.
+        lists: Columns that may hold lists in JSON and parquet; they become JSON texts.
 
     Returns:
         All rows. Those that cannot be used have a `fault`.
@@ -96,7 +98,7 @@ def read_table(
     if not rows:
         raise UserError(f"{file} has no rows")
     _require_columns(rows, required)
-    return [_check_row(row, required) for row in rows]
+    return [_check_row(row, required, lists) for row in rows]
 
 
 def table_suffix(file: Path) -> str | None:
@@ -178,15 +180,15 @@ def _require_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
         raise UserError(f"{readable[0].place}no column {names}, but {', '.join(readable[0].values)}: type {typed}")
 
 
-def _check_row(row: Row, names: Iterable[str]) -> Row:
-    """Return a row as texts, or with its fault: all of `names` must be there, each with a single value."""
-    fault = row.fault or _find_fault(row.values, names)
+def _check_row(row: Row, names: Iterable[str], lists: Collection[str]) -> Row:
+    """Return a row as texts, or with its fault: all of `names` must be there, each with a single value, or a list."""
+    listed = {name: json.dumps(row.values[name]) for name in lists if isinstance(row.values.get(name), list)}
+    values = {**row.values, **listed}
+    fault = row.fault or _find_fault(values, names)
     if fault is not None:
         return Row(row.place, {}, fault)
     # JSON and parquet have a NaN, which is the only value that differs from itself.
-    return Row(
-        row.place, {key: "" if value is None or value != value else str(value) for key, value in row.values.items()}
-    )
+    return Row(row.place, {key: "" if value is None or value != value else str(value) for key, value in values.items()})
 
 
 def _find_fault(values: Mapping[str, Any], names: Iterable[str]) -> str | None:

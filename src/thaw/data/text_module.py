@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from thaw.data.module import DataModule
@@ -124,14 +125,14 @@ class TextDataModule(DataModule):
     def dataset(self, split: str | None = None) -> Dataset[Batch]:
         """All texts as token ids; see `TextDataset`."""
         assert self.tokens is not None, "use_input_spec comes before the loaders"
-        return TextDataset(self.tokens, self.targets)
+        return TextDataset(self.tokens, self.labels.tensor)
 
 
 class TextDataset(Dataset[Batch]):
     """Batches of the inputs that `Tokens.batch` gives, a pure function of the request."""
 
-    def __init__(self, tokens: Tokens, targets: NDArray[np.int64]):
-        self.tokens, self.targets = tokens, torch.from_numpy(targets)
+    def __init__(self, tokens: Tokens, targets: Tensor):
+        self.tokens, self.targets = tokens, targets
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -16,7 +16,7 @@ from torch.utils.data import ConcatDataset
 from torchvision import datasets
 
 from thaw.console import progress
-from thaw.data.source import number_labels
+from thaw.data.class_labels import ClassLabels
 from thaw.errors import UserError
 from thaw.signatures import keywords
 from thaw.storage import digest
@@ -47,7 +47,8 @@ class TorchvisionDataset:
         labels = {split: _labels(name, part) for split, part in parts.items()}
         self.settings, self.root = [name, options], Path(root).expanduser()
         self.samples: ConcatDataset[Any] = ConcatDataset(list(parts.values()))
-        self.class_names, self.targets = number_labels([label for names in labels.values() for label in names])
+        numbered = ClassLabels.numbered([label for names in labels.values() for label in names])
+        self.class_names, self.targets = numbered.names, numbered.targets
         self.splits = [split or None for split, names in labels.items() for _ in names]
         self.names = [f"{name} {split} {number}" for split, part in labels.items() for number in range(len(part))]
 

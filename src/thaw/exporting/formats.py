@@ -105,7 +105,7 @@ def _save_onnx(model: InferenceModel, file: Path) -> None:
         model,
         tuple(example.values()),
         input_names=list(example),
-        output_names=["probabilities"],
+        output_names=[model.task.result],
         dynamic_shapes=_dynamic_shapes(model),
         dynamo=True,
         verbose=False,

@@ -1,4 +1,4 @@
-"""A trained network as others use it: preprocessing and class probabilities included."""
+"""A trained network as others use it: preprocessing and the meaning of its outputs included."""
 
 import json
 from typing import Any
@@ -11,14 +11,14 @@ from thaw.exporting.inputs import InputKind
 from thaw.exporting.texts import Texts
 from thaw.models.backbone import Backbone
 from thaw.models.network import Network
-from thaw.tasks.single_label import SingleLabel
+from thaw.tasks.task import Task
 from thaw.types import ImageSpec, TokenSpec
 
 INPUT_KINDS: dict[type, Any] = {ImageSpec: Images, TokenSpec: Texts}
 
 
 class InferenceModel(nn.Module):
-    """Inference wrapper: user inputs in, class probabilities (B, C) out.
+    """Inference wrapper: user inputs in, class probabilities or numbers (B, C) out.
 
     Images enter as uint8 (B, C, H, W), texts as token ids and mask (B, T). The model is in evaluation mode.
 
@@ -26,7 +26,7 @@ class InferenceModel(nn.Module):
     """
 
     def __init__(
-        self, network: Network, backbone: Backbone, task: SingleLabel, class_names: list[str], head_code: str = ""
+        self, network: Network, backbone: Backbone, task: Task, class_names: list[str], head_code: str = ""
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.contiguous_format)
@@ -36,13 +36,14 @@ class InferenceModel(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Class probabilities (B, C) of one batch."""
-        return self.task.probabilities(self.network(self.inputs.to_network(*inputs)))
+        """What the network says of one batch, (B, C): probabilities, or numbers in the user's unit."""
+        return self.task.predictions(self.network(self.inputs.to_network(*inputs)))
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Class names and preprocessing, plain values: what a file must carry to be used without thaw."""
-        return {"class_names": self.class_names, "preprocessing": dict(self.inputs.preprocessing)}
+        """Names, preprocessing and thresholds, plain values: what a file must carry to be used without thaw."""
+        known = {"class_names": self.class_names, "preprocessing": dict(self.inputs.preprocessing)}
+        return {**known, **self.task.decision()}
 
     @property
     def encoded_metadata(self) -> dict[str, str]:

@@ -19,6 +19,12 @@ from thaw.models.library_names import linear_name
 CONFIG_FILE = "config.json"
 CODE = "pooled_classifier.py"
 """Python in an export to Hugging Face whose network is no class of transformers. It takes seconds to import."""
+PROBLEM_TYPES = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls each task."""
 TOLERANCE = 1e-5
 """Largest difference of a logit at which a class of transformers is taken to be the same network."""
 
@@ -77,7 +83,8 @@ def save_huggingface(model: InferenceModel, file: Path) -> None:
 def class_settings(model: InferenceModel) -> dict[str, Any]:
     """Class names, under the keys of Hugging Face."""
     names = dict(enumerate(model.class_names))
-    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+    by_name = {name: number for number, name in names.items()}
+    return {"id2label": names, "label2id": by_name, "problem_type": PROBLEM_TYPES[model.task.labels.task]}
 
 
 def loading_lines(model: InferenceModel, file: Path) -> list[str]:

@@ -21,12 +21,14 @@ BATCH_SIZE = 16
 
 
 def main(model: str, *typed: str) -> None:
-    """Print label and class probabilities of each sample."""
+    """Print label and class probabilities of each sample, or its numbers."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model)
     metadata = session.get_modelmeta().custom_metadata_map
     class_names, preprocessing = json.loads(metadata["class_names"]), json.loads(metadata["preprocessing"])
+    what = session.get_outputs()[0].name  # probabilities or values
+    thresholds = json.loads(metadata.get("thresholds", "null" if what == "probabilities" else "[]"))
     takes_texts = "1_tokenizer" in preprocessing
     if takes_texts:
         from tokenizers import Tokenizer  # not needed for images
@@ -36,11 +38,21 @@ def main(model: str, *typed: str) -> None:
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples[start : start + BATCH_SIZE]
         inputs = token_inputs(tokenizer, batch, preprocessing) if takes_texts else image_inputs(batch, preprocessing)
-        for sample, probabilities in zip(batch, session.run(None, inputs)[0], strict=True):
-            key = "text" if takes_texts else "path"
-            by_class = dict(zip(class_names, probabilities.tolist(), strict=True))
-            result = {key: sample, "label": class_names[int(probabilities.argmax())], "probabilities": by_class}
+        for sample, row in zip(batch, session.run(None, inputs)[0].tolist(), strict=True):
+            by_name = dict(zip(class_names, row, strict=True))
+            result = {"text" if takes_texts else "path": sample, **said(by_name, thresholds), what: by_name}
             print(json.dumps(result, ensure_ascii=False))
+
+
+def said(by_name: dict[str, float], thresholds: list[float] | None) -> dict[str, Any]:
+    """The class or labels of a sample; nothing of numbers.
+
+    `thresholds`: probabilities from which labels are set; None where classes exclude each other; empty for numbers.
+    """
+    if thresholds is None:
+        return {"label": max(by_name, key=lambda name: by_name[name])}
+    chosen = [name for name, least in zip(by_name, thresholds, strict=bool(thresholds)) if by_name[name] >= least]
+    return {"labels": chosen} if thresholds else {}
 
 
 def read_samples(typed: Sequence[str], takes_texts: bool) -> list[str]:

@@ -17,7 +17,7 @@ from thaw.exporting.formats import FORMATS, loading_code
 from thaw.exporting.inference import InferenceModel
 from thaw.faults import naming_write
 
-TOLERANCE = 1e-4  # largest accepted difference of a probability, where nothing is rounded
+TOLERANCE = 1e-4  # largest accepted difference of a prediction, where nothing is rounded
 
 
 def require_agreement(
@@ -30,11 +30,11 @@ def require_agreement(
         form: the format of the file.
         file: the file.
         samples: images, texts or pairs of texts, see `InputKind`.
-        least: share of the samples that must get the same class from a file whose numbers were rounded; None: nothing
-            was rounded, so all must, and no probability may differ by more than TOLERANCE.
+        least: share of the samples that must get the same result from a file whose numbers were rounded; None: nothing
+            was rounded, so all must, and no prediction may differ by more than TOLERANCE.
 
     Returns:
-        The share of samples that get the same class, and the largest difference of a probability.
+        The share of samples that get the same result, and the largest difference, see `Task.agreement`.
 
     Raises:
         UserError: if the file cannot be loaded, or does not agree.
@@ -43,26 +43,25 @@ def require_agreement(
     with torch.inference_mode():
         expected = model(*inputs)
     if form == "onnx":
-        probabilities = _probabilities_of_runner(model, file, samples)
+        predictions = _predictions_of_runner(model, file, samples)
     else:
-        probabilities = _probabilities_of_loading_code(model, form, file, inputs)
-    difference = (probabilities - expected).abs().max().item()
-    share = (probabilities.argmax(1) == expected.argmax(1)).float().mean().item()
+        predictions = _predictions_of_loading_code(model, form, file, inputs)
+    share, difference = model.task.agreement(predictions, expected)
     bounds = f"at most {TOLERANCE:.0e}" if least is None else f"agreement={least:g} is the least share"
     if share < (1 if least is None else least) or not difference <= (TOLERANCE if least is None else 1):
         raise UserError(
             f"the exported {form} does not agree with the network: {share:.1%} of {len(samples)} "
-            f"{model.inputs.things} get the same class, probabilities differ by up to {difference:.1e} "
+            f"{model.inputs.things} get the same result, {model.task.result} differ by up to {difference:.1e} "
             f"({bounds}). Nothing was written."
         )
     return share, difference
 
 
-def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Class probabilities (N, C) from the loading code of the model card, run in a process of its own."""
+def _predictions_of_loading_code(model: InferenceModel, form: str, file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Predictions (N, C) from the loading code of the model card, run in a process of its own."""
     logits = FORMATS[form].logits
     content: object = inputs if logits is None else model.inputs.to_network(*inputs)
-    probabilities = "network(*inputs)" if logits is None else f"{logits(model)}.softmax(1)"
+    predictions = "network(*inputs)" if logits is None else model.task.expression.format(logits=logits(model))
     with tempfile.TemporaryDirectory() as folder:
         exchange = Path(folder) / "tensors.pt"
         with naming_write(exchange):
@@ -70,16 +69,16 @@ def _probabilities_of_loading_code(model: InferenceModel, form: str, file: Path,
         lines = [
             *loading_code(model, form, file),
             f"import torch; inputs = torch.load({str(exchange)!r}, weights_only=True)",
-            f"torch.save({probabilities}.detach(), {str(exchange)!r})",
+            f"torch.save({predictions}.detach(), {str(exchange)!r})",
         ]
         _run_python(["-c", "\n".join(lines)])
         return torch.load(exchange, weights_only=True)
 
 
-def _probabilities_of_runner(model: InferenceModel, file: Path, samples: Sequence[Any]) -> Tensor:
-    """Class probabilities (N, C) from the script that was exported with an ONNX file, run on the samples."""
+def _predictions_of_runner(model: InferenceModel, file: Path, samples: Sequence[Any]) -> Tensor:
+    """Predictions (N, C) from the script that was exported with an ONNX file, run on the samples."""
     printed = _run_python([str(file.with_name("run_onnx.py")), str(file)], json.dumps(samples))
-    rows = [json.loads(line)["probabilities"] for line in printed.splitlines()]
+    rows = [json.loads(line)[model.task.result] for line in printed.splitlines()]
     return torch.tensor([[row[name] for name in model.class_names] for row in rows])
 
 

@@ -49,6 +49,13 @@ def linear_name(head: nn.Module) -> str | None:
     return (name and f"{name}.") if isinstance(layer, nn.Linear) and layer.bias is not None else None
 
 
+def last_linear(head: nn.Module) -> nn.Linear | None:
+    """The layer of a head that gives its outputs, if that is a linear one with a bias in a chain of modules."""
+    while isinstance(head, nn.Sequential) and len(head):
+        head = head[-1]
+    return head if isinstance(head, nn.Linear) and head.bias is not None else None
+
+
 def torch_expression(module: nn.Module) -> str | None:
     """Python that makes a module with the same settings; None if it is not made of torch's own modules alone."""
     kind = type(module)

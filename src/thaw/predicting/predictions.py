@@ -1,4 +1,4 @@
-"""Class probabilities of samples, one after the other, from a network."""
+"""What a network says of samples, one after the other."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import nn
 from thaw.data.loader import BatchLoader, workers_with_room
 from thaw.errors import UserError
 from thaw.predicting.dataset import PredictionDataset
-from thaw.tasks.single_label import SingleLabel
+from thaw.tasks.task import Task
 
 
 class Prediction(NamedTuple):
@@ -17,29 +17,29 @@ class Prediction(NamedTuple):
 
     Attributes:
         sample: Index of the sample in its dataset.
-        probabilities: Probability of each class; None if the sample cannot be used.
+        values: Probability of each class, or number of each quantity; None if the sample cannot be used.
         fault: Why it cannot be used; None if it can.
     """
 
     sample: int
-    probabilities: list[float] | None
+    values: list[float] | None
     fault: str | None
 
 
 def predictions(
     dataset: PredictionDataset,
     network: nn.Module,
-    task: SingleLabel,
+    task: Task,
     batch_size: int = 64,
     num_workers: int | None = None,
     device: str = "auto",
 ) -> Iterator[Prediction]:
-    """Classify all samples, and yield one prediction for each, in the order of the dataset.
+    """Predict all samples, and yield one prediction for each, in the order of the dataset.
 
     Args:
         dataset: The samples.
-        network: Returns logits (B, C) for a result of `dataset.to_network`.
-        task: Turns logits into probabilities.
+        network: Returns outputs (B, C) for a result of `dataset.to_network`.
+        task: Turns outputs into predictions.
         batch_size: Samples that are classified at once.
         num_workers: Loader processes; None takes the dataset's default.
         device: A device of torch; "auto" takes the accelerator if there is one.
@@ -63,7 +63,7 @@ def predictions(
         rows = iter(())
         if inputs is not None:
             with torch.inference_mode():
-                rows = iter(task.probabilities(network(dataset.to_network(inputs, torch_device))).tolist())
+                rows = iter(task.predictions(network(dataset.to_network(inputs, torch_device))).tolist())
         for index, fault in zip(indices, faults, strict=True):
             ready[index] = Prediction(index, next(rows) if fault is None else None, fault)
         while next_sample in ready:

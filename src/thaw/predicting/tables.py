@@ -18,6 +18,7 @@ from thaw.predicting.dataset import PredictionDataset
 from thaw.predicting.lines import STANDARD_INPUT
 from thaw.predicting.predictions import Prediction
 from thaw.storage import digest, require_writable, written_whole
+from thaw.tasks.task import Task
 
 MAX_LISTED = 20  # classes
 
@@ -64,11 +65,12 @@ def output_files(output: str | None, run_folder: Path, source: str, names: Seque
 def write_predictions(
     predictions: Iterable[Prediction],
     dataset: PredictionDataset,
+    task: Task,
     class_names: Sequence[str],
     top_k: int,
     output: OutputFiles,
 ) -> Written:
-    """Write a row per usable sample: its identity, label, confidence, `top_k` likeliest classes, all probabilities.
+    """Write a row per usable sample: its identity, and what the task says of it.
 
     The files appear under their names when they are complete.
 
@@ -84,19 +86,20 @@ def write_predictions(
             for file in unfinished
         )
         rows = csv.writer(table)
-        columns = [*dataset.columns, "label", "confidence", "top"]
-        rows.writerow([*columns, *(f"p({name})" for name in class_names)])
-        for index, probabilities, fault in progress(predictions, len(dataset), "predicting"):
-            if probabilities is None:
+        has_header = False
+        for index, values, fault in progress(predictions, len(dataset), "predicting"):
+            if values is None:
                 skipped.append(f"{dataset.place(index)}: {fault}")
                 continue
-            by_class = dict(zip(class_names, probabilities, strict=True))
-            top = sorted(by_class.items(), key=lambda item: -item[1])[:top_k]
-            counts[top[0][0]] += 1
-            values = [*dataset.identify(index), *top[0]]
-            rows.writerow([*values, "; ".join(f"{name} {p:.4f}" for name, p in top), *probabilities])
-            record = dict(zip(columns, [*values, top], strict=True)) | {"probabilities": by_class}
+            result = task.describe(values, class_names, top_k)
+            if not has_header:
+                rows.writerow([*dataset.columns, *result.columns])
+                has_header = True
+            identity = dataset.identify(index)
+            rows.writerow([*identity, *result.columns.values()])
+            record = dict(zip(dataset.columns, identity, strict=True)) | result.record
             jsonl.write(json.dumps(record, ensure_ascii=False) + "\n")
+            counts.update(result.counted)
         if len(skipped) == len(dataset):
             raise UserError(f"none of the {len(dataset)} can be used:\n" + "\n".join(f"  {line}" for line in skipped))
     return Written(skipped, counts)

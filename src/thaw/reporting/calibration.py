@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from thaw.reporting.pictures.reliability import reliability_bins
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.tasks.calibration import negative_log_likelihood
 
 
@@ -16,7 +16,7 @@ class Calibration(NamedTuple):
     """Expected calibration error, 0..1."""
 
 
-def calibration(outputs: Outputs, temperature: float = 1.0) -> Calibration:
+def calibration(outputs: ClassOutputs, temperature: float = 1.0) -> Calibration:
     """Measure the probabilities softmax(logits / temperature)."""
     scaled = outputs.calibrated(temperature)
     bins = reliability_bins(scaled.targets, scaled.probabilities)

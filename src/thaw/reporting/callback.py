@@ -25,7 +25,8 @@ from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.pictures.images import image_grid, views_grid
 from thaw.reporting.sinks import Sink, sinks
 from thaw.runs.files import CONFIG_FILE
-from thaw.runs.outputs import Outputs, latest_outputs
+from thaw.runs.outputs import latest_outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.runs.secrets import masked_yaml
 from thaw.signatures import only_accepted
 from thaw.types import BatchRequest, ImageSpec
@@ -173,7 +174,7 @@ class Pictures(Callback):
         trainer: Any,
         module: Any,
         name: str,
-        outputs: Outputs,
+        outputs: ClassOutputs,
         rows: Sequence[int] | NDArray[np.integer],
     ) -> None:
         """Hand out some samples, by their rows in `outputs`: images in a grid, texts in a table."""

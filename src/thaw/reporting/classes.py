@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
-from thaw.runs.outputs import Integers
+from thaw.tasks.outputs import Integers
 
 
 class ClassScores(NamedTuple):

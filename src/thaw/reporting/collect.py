@@ -35,7 +35,8 @@ from thaw.runs.files import (
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import read_rows
 from thaw.runs.origin import origin
-from thaw.runs.outputs import Outputs, read_outputs
+from thaw.runs.outputs import read_outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.runs.secrets import masked_override, masked_yaml
 from thaw.training.head_choice import HeadResult
 
@@ -48,7 +49,7 @@ LOG_LINES = 30
 class Measured(NamedTuple):
     """What the network gave, in one measurement."""
 
-    outputs: Mapping[str, Outputs]
+    outputs: Mapping[str, ClassOutputs]
     """By split."""
     metrics: Mapping[str, float]
     """By name."""

@@ -11,7 +11,7 @@ from thaw.reporting.pictures.rates import stage_rates
 from thaw.reporting.pictures.reliability import reliability
 from thaw.reporting.pictures.render import svg
 from thaw.reporting.report import Picture, Training
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 
 
 def training_charts(training: Training, rates: Mapping[str, Sequence[tuple[int, float]]]) -> list[Picture]:
@@ -27,7 +27,7 @@ def training_charts(training: Training, rates: Mapping[str, Sequence[tuple[int, 
     return charts
 
 
-def outputs_charts(outputs: Outputs, temperature: float | None, class_names: Sequence[str]) -> list[Picture]:
+def outputs_charts(outputs: ClassOutputs, temperature: float | None, class_names: Sequence[str]) -> list[Picture]:
     """Reliability, also with calibrated probabilities if there is a temperature, and precision by recall."""
     targets, probabilities = outputs.targets, outputs.probabilities
     calibrated = None if temperature is None else outputs.calibrated(temperature).probabilities

@@ -5,7 +5,7 @@ C: classes.
 
 import numpy as np
 
-from thaw.runs.outputs import Integers
+from thaw.tasks.outputs import Integers
 
 Z = 1.959964
 """97.5% quantile of the normal distribution."""

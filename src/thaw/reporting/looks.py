@@ -19,7 +19,7 @@ from thaw.data.text_module import TextDataModule
 from thaw.models.network import Network
 from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.report import Look
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.types import BatchRequest
 
 EACH = 4
@@ -30,7 +30,7 @@ MOST_TOKENS = 128
 """Tokens of a text that are weighed; the rest of it is not read."""
 
 
-def looks(network: Network, data: DataModule, outputs: Outputs) -> list[Look]:
+def looks(network: Network, data: DataModule, outputs: ClassOutputs) -> list[Look]:
     """Where the network looked in its most confident mistakes and in some samples that it classified right.
 
     Images need the package `grad-cam` and a network with feature maps; without them the list is empty.

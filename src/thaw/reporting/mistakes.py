@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.reporting.classes import ConfusedPair, confused_pairs, confusion_counts
-from thaw.runs.outputs import Integers, Outputs
+from thaw.tasks.outputs import ClassOutputs, Integers
 
 CONFIDENT, PAIRS, EXAMPLES = 24, 30, 3
 """Most mistakes, confused pairs, and examples of each pair in a report."""
@@ -27,7 +27,7 @@ class Mistakes(NamedTuple):
     """Position of the first of `confident` of each true and predicted class that are none of `pairs`."""
 
 
-def mistakes_of(outputs: Outputs, confusion: Integers) -> Mistakes:
+def mistakes_of(outputs: ClassOutputs, confusion: Integers) -> Mistakes:
     """Choose from the outputs of a split and their confusion matrix (C, C)."""
     positions = confident_mistakes(outputs)
     true, predicted = outputs.targets[positions], outputs.predictions[positions]
@@ -45,13 +45,13 @@ def mistakes_of(outputs: Outputs, confusion: Integers) -> Mistakes:
     return Mistakes(confident, pairs, examples, others)
 
 
-def confident_mistakes(outputs: Outputs) -> Integers:
+def confident_mistakes(outputs: ClassOutputs) -> Integers:
     """Return the positions of all mistakes, the most confident first."""
     wrong = np.flatnonzero(outputs.predictions != outputs.targets)
     return wrong[np.argsort(-outputs.confidences[wrong], kind="stable")]
 
 
-def wanted_samples(outputs: Outputs) -> list[int]:
+def wanted_samples(outputs: ClassOutputs) -> list[int]:
     """Return the indices of the samples that a report shows: at most 114, without those of its `looks`."""
     confusion = confusion_counts(outputs.targets, outputs.predictions, outputs.logits.shape[1])
     chosen = mistakes_of(outputs, confusion)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.training.head_choice import HeadResult
 
 SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
@@ -135,7 +135,7 @@ class Report:
     """Number of samples by split, in the order of columns."""
     training: Training
     reproduction: Reproduction
-    outputs: Mapping[str, Outputs] = field(default_factory=dict)
+    outputs: Mapping[str, ClassOutputs] = field(default_factory=dict)
     """Of the best weights, by split: val, test. The report is about test, or about val if there is no test."""
     temperature: float | None = None
     """Calibrated probabilities are softmax(logits / temperature); fitted on val."""

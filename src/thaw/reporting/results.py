@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thaw.reporting.classes import ClassScores, class_scores, confusion_counts, macro_average
 from thaw.reporting.intervals import accuracy_interval, macro_f1_interval
 from thaw.reporting.mistakes import Mistakes, mistakes_of
-from thaw.runs.outputs import Integers, Outputs
+from thaw.tasks.outputs import ClassOutputs, Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Results:
         return int(self.confusion.sum(axis=1).max()) / self.total
 
 
-def results_of(outputs: Outputs) -> Results:
+def results_of(outputs: ClassOutputs) -> Results:
     """Evaluate the outputs of a split."""
     num_classes = outputs.logits.shape[1]
     confusion = confusion_counts(outputs.targets, outputs.predictions, num_classes)

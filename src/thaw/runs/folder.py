@@ -166,13 +166,13 @@ class RunFolder:
         with naming_damage(self.path / METRICS_FILE):
             return {name: float(value) for name, value in results["metrics"].items()} if results else {}
 
-    def temperature(self) -> float:
-        """Temperature for honest probabilities, see `thaw.tasks.calibration`. Raises UserError if the run has none."""
+    def calibration(self) -> dict[str, Any]:
+        """What makes predictions honest, see `Task.calibration`. Raises UserError if the run has no such thing."""
         file = self.path / CALIBRATION_FILE
         if not file.is_file():
             raise UserError(f"{self.path} has no {CALIBRATION_FILE}: it needs validation samples. Type calibrate=false")
         with naming_damage(file):
-            return float(self.json(CALIBRATION_FILE)["temperature"])
+            return self.json(CALIBRATION_FILE)
 
     def records(self) -> list[SampleRecord]:
         """All samples of the run's data, in their order there."""

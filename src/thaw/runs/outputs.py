@@ -1,10 +1,5 @@
-"""The network's output for each sample of a split: what reports, pictures and calibration are computed from.
+"""Collects the network's output for each sample of a split, writes it to a file, and reads it again."""
 
-N: samples of the split, C: classes.
-"""
-
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,62 +7,34 @@ import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import Tensor
 
 from thaw.distributed.agree import gather_on_first
 from thaw.manifest import naming_damage
+from thaw.tasks.outputs import KINDS, ClassOutputs, Outputs
 
 MOST_ON_DEVICE = 2**24
 """Numbers that wait on the device until they are moved to the CPU: 64 MiB."""
 
 
-Integers = NDArray[np.int64]
+KIND = "kind"
+"""Key of the name of the kind of outputs in a file."""
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """Outputs of one pass over a split, row by row, sorted by sample index."""
-
-    indices: Integers
-    """Index of each sample in the data, (N,)."""
-    targets: Integers
-    """True class of each sample, (N,)."""
-    logits: NDArray[np.floating[Any]]
-    """As the network gives them, before any temperature, (N, C)."""
-
-    @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """Class probabilities, (N, C)."""
-        return softmax(self.logits.astype(np.float64), axis=1)
-
-    @cached_property
-    def predictions(self) -> Integers:
-        """Most probable class of each sample, (N,)."""
-        return self.logits.argmax(axis=1)
-
-    @cached_property
-    def confidences(self) -> NDArray[np.float64]:
-        """Probability of the predicted class of each sample, (N,)."""
-        return self.probabilities.max(axis=1)
-
-    def calibrated(self, temperature: float) -> "Outputs":
-        """The same with logits divided by a temperature."""
-        return replace(self, logits=self.logits / temperature)
-
-    def write(self, file: Path) -> None:
-        """Write a `.npz` file."""
-        with file.open("wb") as opened:
-            np.savez_compressed(opened, indices=self.indices, targets=self.targets, logits=self.logits)
+def write_outputs(outputs: Outputs, file: Path) -> None:
+    """Write a `.npz` file."""
+    arrays = {"indices": outputs.indices, "targets": outputs.targets, "logits": outputs.logits}
+    with file.open("wb") as opened:
+        np.savez_compressed(opened, **arrays, **{KIND: np.array(outputs.kind)})
 
 
 def read_outputs(file: Path) -> Outputs | None:
-    """Read what `Outputs.write` wrote; None if there is no such file. Raises UserError if it holds something else."""
+    """Read what `write_outputs` wrote; None if there is no such file. Raises UserError if it holds something else."""
     if not file.is_file():
         return None
     with naming_damage(file), np.load(file, allow_pickle=False) as arrays:
-        return Outputs(arrays["indices"], arrays["targets"], arrays["logits"])
+        kind = KINDS[str(arrays[KIND])] if KIND in arrays else ClassOutputs  # of earlier versions
+        return kind(arrays["indices"], arrays["targets"], arrays["logits"])
 
 
 class CollectOutputs(Callback):
@@ -81,12 +48,15 @@ class CollectOutputs(Callback):
         self.latest: dict[str, Outputs] = {}
         self._on_device: list[tuple[Tensor, ...]] = []
         self._moved: list[tuple[Tensor, ...]] = []
+        self._kind: type[Outputs] = ClassOutputs
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Add a batch."""
         # Copies: a target may lie in memory that a loader process shares. Nothing waits for the device.
-        target = pl_module.task.classes(outputs["target"]).clone()
-        self._on_device.append((outputs["output"].detach().float(), target, outputs["index"].clone()))
+        task, target = pl_module.task, outputs["target"]
+        self._kind = task.outputs
+        kept = task.kept(outputs["output"].detach())
+        self._on_device.append((kept, task.metric_target(target).clone(), outputs["index"].clone()))
         if len(self._on_device) * outputs["output"].numel() > MOST_ON_DEVICE:
             self._move()
 
@@ -116,7 +86,7 @@ class CollectOutputs(Callback):
         if shares:
             logits, targets, indices = (np.concatenate(parts) for parts in zip(*shares, strict=True))
             indices, first = np.unique(indices, return_index=True)
-            self.latest[split] = Outputs(indices, targets[first], logits[first])
+            self.latest[split] = self._kind(indices, targets[first], logits[first])
 
 
 def latest_outputs(trainer: Trainer) -> dict[str, Outputs]:

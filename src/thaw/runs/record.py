@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thaw.arguments import for_shell
+from thaw.distributed.agree import from_first
 from thaw.distributed.ranks import ranks
 from thaw.distributed.sharded import is_sharded
 from thaw.errors import NonFiniteLossError, UserError
@@ -41,9 +42,8 @@ from thaw.runs.files import (
 )
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import close, log_final
-from thaw.runs.outputs import latest_outputs
+from thaw.runs.outputs import latest_outputs, write_outputs
 from thaw.runs.secrets import masked
-from thaw.tasks.calibration import fit_temperature
 from thaw.tasks.metrics import split_table
 from thaw.training.checkpoint import best_checkpoint
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
@@ -171,7 +171,7 @@ def save(
     metrics = logged_metrics(trainer)
     if best:  # for other splits, the trainer holds the metrics of the last epoch
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
-    if heads:
+    if heads or module.task.settles:
         metrics |= module.predicted_metrics
     if not ranks().is_first:
         return metrics
@@ -190,10 +190,9 @@ def save(
     # A sharded run measures nothing again: its outputs are of the last epoch.
     for split, outputs in () if is_sharded(trainer.strategy) else latest_outputs(trainer).items():
         with replacing(run.path / OUTPUTS_FILE.format(split=split)) as temporary:
-            outputs.write(temporary)
-        if split == "val":
-            temperature = fit_temperature(outputs.logits, outputs.targets)
-            run.write(CALIBRATION_FILE, json.dumps({"temperature": temperature}))
+            write_outputs(outputs, temporary)
+        if calibration := module.task.calibration(outputs) if split == "val" else {}:
+            run.write(CALIBRATION_FILE, json.dumps(calibration))
     results = {
         "monitor": monitor,
         "mode": mode,
@@ -253,6 +252,11 @@ def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataMo
     if sizes["val"] and best_checkpoint(trainer):
         trainer.limit_predict_batches = trainer.limit_val_batches
         trainer.predict(module, datamodule=loaders, return_predictions=False)
+        if module.task.settles:
+            outputs = latest_outputs(trainer).get("val")
+            settled = from_first(None if outputs is None else module.task.settle(outputs))
+            module.task.load_state_dict(settled, strict=False)
+            trainer.predict(module, datamodule=loaders, return_predictions=False)  # outputs mean something else now
     if sizes["test"]:
         trainer.test(module, datamodule=loaders, verbose=False)
 

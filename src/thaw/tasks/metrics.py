@@ -30,22 +30,22 @@ class EpochMetrics(nn.Module):
     """Metrics of one epoch, updated from many batches at once.
 
     An update takes as long for few samples as for many, and waits for the device. So results of batches are collected
-    until `MOST_WAITING` probabilities are there, or until `compute`.
+    until `MOST_WAITING` predictions are there, or until `compute`.
     """
 
     MOST_WAITING = 2**24
-    """Probabilities, over all samples and classes: 64 MiB."""
+    """Numbers, over all samples and classes: 64 MiB."""
 
     def __init__(self, metrics: MetricCollection):
         super().__init__()
         self.metrics = metrics
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def update(self, probabilities: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Add a batch: class probabilities (B, C), class indices (B,), the mean loss, a scalar."""
+    def update(self, predictions: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Add a batch: predictions (B, C), targets (B,) or (B, C), the mean loss, a scalar."""
         # A copy of the target: it may lie in memory that a loader process shares, an open file each.
-        self._waiting.append((probabilities, target.clone(), loss))
-        if len(self._waiting) * probabilities.numel() >= self.MOST_WAITING:
+        self._waiting.append((predictions, target.clone(), loss))
+        if len(self._waiting) * predictions.numel() >= self.MOST_WAITING:
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
@@ -82,10 +82,10 @@ class EpochMetrics(nn.Module):
     def _count(self) -> None:
         if not self._waiting:
             return
-        probabilities, targets, losses = zip(*self._waiting, strict=True)
+        predictions, targets, losses = zip(*self._waiting, strict=True)
         # Each metric takes the arguments that it knows.
         self.metrics.update(
-            preds=torch.cat(probabilities),
+            preds=torch.cat(predictions),
             target=torch.cat(targets),
             value=torch.stack(losses),
             weight=torch.tensor([len(target) for target in targets], device=losses[0].device),

@@ -19,7 +19,7 @@ from thaw.finetuning.schedules import PhaseSchedule, Schedule, lr_factor
 from thaw.models.network import Network
 from thaw.seeds import seed_all, seed_of
 from thaw.tasks.metrics import EpochMetrics
-from thaw.tasks.single_label import SingleLabel
+from thaw.tasks.task import Task
 from thaw.training.loss_check import CheckedStep, LossCheck
 from thaw.types import Batch, StepOutput
 
@@ -36,8 +36,8 @@ class FineTuningModule(LightningModule):
 
     Args:
         network: the network to train.
-        task: loss, probabilities and metrics.
-        class_names: in the order of the network's outputs.
+        task: loss, what outputs mean, and metrics.
+        class_names: of the classes or quantities, in the order of the network's outputs.
         plan: which stages train in which epoch.
         optimizer: makes the optimizer, like `build_optimizer` with its rates filled in.
         schedule: factor on all rates, from (step of the phase, steps of the phase).
@@ -48,7 +48,7 @@ class FineTuningModule(LightningModule):
     def __init__(
         self,
         network: Network,
-        task: SingleLabel,
+        task: Task,
         class_names: list[str],
         plan: Plan,
         optimizer: Callable[..., Optimizer],
@@ -63,12 +63,13 @@ class FineTuningModule(LightningModule):
         self.decayed = decayed_names(network)
         self.loss_check = LossCheck()
         metrics_with_confusion = task.metrics()
-        metrics_with_confusion.add_metrics({"confusion": task.confusion()})
+        if (confusion := task.confusion()) is not None:
+            metrics_with_confusion.add_metrics({"confusion": confusion})
         self.train_metrics = EpochMetrics(task.metrics().clone(postfix="/train"))
         self.val_metrics = EpochMetrics(task.metrics().clone(postfix="/val"))
         self.test_metrics = EpochMetrics(metrics_with_confusion.clone(postfix="/test"))
         self.confusion: Tensor | None = None
-        """Confusion matrix of the last test: counts (C, C), true class by predicted class."""
+        """Confusion matrix of the last test: counts (C, C), true class by predicted class; None if the task has none."""
         self.predicted_metrics: dict[str, float] = {}
         """Validation metrics of the last prediction pass, by name."""
         self._loaded_metrics: dict[str, Any] | None = None
@@ -84,7 +85,7 @@ class FineTuningModule(LightningModule):
             cls.takes_activations = False
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the logits (B, C) of a batch."""
+        """Return the outputs (B, C) of a batch."""
         return self.network(batch.inputs, start=batch.start)
 
     def step(self, batch: Batch) -> StepOutput:
@@ -146,9 +147,9 @@ class FineTuningModule(LightningModule):
         self.loss_check.add(split, batch_idx, batch, result.loss)
         if self.trainer.world_size == 1:  # several processes have to communicate: too slow for every step
             self.require_finite_losses(wait=False)
-        probabilities = self.task.probabilities(result.output.detach())
+        scored = self.task.scored(result.output.detach())
         epoch_metrics: EpochMetrics = getattr(self, f"{split}_metrics")
-        epoch_metrics.update(probabilities, self.task.classes(result.target), result.loss.detach())
+        epoch_metrics.update(scored, self.task.metric_target(result.target), result.loss.detach())
         return result
 
     def on_train_epoch_end(self) -> None:
