@@ -226,7 +226,7 @@ def run(cell: Cell, choices: argparse.Namespace) -> Outcome:
     import peers
 
     from thaw.reporting.calibration import calibration
-    from thaw.runs.outputs import Outputs
+    from thaw.tasks.outputs import ClassOutputs
 
     where = data_overrides(cell.set, cell.network, choices.assets)
     where += [*network_overrides(cell.network, choices.assets, choices.encoder), f"seed={cell.seed}"]
@@ -241,7 +241,7 @@ def run(cell: Cell, choices: argparse.Namespace) -> Outcome:
         result = peers.ours(configuration(*where, *equal, *quiet, *plan, *column))
     split = "test" if "test" in result.scores else "val"
     scores = result.scores[split]
-    measured = calibration(Outputs(np.arange(len(scores.targets)), scores.targets, scores.logits))
+    measured = calibration(ClassOutputs(np.arange(len(scores.targets)), scores.targets, scores.logits))
     return {
         **cell._asdict(),
         "split": split,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thaw.reporting.mistakes import wanted_samples
+from thaw.reporting.kinds import results_in
 from thaw.reporting.report import PhaseRow, Report, Reproduction, Run, SampleView, Training
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 
 
-def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, first: int = 1000) -> Outputs:
+def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, first: int = 1000) -> ClassOutputs:
     """Every class in turn; the others are confused with the class that follows, mostly."""
     generator = np.random.default_rng(seed)
     targets = np.arange(total) % num_classes
@@ -21,7 +21,7 @@ def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, 
     predictions = np.where(generator.random(total) < accuracy, targets, (targets + shift) % num_classes)
     logits = generator.normal(size=(total, num_classes))
     logits[np.arange(total), predictions] = logits.max(axis=1) + generator.exponential(3, total)
-    return Outputs(np.arange(first, first + total), targets, logits.astype(np.float32))
+    return ClassOutputs(np.arange(first, first + total), targets, logits.astype(np.float32))
 
 
 def image(size_px: int = 32, seed: int = 0, form: str = "PNG") -> bytes:
@@ -58,12 +58,12 @@ def report(num_classes: int = 3, total: int = 90, accuracy: float = 0.9, size_px
             "84c9cf6",
         ),
         outputs=measured,
-        temperature=1.4,
+        calibration={"temperature": 1.4},
         baselines={"k-NN on pretrained features": 0.7},
         data_report="class 0   30",
     )
     made = replace(made, **changes)
-    if "samples" not in changes and made.split:
-        wanted = wanted_samples(made.outputs[made.split])
-        made = replace(made, samples={i: SampleView(f"photos/{i}.jpg", image=image(size_px, i)) for i in wanted})
+    if "samples" not in changes and (results := results_in(made)) is not None:
+        shown = {i: SampleView(f"photos/{i}.jpg", image=image(size_px, i)) for i in results.wanted()}
+        made = replace(made, samples=shown)
     return made

@@ -9,8 +9,9 @@ from tests.reporting import made_up
 from thaw.reporting.calibration import calibration
 from thaw.reporting.classes import class_scores, confused_pairs, confusion_counts, macro_average
 from thaw.reporting.intervals import accuracy_interval, macro_f1_interval
-from thaw.reporting.mistakes import CONFIDENT, EXAMPLES, PAIRS, confident_mistakes, mistakes_of, wanted_samples
-from thaw.runs.outputs import Outputs
+from thaw.reporting.kinds import results_of
+from thaw.reporting.mistakes import CONFIDENT, EXAMPLES, PAIRS, confident_mistakes, mistakes_of
+from thaw.tasks.outputs import ClassOutputs
 
 
 def test_scores_are_those_of_scikit_learn_with_the_worst_class_first() -> None:
@@ -44,7 +45,7 @@ def test_mistakes_are_the_wrong_ones_by_falling_confidence_and_what_is_wanted_is
     for (true, predicted), rows in chosen.examples.items():
         assert 1 <= len(rows) <= EXAMPLES
         assert {(outputs.targets[row], outputs.predictions[row]) for row in rows} == {(true, predicted)}
-    wanted = wanted_samples(outputs)
+    wanted = results_of(outputs, [str(number) for number in range(50)]).wanted()
     assert len(wanted) == len(set(wanted)) <= CONFIDENT + PAIRS * EXAMPLES
     assert {int(outputs.indices[row]) for row in chosen.confident} <= set(wanted)
 
@@ -60,7 +61,7 @@ def test_calibration_is_that_of_torch_and_torchmetrics() -> None:
 
 
 def test_huge_logits_have_finite_probabilities() -> None:
-    outputs = Outputs(np.arange(1), np.array([1]), np.array([[1e4, -1e4]], dtype=np.float32))
+    outputs = ClassOutputs(np.arange(1), np.array([1]), np.array([[1e4, -1e4]], dtype=np.float32))
     assert outputs.probabilities.tolist() == [[1, 0]]
     assert calibration(outputs) == pytest.approx((2e4, 1))
 

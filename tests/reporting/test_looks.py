@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tests import tiny
 from thaw.models.heads import linear
 from thaw.models.network import Network
+from thaw.reporting.class_results import ClassResults
 from thaw.reporting.looks import heat_maps, occlusion
 
 
@@ -25,8 +26,8 @@ class CountsToken(nn.Module):
 
 def test_the_token_that_decides_has_the_weight() -> None:
     inputs = {"input_ids": torch.tensor([[9, 5, 3, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0]])}
-    assert occlusion(CountsToken(), inputs, 1) == [0, 1, 0]
-    assert occlusion(CountsToken(), inputs, 0) == [0, -1, 0]
+    assert occlusion(CountsToken(), inputs, 1, ClassResults.strength) == [0, 1, 0]
+    assert occlusion(CountsToken(), inputs, 0, ClassResults.strength) == [0, -1, 0]
 
 
 def test_heat_lies_where_the_image_decides_also_in_frozen_stages() -> None:

@@ -12,12 +12,14 @@ from sklearn.metrics import classification_report
 from tests.reporting import made_up
 from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.page import render
-from thaw.reporting.report import SECTIONS, Look, Picture, SampleView
-from thaw.runs.outputs import Outputs
+from thaw.reporting.report import Look, Picture, SampleView
+from thaw.tasks.outputs import ClassOutputs
 from thaw.training.head_choice import HeadResult
 
 EVIL = "<script>alert(1)</script>\"' onerror=alert(1) {{ 7 * 7 }}"
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>drawn</title></svg>'
+SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
+"""Those that show pictures."""
 DASH = "\N{EN DASH}"
 VOID = {"meta", "img"}
 
@@ -178,7 +180,7 @@ def test_names_texts_and_messages_are_shown_and_never_run() -> None:
     ("num_classes", "total", "accuracy"), [(2, 30, 0.9), (2, 30, 1.0), (2, 30, 0.0), (20, 400, 0.9), (21, 400, 0.9)]
 )
 def test_any_size_has_a_page(num_classes: int, total: int, accuracy: float) -> None:
-    html = render(made_up.report(num_classes, total, accuracy, temperature=None, pictures=[], counts={}))
+    html = render(made_up.report(num_classes, total, accuracy, calibration={}, pictures=[], counts={}))
     page = checked(html)
     assert ("Confusion matrix" in html) == (num_classes <= 20)
     assert ("mistakes" in page.sections()) == (accuracy < 1)
@@ -189,7 +191,7 @@ def test_200_classes_fit_into_3_mb_and_classes_without_samples_are_told() -> Non
     report = made_up.report(200, 6000, 0.6, class_names=[f"a long name of class {number}" for number in range(200)])
     outputs = report.outputs["test"]
     kept = ~np.isin(outputs.targets, [3, 77])
-    test = Outputs(outputs.indices[kept], outputs.targets[kept], outputs.logits[kept])
+    test = ClassOutputs(outputs.indices[kept], outputs.targets[kept], outputs.logits[kept])
     photos = made_up.report(200, outputs={"test": test}).samples
     assert len(photos) > 100
     photos = {index: SampleView("p.jpg", image=made_up.image(90, index)) for index in photos}
@@ -253,7 +255,7 @@ def test_a_failed_run_shows_its_message_and_nothing_that_it_does_not_have() -> N
         run=replace(whole.run, state="failed", message="the loss is nan", log_lines=["epoch 3", "Traceback"]),
         outputs={},
         samples={},
-        temperature=None,
+        calibration={},
         training=replace(whole.training, best_epoch=None, metrics={}),
     )
     html = render(failed)

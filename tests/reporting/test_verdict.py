@@ -6,19 +6,19 @@ import pytest
 
 from tests.reporting import made_up
 from thaw.reporting.advice import advice
+from thaw.reporting.kinds import results_in
 from thaw.reporting.report import Report
-from thaw.reporting.results import results_of
 from thaw.reporting.verdict import result_sentence, warnings
 from thaw.reporting.wording import duration, enumerate_names, percent, percent_range
-from thaw.runs.outputs import Outputs
+from thaw.tasks.outputs import ClassOutputs
 
 
-def answers(targets: list[int], predictions: list[int], confidence: float = 0.99) -> Outputs:
+def answers(targets: list[int], predictions: list[int], confidence: float = 0.99) -> ClassOutputs:
     """Outputs with these predictions, all of the same confidence."""
     num_classes = 3
     probabilities = np.full((len(targets), num_classes), (1 - confidence) / (num_classes - 1))
     probabilities[np.arange(len(targets)), predictions] = confidence
-    return Outputs(np.arange(len(targets)), np.array(targets), np.log(probabilities))
+    return ClassOutputs(np.arange(len(targets)), np.array(targets), np.log(probabilities))
 
 
 RIGHT = [0] * 40 + [1] * 40 + [2] * 20
@@ -32,7 +32,7 @@ def pets(**changes: Any) -> Report:
 
 
 def sentence(report: Report) -> str:
-    return result_sentence(report, results_of(report.outputs["test"]))
+    return result_sentence(report, results_in(report))
 
 
 def test_the_sentence_says_what_is_beaten_what_is_level_and_what_is_better() -> None:
@@ -45,22 +45,22 @@ def test_the_sentence_says_what_is_beaten_what_is_level_and_what_is_better() -> 
 
 def test_a_network_that_names_the_most_frequent_class_is_warned_of() -> None:
     report = pets(outputs={"test": answers([0] * 9 + [1], [0] * 10)})
-    (found, missing) = warnings(report, results_of(report.outputs["test"]))
+    (found, missing) = warnings(report, results_in(report))
     assert found == ("No better than a simple baseline: always the most frequent class gets 90.0%, the run 90.0%.")
     assert missing == "No test images of cow: how well they do is unknown."
-    assert warnings(pets(), results_of(pets().outputs["test"])) == []
+    assert warnings(pets(), results_in(pets())) == []
 
 
 def sections(report: Report) -> list[str]:
-    return [piece.section for piece in advice(report, results_of(report.outputs["test"]))]
+    return [piece.section for piece in advice(report, results_in(report))]
 
 
 def test_advice_follows_from_the_numbers() -> None:
-    calm = pets(outputs={"test": answers(RIGHT * 9, ANSWERS * 9, 0.8)}, temperature=None)
+    calm = pets(outputs={"test": answers(RIGHT * 9, ANSWERS * 9, 0.8)}, calibration={})
     assert sections(calm) == []
     training = calm.training
     assert sections(replace(calm, baselines={"k-NN": 0.97})) == ["baselines"]
-    assert sections(replace(calm, temperature=0.5)) == ["trust"]
+    assert sections(replace(calm, calibration={"temperature": 0.5})) == ["trust"]
     assert sections(replace(calm, outputs={"test": answers(RIGHT * 9, ANSWERS * 9)})) == ["mistakes"]
     assert sections(replace(calm, outputs={"test": answers(RIGHT, ANSWERS, 0.8)})) == ["classes"]  # a wide interval
     assert sections(replace(calm, training=replace(training, best_epoch=11))) == ["learning"]
@@ -68,7 +68,8 @@ def test_advice_follows_from_the_numbers() -> None:
     (piece,) = advice(replace(calm, training=overfit), None)
     assert "9 points more accurate on train than on val" in piece.text
     weak = answers([0] * 400 + [1] * 400 + [2] * 100, [0] * 400 + [1] * 400 + [1] * 50 + [2] * 50, 0.8)
-    (piece,) = advice(replace(calm, outputs={"test": weak}), results_of(weak))
+    weakly = replace(calm, outputs={"test": weak})
+    (piece,) = advice(weakly, results_in(weakly))
     assert piece.text.startswith("cow is the weakest class")
 
 

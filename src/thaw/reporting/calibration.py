@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from thaw.reporting.pictures.reliability import reliability_bins
-from thaw.tasks.outputs import ClassOutputs
 from thaw.tasks.calibration import negative_log_likelihood
+from thaw.tasks.outputs import ClassOutputs
 
 
 class Calibration(NamedTuple):

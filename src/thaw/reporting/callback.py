@@ -1,6 +1,6 @@
 """The callback that decides when pictures of a run are made, and hands them to its loggers.
 
-N: samples of a split, C: classes.
+N: samples of a split, C: classes or quantities.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ from thaw.distributed.sharded import is_sharded
 from thaw.finetuning.table import stage_tree
 from thaw.models.network import Network
 from thaw.reporting.harmless import harmless
-from thaw.reporting.mistakes import confident_mistakes
+from thaw.reporting.kinds import results_of
 from thaw.reporting.pictures.images import image_grid, views_grid
+from thaw.reporting.results import Results
 from thaw.reporting.sinks import Sink, sinks
 from thaw.runs.files import CONFIG_FILE
 from thaw.runs.outputs import latest_outputs
-from thaw.tasks.outputs import ClassOutputs
 from thaw.runs.secrets import masked_yaml
 from thaw.signatures import only_accepted
 from thaw.types import BatchRequest, ImageSpec
@@ -42,7 +42,7 @@ class Pictures(Callback):
 
     At the start, once: the stages as a graph, the configuration, warnings about the data, images as the network sees
     them beside augmented ones, and a histogram of the weights of each stage. At the end of each phase: `pictures`,
-    samples with their true and predicted classes, the most confident mistakes, histograms of weights and gradients of
+    samples with their true and predicted labels, the most confident mistakes, histograms of weights and gradients of
     what trains, and the size of an update beside the size of the weights. At the end of the run, with the best weights:
     `pictures` and samples of test, or of validation if there is no test.
 
@@ -50,8 +50,9 @@ class Pictures(Callback):
     copied on the device. A phase that early stopping ends shows no gradients. What cannot be drawn only warns.
 
     Args:
-        pictures: by name, a function that draws what it takes of `targets`, class indices (N,); `probabilities` (N, C);
-            `class_names`, C of them. It returns a matplotlib figure.
+        pictures: by name, a function that draws what it takes of `targets`, class indices (N,), 0 and 1 for each label
+            or numbers (N, C); `probabilities`, of numbers `values`, (N, C); `class_names`, C of them. It returns a
+            matplotlib figure.
         every_epochs: also show every n-th epoch; None: only the last one of each phase.
         samples: samples that are shown; 0: none.
         histograms: whether weights, gradients and updates are shown.
@@ -157,41 +158,34 @@ class Pictures(Callback):
         outputs = latest_outputs(trainer).get(split)
         if outputs is None:
             return
-        facts = {"targets": outputs.targets, "probabilities": outputs.probabilities, "class_names": module.class_names}
-        step = last_step(trainer)
+        results = results_of(outputs, module.class_names, module.task.calibration(None))
+        facts, step = results.facts(), last_step(trainer)
         for name, picture in self.pictures.items():
             self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), step)
         if not self.samples:
             return
-        spread = np.linspace(0, len(outputs.targets) - 1, min(self.samples, len(outputs.targets))).astype(int)
-        self._show_samples(trainer, module, f"predictions/{split}", outputs, spread)
-        wrong = confident_mistakes(outputs)[: self.samples]
+        spread = np.linspace(0, results.total - 1, min(self.samples, results.total)).astype(int)
+        self._show_samples(trainer, f"predictions/{split}", results, spread)
+        wrong = results.worst()[: self.samples]
         if len(wrong):
-            self._show_samples(trainer, module, f"mistakes/{split}", outputs, wrong)
+            self._show_samples(trainer, f"mistakes/{split}", results, wrong)
 
-    def _show_samples(
-        self,
-        trainer: Any,
-        module: Any,
-        name: str,
-        outputs: ClassOutputs,
-        rows: Sequence[int] | NDArray[np.integer],
-    ) -> None:
-        """Hand out some samples, by their rows in `outputs`: images in a grid, texts in a table."""
-        data, names, step = trainer.datamodule, module.class_names, last_step(trainer)
-        indices = outputs.indices[rows].tolist()
-        predicted, confidence = outputs.predictions[rows], outputs.confidences[rows]
-        true = [names[target] for target in outputs.targets[rows]]
-        said = [names[number] for number in predicted]
+    def _show_samples(self, trainer: Any, name: str, results: Results[Any], rows: NDArray[np.integer]) -> None:
+        """Hand out some samples, by their rows in the outputs: images in a grid, texts in a table."""
+        data, step = trainer.datamodule, last_step(trainer)
+        indices = results.outputs.indices[rows].tolist()
+        answers = [results.answer(row) for row in rows.tolist()]
         if data.facts.texts is not None:
-            table = zip(
-                [as_one(data.facts.texts[i]) for i in indices], true, said, confidence.round(4).tolist(), strict=True
-            )
+            texts = [as_one(data.facts.texts[index]) for index in indices]
+            table = [
+                [text, answer.true, answer.predicted, round(answer.measured, 4)]
+                for text, answer in zip(texts, answers, strict=True)
+            ]
             for sink in self._sinks:
-                sink.table(name, ["text", "true", "predicted", "confidence"], [list(row) for row in table], step)
+                sink.table(name, ["text", "true", "predicted", results.measured], table, step)
             return
-        captions = [f"true {t}\npredicted {s} ({c:.0%})" for t, s, c in zip(true, said, confidence, strict=True)]
-        correct = [t == s for t, s in zip(true, said, strict=True)]
+        captions = [f"true {answer.true}\npredicted {answer.predicted} ({answer.text})" for answer in answers]
+        correct = None if answers[0].is_right is None else [bool(answer.is_right) for answer in answers]
         images = [np.asarray(data.image(index)) for index in indices]
         self._hand(name, image_grid(images, captions, correct), step)
 

@@ -15,13 +15,12 @@ from thaw.data.module import DataModule
 from thaw.data.pairs import parts_of
 from thaw.data.splits import SPLITS
 from thaw.manifest import naming_damage
-from thaw.reporting.drawings import outputs_charts, training_charts
+from thaw.reporting.drawings import training_charts
 from thaw.reporting.history import curves_of, phase_results, rates_of
-from thaw.reporting.mistakes import wanted_samples
 from thaw.reporting.report import Look, Report, Reproduction, Run, SampleView, Training
+from thaw.reporting.results import Results
 from thaw.runs.files import (
     BASELINES_FILE,
-    CALIBRATION_FILE,
     CONFIG_FILE,
     DATA_FILE,
     ENVIRONMENT_FILE,
@@ -36,8 +35,8 @@ from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import read_rows
 from thaw.runs.origin import origin
 from thaw.runs.outputs import read_outputs
-from thaw.tasks.outputs import ClassOutputs
 from thaw.runs.secrets import masked_override, masked_yaml
+from thaw.tasks.outputs import Outputs
 from thaw.training.head_choice import HeadResult
 
 THUMBNAIL_PX = 160
@@ -49,7 +48,7 @@ LOG_LINES = 30
 class Measured(NamedTuple):
     """What the network gave, in one measurement."""
 
-    outputs: Mapping[str, ClassOutputs]
+    outputs: Mapping[str, Outputs]
     """By split."""
     metrics: Mapping[str, float]
     """By name."""
@@ -71,7 +70,12 @@ def measured_by(run: RunFolder) -> Measured:
 
 
 def collect(
-    run: RunFolder, class_names: Sequence[str], measured: Measured, data: DataModule | None, looks: Sequence[Look] = ()
+    run: RunFolder,
+    class_names: Sequence[str],
+    measured: Measured,
+    results: Results[Any] | None,
+    data: DataModule | None,
+    looks: Sequence[Look] = (),
 ) -> Report:
     """Return what the report of a run shows.
 
@@ -79,30 +83,30 @@ def collect(
         run: the folder.
         class_names: in the order of the network's outputs.
         measured: a measurement, of the run or of other data.
+        results: what it says of its split; None if nothing was measured.
         data: the samples that were measured; None: none are shown.
         looks: where the network looked in some samples.
     """
     config_yaml = (run.path / CONFIG_FILE).read_text(encoding="utf-8", errors="replace")
     config = yaml.safe_load(config_yaml)
     environment = run.json(ENVIRONMENT_FILE)
-    results = run.json(METRICS_FILE) if environment.get("finished") else {}
+    ended = run.json(METRICS_FILE) if environment.get("finished") else {}
     with naming_damage(run.path / METRICS_CSV):
         rows = read_rows(run.intact(METRICS_CSV))
         curves, rates = curves_of(rows), rates_of(rows)
     monitor, mode = config["monitor"]["metric"], config["monitor"]["mode"]
     with naming_damage(run.path / PHASES_FILE):
         phases = phase_results(run.json(PHASES_FILE, list), rows, monitor, mode)
-    training = Training(monitor, mode, results.get("epoch"), measured.metrics, curves, phases)
-    outputs = measured.outputs[measured.split] if measured.split else None
-    temperature = run.json(CALIBRATION_FILE).get("temperature")
+    training = Training(monitor, mode, ended.get("epoch"), measured.metrics, curves, phases)
     pictures = training_charts(training, rates)
-    if outputs is not None:
-        pictures += outputs_charts(outputs, temperature, class_names)
-    shown = {*(() if outputs is None else wanted_samples(outputs)), *(look.index for look in looks)}
+    if results is not None:
+        pictures += results.charts()
+    shown = {*(() if results is None else results.wanted()), *(look.index for look in looks)}
     counts, data_report = _data(run, None if measured.own else data)
     baselines = run.json(BASELINES_FILE)
+    is_comparable = measured.own and baselines.get("split") == measured.split
     return Report(
-        run=_run(run, str(config.get("run_id")), results, environment),
+        run=_run(run, str(config.get("run_id")), ended, environment),
         network=", ".join(origin(config)),
         things=run.input_spec().things,
         class_names=list(class_names),
@@ -110,11 +114,11 @@ def collect(
         training=training,
         reproduction=_reproduction(run.json(OVERRIDES_FILE, list), config_yaml, environment),
         outputs=dict(measured.outputs),
-        temperature=temperature,
-        heads=[HeadResult(**head) for head in results.get("heads", [])],
+        calibration={} if results is None else results.calibration,
+        heads=[HeadResult(**head) for head in ended.get("heads", [])],
         samples={} if data is None else sample_views(data, shown),
         looks=looks,
-        baselines=baselines.get("accuracy", {}) if measured.own and baselines.get("split") == measured.split else {},
+        baselines={} if results is None or not is_comparable else baselines.get(results.measure, {}),
         data_report=data_report,
         data_warnings=[] if data is None else data.warnings(),
         pictures=pictures,

@@ -6,12 +6,9 @@ from matplotlib.figure import Figure
 
 from thaw.reporting.pictures.learning_curves import learning_curves
 from thaw.reporting.pictures.phases import PhaseSpan
-from thaw.reporting.pictures.precision_recall import precision_recall
 from thaw.reporting.pictures.rates import stage_rates
-from thaw.reporting.pictures.reliability import reliability
 from thaw.reporting.pictures.render import svg
 from thaw.reporting.report import Picture, Training
-from thaw.tasks.outputs import ClassOutputs
 
 
 def training_charts(training: Training, rates: Mapping[str, Sequence[tuple[int, float]]]) -> list[Picture]:
@@ -21,23 +18,12 @@ def training_charts(training: Training, rates: Mapping[str, Sequence[tuple[int, 
     names = dict.fromkeys(("loss", training.monitor.partition("/")[0]))
     if curves := {name: training.curves[name] for name in names if name in training.curves}:
         figure = learning_curves(curves, phases, training.best_epoch)
-        charts.append(_picture("learning", "Learning curves of training and validation, by phase", figure, "curves"))
+        charts.append(picture("learning", "Learning curves of training and validation, by phase", figure, "curves"))
     if any(len(points) > 1 for points in rates.values()):
-        charts.append(_picture("learning", "Learning rate of each stage", stage_rates(rates), "rates"))
+        charts.append(picture("learning", "Learning rate of each stage", stage_rates(rates), "rates"))
     return charts
 
 
-def outputs_charts(outputs: ClassOutputs, temperature: float | None, class_names: Sequence[str]) -> list[Picture]:
-    """Reliability, also with calibrated probabilities if there is a temperature, and precision by recall."""
-    targets, probabilities = outputs.targets, outputs.probabilities
-    calibrated = None if temperature is None else outputs.calibrated(temperature).probabilities
-    trust = reliability(targets, probabilities, calibrated)
-    classes = precision_recall(targets, probabilities, class_names)
-    return [
-        _picture("trust", "Accuracy by confidence", trust, "reliability"),
-        _picture("classes", "Precision and recall at every threshold", classes, "precision"),
-    ]
-
-
-def _picture(section: str, caption: str, figure: Figure, prefix: str) -> Picture:
+def picture(section: str, caption: str, figure: Figure, prefix: str) -> Picture:
+    """A figure for a section; `prefix` starts the ids of its SVG: another one for each picture of a page."""
     return Picture(section, caption, svg(figure, prefix))

@@ -1,9 +1,9 @@
 """Where the network looked: a heat map over an image, or a weight for each token of a text.
 
-B: samples, C: classes or channels, H, W: height and width of the network's input, T: tokens.
+B: samples, C: outputs or channels, H, W: height and width of the network's input, T: tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -17,54 +17,52 @@ from torch import Tensor, nn
 from thaw.data.module import DataModule
 from thaw.data.text_module import TextDataModule
 from thaw.models.network import Network
-from thaw.reporting.mistakes import confident_mistakes
 from thaw.reporting.report import Look
-from thaw.tasks.outputs import ClassOutputs
+from thaw.reporting.results import Results
 from thaw.types import BatchRequest
 
-EACH = 4
-"""Samples of each kind, wrong and right."""
 SHOWN_PX = 160
 """Height and width of a heat map in a report."""
 MOST_TOKENS = 128
 """Tokens of a text that are weighed; the rest of it is not read."""
+Strength = Callable[[Tensor], Tensor]
+"""See `Results.strength`."""
 
 
-def looks(network: Network, data: DataModule, outputs: ClassOutputs) -> list[Look]:
-    """Where the network looked in its most confident mistakes and in some samples that it classified right.
+def looks(network: Network, data: DataModule, results: Results[Any]) -> list[Look]:
+    """Where the network looked in the samples that it is most wrong about, and in some that it is right about.
 
     Images need the package `grad-cam` and a network with feature maps; without them the list is empty.
 
     Args:
         network: the network, with its best weights.
         data: the samples, whose input spec is known.
-        outputs: what the network gave on a split of `data`.
+        results: what the network gave on a split of `data`.
     """
-    wrong = confident_mistakes(outputs)[:EACH]
-    right = np.flatnonzero(outputs.predictions == outputs.targets)
-    right = right[np.linspace(0, len(right) - 1, min(EACH, len(right))).astype(int)]
-    rows = np.concatenate([wrong, right])
-    indices, classes = outputs.indices[rows].tolist(), outputs.predictions[rows].tolist()
-    if not indices:
+    looked_at = results.looked_at()
+    if not looked_at:
         return []
+    indices = [int(results.outputs.indices[row]) for row, _ in looked_at]
+    numbers = [number for _, number in looked_at]
     was_training = network.training
     network.eval()
     try:
         if isinstance(data, TextDataModule):
             return [
-                Look(index, tokens=_tokens(network, data, index, c)) for index, c in zip(indices, classes, strict=True)
+                Look(index, tokens=_tokens(network, data, index, number, results.strength))
+                for index, number in zip(indices, numbers, strict=True)
             ]
-        return _images(network, data, indices, classes)
+        return _images(network, data, indices, numbers)
     finally:
         network.train(was_training)
 
 
-def _images(network: Network, data: DataModule, indices: Sequence[int], classes: Sequence[int]) -> list[Look]:
+def _images(network: Network, data: DataModule, indices: Sequence[int], numbers: Sequence[int]) -> list[Look]:
     batch = data.dataset()[BatchRequest(list(indices), None)]
     inputs, normalised = batch.inputs, data.on_after_batch_transfer(batch, 0).inputs
     assert isinstance(inputs, Tensor)
     assert isinstance(normalised, Tensor)
-    maps = heat_maps(network, normalised.to(next(network.parameters())), classes)
+    maps = heat_maps(network, normalised.to(next(network.parameters())), numbers)
     if maps is None:
         return []
     return [
@@ -73,7 +71,7 @@ def _images(network: Network, data: DataModule, indices: Sequence[int], classes:
     ]
 
 
-def heat_maps(network: Network, inputs: Tensor, classes: Sequence[int]) -> NDArray[np.floating] | None:
+def heat_maps(network: Network, inputs: Tensor, numbers: Sequence[int]) -> NDArray[np.floating] | None:
     """Grad-CAM (Selvaraju et al. 2017) of the last feature maps of the backbone: (B, H, W), from 0 to 1.
 
     None if the package `grad-cam` is not installed, or the network has no feature maps.
@@ -81,7 +79,7 @@ def heat_maps(network: Network, inputs: Tensor, classes: Sequence[int]) -> NDArr
     Args:
         network: in evaluation mode.
         inputs: normalised images (B, C, H, W).
-        classes: the class of each image whose output is explained, B of them.
+        numbers: the output that is explained of each image, B of them.
     """
     try:
         from pytorch_grad_cam import GradCAM  # here, because it is an extra
@@ -92,7 +90,7 @@ def heat_maps(network: Network, inputs: Tensor, classes: Sequence[int]) -> NDArr
     if layer is None:
         return None
     with GradCAM(network, [layer]) as explain, torch.enable_grad():
-        targets = [ClassifierOutputTarget(number) for number in classes]
+        targets = [ClassifierOutputTarget(number) for number in numbers]
         found = explain(inputs.detach().requires_grad_(), targets)  # gradients reach the maps also of frozen stages
     network.zero_grad(set_to_none=True)
     return found
@@ -130,25 +128,28 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating]) -> bytes:
     return file.getvalue()
 
 
-def _tokens(network: Network, data: TextDataModule, index: int, number: int) -> list[tuple[str, float]]:
+def _tokens(
+    network: Network, data: TextDataModule, index: int, number: int, strength: Strength
+) -> list[tuple[str, float]]:
     from tokenizers import Tokenizer  # not needed for images, and not always installed
 
     assert data.tokens is not None
     batch = data.tokens.batch([index])
-    weights = occlusion(network, batch, number)
+    weights = occlusion(network, batch, number, strength)
     tokenizer = Tokenizer.from_str(data.input_spec.tokenizer)
     ids = batch["input_ids"][0, : len(weights)].tolist()
     return [(tokenizer.id_to_token(token) or "?", weight) for token, weight in zip(ids, weights, strict=True)]
 
 
 @torch.no_grad()
-def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int) -> list[float]:
-    """How much the log-probability of a class falls if each token is hidden, scaled to -1..1 (Zeiler & Fergus 2014).
+def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int, strength: Strength) -> list[float]:
+    """How much the strength of an output falls if each token is hidden, scaled to -1..1 (Zeiler & Fergus 2014).
 
     Args:
-        network: takes `input_ids`, `attention_mask` ..., each (B, T), and returns logits (B, C).
+        network: takes `input_ids`, `attention_mask` ..., each (B, T), and gives outputs (B, C).
         inputs: one text, or one pair of texts.
-        number: the class.
+        number: of the output.
+        strength: see `Results.strength`.
     """
     device = next(network.parameters()).device
     length = min(int(inputs["attention_mask"].sum()), MOST_TOKENS)
@@ -157,7 +158,7 @@ def occlusion(network: nn.Module, inputs: dict[str, Tensor], number: int) -> lis
     hidden = torch.arange(length, device=device)
     masks[hidden, hidden] = 0  # the last row hides nothing
     rows = zip(*(tensor.split(32) for tensor in inputs.values()), strict=True)
-    logits = torch.cat([network(dict(zip(inputs, part, strict=True))).float() for part in rows])
-    logs = logits.log_softmax(dim=1)[:, number]
-    falls = logs[-1] - logs[:-1]
+    outputs = torch.cat([network(dict(zip(inputs, part, strict=True))).float() for part in rows])
+    strengths = strength(outputs)[:, number]
+    falls = strengths[-1] - strengths[:-1]
     return (falls / falls.abs().max().clamp(min=1e-9)).tolist()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.reporting.classes import ConfusedPair, confused_pairs, confusion_counts
+from thaw.reporting.classes import ConfusedPair, confused_pairs
 from thaw.tasks.outputs import ClassOutputs, Integers
 
 CONFIDENT, PAIRS, EXAMPLES = 24, 30, 3
@@ -49,11 +49,3 @@ def confident_mistakes(outputs: ClassOutputs) -> Integers:
     """Return the positions of all mistakes, the most confident first."""
     wrong = np.flatnonzero(outputs.predictions != outputs.targets)
     return wrong[np.argsort(-outputs.confidences[wrong], kind="stable")]
-
-
-def wanted_samples(outputs: ClassOutputs) -> list[int]:
-    """Return the indices of the samples that a report shows: at most 114, without those of its `looks`."""
-    confusion = confusion_counts(outputs.targets, outputs.predictions, outputs.logits.shape[1])
-    chosen = mistakes_of(outputs, confusion)
-    positions = {*chosen.confident, *(position for some in chosen.examples.values() for position in some)}
-    return sorted({int(outputs.indices[position]) for position in positions})

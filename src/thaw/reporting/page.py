@@ -5,19 +5,19 @@ C: classes.
 
 from base64 import b64encode
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
 from thaw.markdown import inline
 from thaw.reporting.advice import advice
-from thaw.reporting.calibration import calibration
+from thaw.reporting.kinds import results_in
 from thaw.reporting.report import Report
-from thaw.reporting.results import results_of
+from thaw.reporting.results import Results
 from thaw.reporting.tables import epoch_table, metric_rows
 from thaw.reporting.verdict import all_baselines, result_sentence, warnings
-from thaw.reporting.wording import duration, enumerate_names, percent, percent_range
+from thaw.reporting.wording import amount, amount_range, decimals, duration, enumerate_names, percent, percent_range
 
 MAX_MATRIX = 20
 """Most classes whose confusion matrix is shown whole."""
@@ -38,8 +38,7 @@ class Embedded(NamedTuple):
 
 def render(report: Report) -> str:
     """Return the text of the HTML file. What the report does not have is left out."""
-    outputs = report.outputs[report.split] if report.split else None
-    results = None if outputs is None else results_of(outputs)
+    results = results_in(report)
     templates = Environment(
         loader=PackageLoader("thaw.reporting", ""),
         autoescape=select_autoescape(["html.jinja"]),
@@ -51,8 +50,12 @@ def render(report: Report) -> str:
         "percent": percent,
         "percent_range": percent_range,
         "duration": duration,
+        "decimals": decimals,
+        "amount": amount,
+        "amount_range": amount_range,
         "enumerate_names": enumerate_names,
         "inline": inline,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "embed": embed,
         "picture": picture_uri,
     }
@@ -61,17 +64,15 @@ def render(report: Report) -> str:
         "run": report.run,
         "training": report.training,
         "names": report.class_names,
-        "outputs": outputs,
         "results": results,
+        "numbers": [] if results is None else results.numbers(report.things),
+        "longest_bar": _longest_bar(report, results),
+        "limits": [] if results is None else results.limits(report.things),
         "sentence": result_sentence(report, results),
         "warnings": warnings(report, results),
         "advice": advice(report, results),
         "baselines": {} if results is None else all_baselines(report.baselines, results),
-        "calibrations": {
-            split: (calibration(some), calibration(some, report.temperature) if report.temperature else None)
-            for split, some in report.outputs.items()
-        },
-        "positions": {} if outputs is None else {index: row for row, index in enumerate(outputs.indices.tolist())},
+        "positions": {} if results is None else {n: row for row, n in enumerate(results.outputs.indices.tolist())},
         "metric_rows": metric_rows(report.training.metrics, report.counts),
         "epochs": epoch_table(report.training.curves),
         "max_matrix": MAX_MATRIX,
@@ -95,3 +96,10 @@ def picture_uri(drawing: str) -> str:
 
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def _longest_bar(report: Report, results: Results[Any] | None) -> float:
+    """The score whose bar is drawn in full length: 1, or the largest error."""
+    if results is None or results.perfect:
+        return 1
+    return max(results.score, *all_baselines(report.baselines, results).values()) or 1

@@ -1,17 +1,15 @@
 """The values that a report shows: plain ones, gathered from a run folder by somebody else.
 
-C: classes. Times are in seconds, epochs count from 0, and are shown from 1.
+C: classes or quantities. Times are in seconds, epochs count from 0, and are shown from 1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from thaw.tasks.outputs import ClassOutputs
+from thaw.tasks.outputs import Outputs
 from thaw.training.head_choice import HeadResult
-
-SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
-"""Sections that pictures can be in."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Look:
     image: bytes | None = None
     """JPEG or PNG file: the sample under a heat map."""
     tokens: Sequence[tuple[str, float]] = ()
-    """Pairs of a token and its weight in -1..1; positive ones speak for the predicted class."""
+    """Pairs of a token and its weight in -1..1; positive ones speak for what is explained."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Picture:
     """A drawing for one section."""
 
     section: str
-    """One of `SECTIONS`."""
+    """Anchor of the section."""
     caption: str
     """What it shows; also its text for those who cannot see it."""
     drawing: str
@@ -135,19 +133,19 @@ class Report:
     """Number of samples by split, in the order of columns."""
     training: Training
     reproduction: Reproduction
-    outputs: Mapping[str, ClassOutputs] = field(default_factory=dict)
+    outputs: Mapping[str, Outputs] = field(default_factory=dict)
     """Of the best weights, by split: val, test. The report is about test, or about val if there is no test."""
-    temperature: float | None = None
-    """Calibrated probabilities are softmax(logits / temperature); fitted on val."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What val has decided about the outputs, as `Task.calibration` returns it."""
     heads: Sequence[HeadResult] = ()
     """Candidates for the head after training; none if there was no choice."""
     samples: Mapping[int, SampleView] = field(default_factory=dict)
-    """By index: those of `wanted_samples` and of `looks`."""
+    """By index: those that `Results.wanted` names, and those of `looks`."""
     looks: Sequence[Look] = ()
     baselines: Mapping[str, float] = field(default_factory=dict)
-    """Accuracy of simple methods on the reported split, by name."""
+    """Scores of simple methods on the reported split, by name; of the same measure as `Results.score`."""
     data_report: str = ""
-    """Content of data.txt: class counts and warnings."""
+    """Content of data.txt: counts of labels and warnings."""
     data_warnings: Sequence[str] = ()
     """Warnings of the data report, one each, for the top of the page."""
     pictures: Sequence[Picture] = ()

@@ -29,3 +29,25 @@ def enumerate_names(names: Sequence[str], most: int = 8) -> str:
     """The first `most` names, and how many more there are: "a, b and 3 more"."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def decimals(value: float) -> str:
+    """A metric with four digits after the point; fewer of a large number, more of a tiny one."""
+    if abs(value) >= 1000:
+        return f"{value:,.1f}"
+    return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
+
+
+def amount(value: float) -> str:
+    """A number in the user's unit with three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
+def short_range(interval: tuple[float, float] | None) -> str:
+    """An interval of scores with three digits; empty if there is none."""
+    return "" if interval is None else "{:.3f}\N{EN DASH}{:.3f}".format(*interval)
+
+
+def amount_range(interval: tuple[float, float]) -> str:
+    """An interval in the user's unit."""
+    return " to ".join(amount(bound) for bound in interval)

@@ -12,10 +12,11 @@ from thaw.distributed.ranks import ranks
 from thaw.faults import fault
 from thaw.models.network import Network
 from thaw.reporting.collect import Measured, collect, measured_by
+from thaw.reporting.kinds import results_of
 from thaw.reporting.looks import looks
 from thaw.reporting.page import render
 from thaw.reporting.report import Look
-from thaw.runs.files import REPORT_FILE
+from thaw.runs.files import CALIBRATION_FILE, REPORT_FILE
 from thaw.runs.folder import RunFolder
 from thaw.storage import write_atomically
 
@@ -66,11 +67,14 @@ def write_report(
         file: name of the file, or a path elsewhere.
     """
     measured = measured or measured_by(run)
+    results = None
+    if measured.split is not None:
+        results = results_of(measured.outputs[measured.split], class_names, run.json(CALIBRATION_FILE))
     shown: list[Look] = []
-    if data is not None and network is not None and measured.split is not None:
+    if data is not None and network is not None and results is not None:
         try:
-            shown = looks(network, data, measured.outputs[measured.split])
+            shown = looks(network, data, results)
         except Exception:  # whatever a network does with images that are partly hidden, or with gradients
             log.warning("the report does not show where the network looked", exc_info=True)
-    write_atomically(run.path / file, render(collect(run, class_names, measured, data, shown)))
+    write_atomically(run.path / file, render(collect(run, class_names, measured, results, data, shown)))
     return run.path / file

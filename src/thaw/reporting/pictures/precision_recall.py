@@ -1,4 +1,4 @@
-"""Precision against recall as the threshold on a class's probability falls, each class against all others.
+"""Precision against recall as the threshold on a probability falls, each class against all others, or each label.
 
 C: classes, N: samples.
 """
@@ -38,28 +38,30 @@ def precision_recall(targets: ArrayLike, probabilities: ArrayLike, class_names: 
     curve of all pairs of sample and class at once. Classes without a sample are left out, and named.
 
     Args:
-        targets: class indices (N,).
+        targets: class indices (N,), or 0 and 1 for each label (N, C): then each label has a curve.
         probabilities: (N, C).
         class_names: C names.
     """
     samples = checked(targets, probabilities, class_names)
-    binary = len(class_names) == 2
+    binary = len(class_names) == 2 and samples.targets.ndim == 1
     asked = [1] if binary else range(len(class_names))
-    missing = [class_names[index] for index in asked if not (samples.targets == index).any()]
+    has_samples = np.asarray(samples.positive.any(axis=0))
+    missing = [class_names[index] for index in asked if not has_samples[index]]
+    things = "classes" if samples.targets.ndim == 1 else "labels"
     notes = [samples.omitted, _named("Without a sample: ", missing)]
-    rankings = [_ranking(samples, index, class_names[index]) for index in asked if (samples.targets == index).any()]
+    rankings = [_ranking(samples, index, class_names[index]) for index in asked if has_samples[index]]
     if not rankings:
         return empty(
             " ".join(filter(None, notes)) if len(samples.targets) else f"no samples. {samples.omitted}".strip()
         )
     rankings.sort(key=lambda ranking: -ranking.average_precision)
     mean = np.mean([ranking.average_precision for ranking in rankings])
-    title = f"average precision {mean:.3f}" + ("" if binary else f", mean of {len(rankings)} classes")
+    title = f"average precision {mean:.3f}" + ("" if binary else f", mean of {len(rankings)} {things}")
     colours: Sequence[str] = COLOURS
     if len(rankings) > MOST_CURVES:
         colours = (INK, *COLOURS)
         rankings = [_micro(samples), *rankings[-WORST:]]
-        notes.insert(0, f"Micro average: all classes at once. Below it the {WORST} classes of least precision.")
+        notes.insert(0, f"Micro average: all {things} at once. Below it the {WORST} {things} of least precision.")
     picture = Picture(WIDTH, 4.6, title)
     axes, beside = picture.subplots(1, 2, width_ratios=[2.2, 1])
     beside.set_axis_off()
@@ -77,13 +79,12 @@ def precision_recall(targets: ArrayLike, probabilities: ArrayLike, class_names: 
 
 
 def _ranking(samples: Predictions, index: int, name: str) -> _Ranking:
-    positive, scores = samples.targets == index, samples.probabilities[:, index]
+    positive, scores = samples.positive[:, index], samples.probabilities[:, index]
     return _Ranking(name, positive, scores, float(average_precision_score(positive, scores)))
 
 
 def _micro(samples: Predictions) -> _Ranking:
-    positive = (samples.targets[:, None] == np.arange(samples.probabilities.shape[1])).ravel()
-    scores = samples.probabilities.ravel()
+    positive, scores = samples.positive.ravel(), samples.probabilities.ravel()
     return _Ranking("micro average", positive, scores, float(average_precision_score(positive, scores)))
 
 
