@@ -21,6 +21,7 @@ from thaw.config.instantiation import TargetError, call, make, make_callable, ma
 from thaw.config.overrides import typed_overrides
 from thaw.config.rates import GROUP_KEYS, from_scratch, kind_of
 from thaw.data.labels import Labels
+from thaw.data.class_labels import ClassLabels
 from thaw.data.image_module import ImageDataModule
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
@@ -61,7 +62,7 @@ def data(cfg: DictConfig) -> DataModule:
     if "_target_" in cfg.data and (same := settings.keys() & keywords(target_of(cfg.data))):
         raise UserError(f"{cfg.data._target_} takes {', '.join(same)}, as the data module does: name it otherwise")
     try:
-        labels = target_of(cfg.task).labels
+        labels = target_of(cfg.task).labels if "task" in cfg else ClassLabels
         source = _source(without(cfg.data, settings), labels)
     except TargetError as error:
         raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None

@@ -117,7 +117,7 @@ class MultiLabels(Labels):
 
     def what(self) -> str:
         """The number of labels, and how many a sample has."""
-        return f"{len(self.names)} labels, {self.targets.sum(axis=1).mean():.1f} for each sample"
+        return f"{len(self.names)} labels ({self.targets.sum(axis=1).mean():.1f} of them each)"
 
     def table(self, parts: Mapping[str, Indices]) -> str:
         """Samples that have each label in each split, and those without any."""

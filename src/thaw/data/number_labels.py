@@ -106,7 +106,7 @@ class NumberLabels(Labels):
 
     def what(self) -> str:
         """The names of the quantities."""
-        return f"{', '.join(self.names)}, a number" if len(self.names) == 1 else f"the numbers {', '.join(self.names)}"
+        return f"{len(self.names)} {'quantity' if len(self.names) == 1 else 'quantities'} ({', '.join(self.names)})"
 
     def table(self, parts: Mapping[str, Indices]) -> str:
         """Mean, spread, smallest and largest value of each quantity in each split."""

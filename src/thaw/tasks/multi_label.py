@@ -42,7 +42,7 @@ class MultiLabel(Task):
     """
 
     labels, outputs = MultiLabels, MultiOutputs
-    settles = True
+    many_losses = settles = True
     weighs_by = "pos_weight"
     expression = "{logits}.sigmoid()"
     thresholds: Tensor

@@ -3,6 +3,7 @@
 B: batch size, T: quantities.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -39,6 +40,7 @@ class Regression(Task):
     """
 
     labels, outputs, result = NumberLabels, NumberOutputs, "values"
+    many_losses = True
     expression = "{logits}"
     mean: Tensor
     std: Tensor
@@ -100,7 +102,9 @@ class MeanSpearman(SpearmanCorrCoef):
     """Spearman's rank correlation, the mean over `quantities`; `preds` and `target` are (N, T)."""
 
     def __init__(self, quantities: int):
-        super().__init__(num_outputs=quantities)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it keeps all numbers, which are few beside the images and texts
+            super().__init__(num_outputs=quantities)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch."""

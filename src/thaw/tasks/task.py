@@ -58,6 +58,8 @@ class Task(nn.Module, ABC):
     gives_logits: ClassVar[bool] = False
     """Whether outputs are logits of classes that exclude each other: a head can then be chosen by its log loss, and
     images can be mixed."""
+    many_losses: ClassVar[bool] = False
+    """Whether the loss may give one number for each output of a sample; their mean is its loss."""
     settles: ClassVar[bool] = False
     """Whether validation decides after training what outputs mean."""
     weighs_by: ClassVar[str] = "weight"
@@ -113,7 +115,7 @@ class Task(nn.Module, ABC):
         # float(), because they are bfloat16 in bf16-true.
         weights = {} if self.class_weights is None else {self.weighs_by: self.class_weights.float()}
         losses = self._loss(outputs.float(), self.encoded(target), **weights, **self._loss_options)
-        return losses.mean(dim=1) if losses.shape == outputs.shape else losses
+        return losses.mean(dim=1) if self.many_losses and losses.shape == outputs.shape else losses
 
     def encoded(self, target: Tensor) -> Tensor:
         """What the loss compares outputs with."""
