@@ -82,6 +82,11 @@ class NumberLabels(Labels):
         """The numbers, with all their digits."""
         return "; ".join(as_number(value) for value in self.targets[index].tolist())
 
+    @classmethod
+    def counted(cls, text: str) -> list[str]:
+        """All samples together."""
+        return ["all"]
+
     def aligned(self, names: Sequence[str]) -> Self:
         """The quantities in the order of `names`."""
         if sorted(self.names) != sorted(names):

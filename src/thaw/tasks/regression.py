@@ -41,7 +41,6 @@ class Regression(Task):
 
     labels, outputs, result = NumberLabels, NumberOutputs, "values"
     many_losses = True
-    expression = "{logits}"
     mean: Tensor
     std: Tensor
     spread: Tensor
@@ -73,6 +72,10 @@ class Regression(Task):
     def predictions(self, outputs: Tensor) -> Tensor:
         """Numbers in the user's unit, (B, T)."""
         return outputs.float() * self.std + self.mean
+
+    def code(self, outputs: str) -> str:
+        """Scaled; by nothing, where the last layer does it."""
+        return f"({outputs}) * torch.tensor({self.std.tolist()}) + torch.tensor({self.mean.tolist()})"
 
     def kept(self, outputs: Tensor) -> Tensor:
         """The predictions."""

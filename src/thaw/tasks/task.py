@@ -64,8 +64,6 @@ class Task(nn.Module, ABC):
     """Whether validation decides after training what outputs mean."""
     weighs_by: ClassVar[str] = "weight"
     """Keyword by which the loss takes the weights of the classes."""
-    expression: ClassVar[str]
-    """Python that makes predictions from `{logits}` without thaw."""
     class_weights: Tensor | None
 
     def __init__(
@@ -176,6 +174,10 @@ class Task(nn.Module, ABC):
         Returns:
             The share of samples with the same result, and the largest difference, 0..1 or in standard deviations.
         """
+
+    @abstractmethod
+    def code(self, outputs: str) -> str:
+        """Python that makes predictions of the expression `outputs`, without thaw."""
 
     def decision(self) -> dict[str, Any]:
         """What an exported file must say besides its names, so that its predictions become labels; plain values."""
