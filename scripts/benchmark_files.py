@@ -108,8 +108,9 @@ def generate_files(folder: Path, count: int) -> list[Path]:
 def with_predict(files: list[Path], spec: ImageSpec, network: Network, folder: Path) -> None:
     """Classify the files and write the tables, as `thaw.predict` does."""
     dataset = ImagePredictionDataset(files, spec)
-    results = predictions(dataset, network, SingleLabel(len(CLASSES)), device="cpu")
-    write_predictions(results, dataset, CLASSES, 5, OutputFiles(folder / "out.csv", folder / "out.jsonl"))
+    task = SingleLabel(len(CLASSES))
+    results = predictions(dataset, network, task, device="cpu")
+    write_predictions(results, dataset, task, CLASSES, 5, OutputFiles(folder / "out.csv", folder / "out.jsonl"))
 
 
 def with_plain_loop(files: list[Path], spec: ImageSpec, network: Network, folder: Path) -> None:

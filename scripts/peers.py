@@ -416,7 +416,7 @@ def ours(cfg: DictConfig) -> Result:
     scores = {}
     for split in ("val", "test"):
         if (found := read_outputs(run.path / OUTPUTS_FILE.format(split=split))) is not None:
-            scores[split] = Scores(found.logits / run.temperature(), found.targets)
+            scores[split] = Scores(found.logits / float(run.calibration()["temperature"]), found.targets)
     seconds = times["end"] - begin
     curve = [(moment - begin, accuracy) for moment, accuracy in times["epochs"]]
     if scores["val"].accuracy > max(accuracy for _, accuracy in curve) + 1e-6:  # by what follows the last epoch

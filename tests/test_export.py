@@ -114,7 +114,7 @@ def test_each_format_agrees_and_says_what_it_is(
     file = exported(config, run, form)
     assert file == before
     assert {path.name for path in file.parent.iterdir()} == {file.name, "model_card.md", *BESIDE.get(form, ())}
-    assert "8 images: same classes" in capsys.readouterr().out
+    assert "8 images: same results" in capsys.readouterr().out
     class_names, preprocessing = metadata(form, file)
     assert class_names == ["blue", "green", "red"]
     assert preprocessing["4_center_crop_px"] == 32
@@ -186,16 +186,16 @@ def test_a_rounded_file_is_kept_if_it_agrees_as_well_as_the_user_wants(
             probabilities = model(*model.inputs.read(samples))
         return torch.cat([probabilities[:1].roll(1, dims=1), probabilities[1:]])
 
-    computed = verify._probabilities_of_runner
-    monkeypatch.setattr(verify, "_probabilities_of_runner", one_wrong)
+    computed = verify._predictions_of_runner
+    monkeypatch.setattr(verify, "_predictions_of_runner", one_wrong)
     typed = (f"run={run}", "format=onnx", "precision=fp16", "samples=8")
-    with pytest.raises(ValueError, match=r"87.5% of 8 images get the same class.*\(agreement=0.98 is the least share"):
+    with pytest.raises(ValueError, match=r"87.5% of 8 images get the same result.*\(agreement=0.98 is the least share"):
         export(config(*typed, name="export"))
     assert [file for file in (run / "export").rglob("*") if file.is_file()] == []
     file = export(config(*typed, "agreement=0.8", name="export"))
     assert file.parent.name == "onnx_fp16"
-    assert "8 images: same class for 87.5%, probabilities differ by at most" in capsys.readouterr().out
-    assert "Rounded to fp16. Compared with the network on 8 images: same class" in (
+    assert "8 images: same result for 87.5%, probabilities differ by at most" in capsys.readouterr().out
+    assert "Rounded to fp16. Compared with the network on 8 images: same result" in (
         file.with_name("model_card.md").read_text()
     )
     assert metadata("onnx", file)[0] == ["blue", "green", "red"]
@@ -235,13 +235,13 @@ def test_an_export_that_does_not_agree_or_load_is_refused_and_nothing_is_left(
     def off(*args: object) -> torch.Tensor:
         return reloaded(*args) + 2e-4  # type: ignore[arg-type]
 
-    reloaded = verify._probabilities_of_loading_code
-    monkeypatch.setattr(verify, "_probabilities_of_loading_code", off)
+    reloaded = verify._predictions_of_loading_code
+    monkeypatch.setattr(verify, "_predictions_of_loading_code", off)
     with pytest.raises(
-        ValueError, match=r"100.0% of 8 images get the same class, probabilities differ by up to 2.0e-04"
+        ValueError, match=r"100.0% of 8 images get the same result, probabilities differ by up to 2.0e-04"
     ):
         exported(config, run, "state_dict")
-    monkeypatch.setattr(verify, "_probabilities_of_loading_code", reloaded)
+    monkeypatch.setattr(verify, "_predictions_of_loading_code", reloaded)
     monkeypatch.setattr(verify, "loading_code", lambda *args: ["raise OSError('no such network')"])
     with pytest.raises(ValueError, match="could not be loaded again, and is not kept: OSError: no such network"):
         exported(config, run, "state_dict")

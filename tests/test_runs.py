@@ -57,7 +57,7 @@ def test_the_default_run_is_good_and_evaluates_resumes_predicts_and_exports(tmp_
         assert len(list(csv.DictReader(file))) == 8
     assert "does not exist" in typed(tmp_path, "-m", "thaw.predict", "run=run", "input=nowhere", code=1)
     printed = typed(tmp_path, "-m", "thaw.export", "run=run", "format=exported_program")
-    assert "64 images: same classes" in printed
+    assert "64 images: same results" in printed
 
 
 def test_photographs_are_checked_trained_on_and_exported_to_onnx(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def _origin(run: "RunFolder", parts: "Parts") -> "Origin":
         f"the backbone's x {rates.backbone_lr_scale:g}, each stage below x {rates.lr_decay:g}"
     )
     name, weights = origin(cfg)
-    return Origin(name, weights, optimizer, cfg.seed, counts_by_label(run.records(), SPLITS), run.metrics())
+    counts = counts_by_label(run.records(), SPLITS, parts.module.task.labels.counted)
+    return Origin(name, weights, optimizer, cfg.seed, counts, run.metrics())
 
 
 if __name__ == "__main__":

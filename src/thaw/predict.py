@@ -36,7 +36,9 @@ def predict(cfg: DictConfig) -> Path:
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)
     with writing_to(output.csv.parent):
-        skipped, counts = write_predictions(results, dataset, parts.module.task, parts.module.class_names, cfg.top_k, output)
+        skipped, counts = write_predictions(
+            results, dataset, parts.module.task, parts.module.class_names, cfg.top_k, output
+        )
     if skipped:
         print(f"skipped, {len(skipped)} of {len(dataset)}:", *(f"  {line}" for line in skipped), sep="\n")
     for note in dataset.notes():
@@ -44,7 +46,7 @@ def predict(cfg: DictConfig) -> Path:
     if len(dataset) == 1:
         print(output.jsonl.read_text(encoding="utf-8"), end="")
     else:
-        print(count_table(counts) if counts else "", end="")
+        print(count_table(counts, len(dataset) - len(skipped)) if counts else "", end="")
     print(*output, sep="\n")
     return output.csv
 

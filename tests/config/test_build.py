@@ -169,7 +169,7 @@ def test_class_weights_go_by_name_too(config: Config) -> None:
     with pytest.raises(UserError, match=r"task.class_weights names egg, and the classes are ham, spam"):
         build.task(config("task.class_weights={egg: 3}"), ["ham", "spam"])
     with pytest.raises(UserError, match=r"weighs the classes, and so does task.class_weights"):
-        build.task(config("task.class_weights={ham: 3}"), ["ham", "spam"], [1.0, 1.0])
+        build.task(config("task.class_weights={ham: 3}"), ["ham", "spam"], {"class_weights": [1.0, 1.0]})
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "true", "DEFAULT", "IMAGENET1K_V1", "none", "null", "false", "None"])

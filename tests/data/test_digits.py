@@ -22,7 +22,7 @@ def digits(config: Config) -> DataModule:
 def test_facts_come_from_the_data(digits: DataModule) -> None:
     assert digits.class_names == [str(digit) for digit in range(10)]
     assert digits.num_classes == 10
-    assert sum(digits.counts(digits.train_indices)) == len(digits.train_indices) == 1257
+    assert sum(digits.labels.counts(digits.train_indices)) == len(digits.train_indices) == 1257
     assert len(digits.splits.val) == len(digits.splits.test) == 270
 
 
@@ -56,7 +56,7 @@ def test_workers_give_the_same_batches(config: Config, digits: DataModule) -> No
 
 def test_few_labels_and_folds(config: Config) -> None:
     few = split_data(config("data.labels_per_class=5"))
-    assert few.counts(few.train_indices) == [5] * 10
+    assert few.labels.counts(few.train_indices) == [5] * 10
     folds = [split_data(config(f"data.fold={fold}")).splits.test for fold in range(5)]
     assert sum(len(test) for test in folds) == 1797
     with pytest.raises(ValueError, match="labels_per_class=500 is too large"):

@@ -55,7 +55,7 @@ def test_a_group_is_a_pattern_of_the_path_or_a_column(config: Config, tmp_path: 
     root = patients(tmp_path)
     by_path = split_data(config("data=image_folder", f"data.root={root}", PATTERN))
     assert [len(groups) for groups in groups_of(by_path)] == [7, 2, 1]
-    assert [by_path.counts(part) for part in by_path.parts.values()] == [[21] * 3, [6] * 3, [3] * 3]
+    assert [by_path.labels.counts(part) for part in by_path.parts.values()] == [[21] * 3, [6] * 3, [3] * 3]
     assert "10 groups: 7 in train, 2 in val, 1 in test" in by_path.report()
     assert by_path.warnings() == []
     table = [f"data.table={root}/labels.csv", "data=image_table"]
@@ -74,7 +74,7 @@ def test_a_group_is_a_pattern_of_the_path_or_a_column(config: Config, tmp_path: 
 def test_few_labels_and_folds_keep_to_the_groups(config: Config, tmp_path: Path) -> None:
     typed = ["data=image_folder", f"data.root={patients(tmp_path)}", PATTERN]
     few = split_data(config(*typed, "data.labels_per_class=2"))
-    assert [few.counts(part) for part in few.parts.values()] == [[2] * 3, [6] * 3, [3] * 3]
+    assert [few.labels.counts(part) for part in few.parts.values()] == [[2] * 3, [6] * 3, [3] * 3]
     groups_of(few)
     tested = [groups_of(split_data(config(*typed, f"data.fold={fold}")))[2] for fold in range(5)]
     assert sorted(group for groups in tested for group in groups) == [f"patient{number}" for number in range(10)]

@@ -115,10 +115,10 @@ def test_images_of_fewer_bits_than_their_files_are_reported_and_may_be_stretched
 def test_a_folder_a_class_is_split_in_proportion(source: Callable[..., ImageDataModule]) -> None:
     data = source()
     assert data.class_names == ["blue", "green", "red"]
-    assert [sum(data.counts(part)) for part in data.parts.values()] == [16, 4, 4]
+    assert [sum(data.labels.counts(part)) for part in data.parts.values()] == [16, 4, 4]
     everything = np.concatenate(list(data.parts.values()))
     assert sorted(everything) == list(range(24))
-    assert all(min(data.counts(part)) >= 1 for part in data.parts.values())
+    assert all(min(data.labels.counts(part)) >= 1 for part in data.parts.values())
     for index, file in enumerate(data.source.files):
         assert data.class_names[data.targets[index]] == file.parent.name
 
@@ -137,16 +137,16 @@ def test_folders_of_splits_are_taken_as_they_are(
     for name, part in data.parts.items():
         folder = {"train": train, "val": val, "test": test}[name]
         assert {data.source.files[i].parent.parent.name for i in part} == {folder}
-        assert data.counts(part) == [4, 4, 4]
+        assert data.labels.counts(part) == [4, 4, 4]
 
 
 def test_a_missing_split_is_cut_from_train(source: Callable[..., ImageDataModule], tmp_path: Path) -> None:
     root = split_folders(tmp_path / "root", train=ALL, test=ALL)
     data = source(root, "data.val_fraction=0.25")
-    assert [data.counts(part) for part in data.parts.values()] == [[3, 3, 3], [1, 1, 1], [4, 4, 4]]
+    assert [data.labels.counts(part) for part in data.parts.values()] == [[3, 3, 3], [1, 1, 1], [4, 4, 4]]
     shutil.rmtree(root / "test")
     without = source(root, "data.val_fraction=0.25", "data.test_fraction=0")
-    assert [sum(without.counts(part)) for part in without.parts.values()] == [9, 3, 0]
+    assert [sum(without.labels.counts(part)) for part in without.parts.values()] == [9, 3, 0]
 
 
 def test_a_split_that_lacks_a_class_does_not_shift_labels(

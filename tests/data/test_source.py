@@ -124,7 +124,7 @@ GOOD = [(GREY, 0), (GREY, 1)]
         (Listed(GOOD, names=["x"]), "Listed.names has 1 entries for 2 samples"),
         (Listed(GOOD, digests=[]), "Listed.digests has 0 entries for 2 samples"),
         (Listed(GOOD, splits=["train", "later"]), "Listed.splits has 'later': expected train, val, test or None"),
-        (Listed(GOOD, targets=[1, 1]), "Listed.targets has the label 1 for sample 0, and the sample itself has 0"),
+        (Listed(GOOD, targets=[1, 1]), "Listed.targets has the label b for sample 0, and the sample itself has a"),
     ],
 )
 def test_what_is_wrong_with_a_source_is_said(bad: Any, message: str) -> None:
@@ -156,7 +156,7 @@ def test_each_kind_of_image_becomes_the_same_rgb() -> None:
 def test_only_what_the_attributes_do_not_say_is_read() -> None:
     silent = Listed(GOOD * 40)
     facts = read_facts(silent)
-    assert facts.targets.tolist() == [0, 1] * 40
+    assert facts.labels.targets.tolist() == [0, 1] * 40
     assert sorted({*silent.read}) == list(range(80))
     assert (facts.splits, facts.names, facts.left_out) == (None, None, [])
     assert facts.digests is not None
@@ -164,7 +164,7 @@ def test_only_what_the_attributes_do_not_say_is_read() -> None:
     told = Listed(GOOD * 40, targets=torch.tensor([0, 1] * 40), names=range(80), digests=["x"] * 80, notes=("odd",))
     facts = read_facts(told)
     assert {*told.read} == {0}
-    assert (facts.targets.tolist(), facts.name(79), facts.notes) == ([0, 1] * 40, "79", ["odd"])
+    assert (facts.labels.targets.tolist(), facts.name(79), facts.notes) == ([0, 1] * 40, "79", ["odd"])
 
 
 def test_what_stands_for_the_content_of_a_sample() -> None:
@@ -278,7 +278,7 @@ def test_a_plain_dataset_of_torch_is_trained_on_measured_and_exported(
     run = tmp_path / "run"
     assert evaluate(config(f"run={run}", name="evaluate"))["accuracy/test"] == metrics["accuracy/test"]
     data = split_data(read_config(run))
-    assert [sum(data.counts(part)) for part in data.parts.values()] == [28, 6, 6]
+    assert [sum(data.labels.counts(part)) for part in data.parts.values()] == [28, 6, 6]
     assert export(config(f"run={run}", "format=exported_program", "samples=4", name="export")).is_file()
 
 

@@ -59,7 +59,7 @@ def test_a_column_of_splits_is_kept_to(table: Table) -> None:
         for i, line in enumerate(rows().split())
     ]
     data = table("path,label,split\n" + "\n".join(lines), "data.split_column=split")
-    assert [data.counts(part) for part in data.parts.values()] == [[5, 5, 5], [2, 2, 2], [1, 1, 1]]
+    assert [data.labels.counts(part) for part in data.parts.values()] == [[5, 5, 5], [2, 2, 2], [1, 1, 1]]
 
 
 HEAD = "path,label\n"

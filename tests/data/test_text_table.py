@@ -115,7 +115,7 @@ def test_a_folder_has_a_table_for_each_split(table: Table, tmp_path: Path) -> No
         (tmp_path / "all" / name).write_text(HEAD + "bad,끔찍 \ngood,최고 \n")
     (tmp_path / "all/labels.json").write_text("[]")
     data = table(HEAD + rows(), f"data.table={tmp_path}/all", name="all/train.csv")
-    assert [data.counts(part) for part in data.parts.values()] == [[6, 6], [1, 1], [1, 1]]
+    assert [data.labels.counts(part) for part in data.parts.values()] == [[6, 6], [1, 1], [1, 1]]
     assert data.facts.notes == [f"{tmp_path}/all/labels.json (no table called train, val or test)"]
     with pytest.raises(ValueError, match=r"says it again: take one of them"):
         table(HEAD + rows(), f"data.table={tmp_path}/all", "data.split_column=split", name="all/train.csv")
@@ -131,7 +131,7 @@ def test_a_column_of_splits(table: Table) -> None:
     splits = ["train", "train", "train", "train", "valid", "Test"] * 2
     lines = [f"{line},{split}" for line, split in zip(rows().splitlines(), splits, strict=True)]
     data = table("label,text,split\n" + "\n".join(lines), "data.split_column=split")
-    assert [data.counts(part) for part in data.parts.values()] == [[4, 4], [1, 1], [1, 1]]
+    assert [data.labels.counts(part) for part in data.parts.values()] == [[4, 4], [1, 1], [1, 1]]
     with pytest.raises(ValueError, match="line 2: split 'later' in column split: it is one of train, training, val"):
         table("label,text,split\nbad,x,later\n", "data.split_column=split")
 

@@ -35,7 +35,7 @@ def named(config: Config, tmp_path: Path) -> Named:
 def test_one_in_one_piece_is_split_here(named: Named) -> None:
     data = named("FakeData", "data.options={size: 60, num_classes: 3, image_size: [3, 16, 16]}")
     assert data.class_names == ["0", "1", "2"]
-    assert sum(sum(data.counts(part)) for part in data.parts.values()) == 60
+    assert sum(sum(data.labels.counts(part)) for part in data.parts.values()) == 60
     assert data.image(7).size == (16, 16)
 
 
@@ -50,7 +50,7 @@ def test_one_with_train_and_test_keeps_them(named: Named, tmp_path: Path) -> Non
         (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
     data = named("MNIST", "data.val_fraction=0.25")
     assert data.class_names[3] == "3 - three"
-    assert [sum(data.counts(part)) for part in data.parts.values()] == [30, 10, 20]
+    assert [sum(data.labels.counts(part)) for part in data.parts.values()] == [30, 10, 20]
     assert data.image(0).mode == "RGB"
     assert data.targets[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
@@ -70,7 +70,7 @@ def test_one_with_named_splits_takes_those_it_has(named: Named, tmp_path: Path) 
     countries(tmp_path)
     data = named("Country211")
     assert data.class_names == ["AD", "AE"]
-    assert [data.counts(part) for part in data.parts.values()] == [[3, 3]] * 3
+    assert [data.labels.counts(part) for part in data.parts.values()] == [[3, 3]] * 3
 
 
 def test_what_a_sample_is_depends_on_every_file(named: Named, tmp_path: Path) -> None:

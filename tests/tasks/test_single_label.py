@@ -35,8 +35,8 @@ def test_mixed_targets_have_a_loss_and_a_class() -> None:
     logits, mixed = torch.randn(2, 3), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
     task = SingleLabel(3)
     assert task.loss(logits, mixed).item() == pytest.approx(-(mixed * logits.log_softmax(1)).sum(1).mean().item())
-    assert task.classes(mixed).tolist() == [0, 2]
-    assert task.classes(torch.tensor([2, 1])).tolist() == [2, 1]
+    assert task.metric_target(mixed).tolist() == [0, 2]
+    assert task.metric_target(torch.tensor([2, 1])).tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0], "balanced", [1.0, "much"], [1.0, -1.0]])
@@ -48,7 +48,7 @@ def test_weights_that_do_not_fit_the_classes_are_refused(weights: object) -> Non
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda logits: logits.sum(), r"fails on logits \(2, 3\) and classes \(2,\): TypeError"),
+        (lambda logits: logits.sum(), r"fails on outputs \(2, 3\) and classes \(2,\): TypeError"),
         (lambda logits, target: logits, r"gives \(2, 3\) for 2 samples: return the loss of each, or their mean"),
         (partial(cross_entropy, label_smoothing=1.5), "label_smoothing must be between"),
     ],
@@ -65,7 +65,7 @@ def test_a_loss_that_cannot_weigh_classes_or_take_mixed_targets_is_refused() -> 
     with pytest.raises(UserError, match=r"takes no `weight`.*data.balance=sampler"):
         SingleLabel(3, hinge, class_weights=[1.0, 1.0, 1.0])
     with pytest.raises(UserError, match=r"class probabilities \(2, 3\), as mixing gives"):
-        SingleLabel(3, hinge).require_loss(torch.full((2, 3), 1 / 3))
+        SingleLabel(3, hinge).require_loss(torch.full((2, 3), 1 / 3), "class probabilities (2, 3), as mixing gives")
 
 
 def test_metrics_agree_with_a_count_by_hand(config: Callable[..., DictConfig]) -> None:

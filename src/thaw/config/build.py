@@ -20,8 +20,9 @@ from thaw.caching.store import Store
 from thaw.config.instantiation import TargetError, call, make, make_callable, make_partial, plain, target_of, without
 from thaw.config.overrides import typed_overrides
 from thaw.config.rates import GROUP_KEYS, from_scratch, kind_of
-from thaw.data.labels import Labels
+from thaw.data.class_labels import ClassLabels
 from thaw.data.image_module import ImageDataModule
+from thaw.data.labels import Labels
 from thaw.data.module import DataModule
 from thaw.data.source import Source, gives_texts
 from thaw.data.text_module import TextDataModule
@@ -61,7 +62,7 @@ def data(cfg: DictConfig) -> DataModule:
     if "_target_" in cfg.data and (same := settings.keys() & keywords(target_of(cfg.data))):
         raise UserError(f"{cfg.data._target_} takes {', '.join(same)}, as the data module does: name it otherwise")
     try:
-        labels = target_of(cfg.task).labels
+        labels = target_of(cfg.task).labels if "task" in cfg else ClassLabels
         source = _source(without(cfg.data, settings), labels)
     except TargetError as error:
         raise UserError(f"{error}; other keys of data are {', '.join(settings)}") from None
@@ -81,8 +82,7 @@ def data_settings() -> dict[str, Parameter]:
 
 
 def _source(node: DictConfig, kind: type[Labels]) -> Source:
-    """The source, of this kind of labels if it can have several; if it downloads, one process a machine does so first.
-    """
+    """The source, of this kind of labels if it can have several; if it downloads, one process a machine does so first."""
     if "_target_" not in node:
         raise UserError(
             "data names no source: type data=digits (or another of conf/data), or +data._target_=<your class>"
@@ -214,8 +214,7 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def task(cfg: DictConfig, class_names: Sequence[str], known: Mapping[str, Any] = NOTHING) -> Task:
-    """The task: loss, what outputs mean, and metrics. `known`: what follows from the training samples, such as weights.
-    """
+    """The task: loss, what outputs mean, and metrics. `known`: what follows from the training samples, such as weights."""
     parts, weights = dict(known), cfg.task.get("class_weights")
     if "class_weights" in parts and weights is not None:
         raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")

@@ -87,6 +87,10 @@ COLUMNS = Kind(
     "a column, or a list of two for pairs of texts, [premise,hypothesis]",
     lambda value: len(value) == 2 and all(map(_is_name, value)) if isinstance(value, list) else _is_name(value),
 )
+LABEL_COLUMNS = Kind(
+    "a column, or a list of several, [cat,dog]",
+    lambda value: all(map(_is_name, value)) if isinstance(value, list) else _is_name(value),
+)
 RATES = Kind(
     "a mapping from batchnorm, other, scratch and adapter to mappings with lr, backbone_lr_scale, lr_decay, numbers "
     "from 0 on",
@@ -201,8 +205,8 @@ OF_OUR_CLASSES = {
     "data.on_bad": one_of("error", "leave_out"),
     "data.quotes": FLAG,
     "data.text": COLUMNS,
-    "data.label": COLUMNS,
-    "data.label_column": COLUMNS,
+    "data.label": LABEL_COLUMNS,
+    "data.label_column": LABEL_COLUMNS,
     "data.group": null_or(Kind("a column, or a regular expression on the path", lambda value: isinstance(value, str))),
     "data.download": FLAG,
     "data.max_value": null_or(whole(1, 65535)),

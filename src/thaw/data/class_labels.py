@@ -46,6 +46,11 @@ class ClassLabels(Labels):
         """The name of the class."""
         return self.names[self.targets[index]]
 
+    @classmethod
+    def counted(cls, text: str) -> list[str]:
+        """Its class."""
+        return [text]
+
     def aligned(self, names: Sequence[str]) -> Self:
         """The classes numbered as in `names`."""
         if unknown := [name for name in self.names if name not in names]:

@@ -80,6 +80,11 @@ class Labels(ABC):
     def text(self, index: int) -> str:
         """The label of a sample, for people and for records: equal for equal labels only."""
 
+    @classmethod
+    @abstractmethod
+    def counted(cls, text: str) -> list[str]:
+        """The names under which a sample with the label `text` is counted."""
+
     @abstractmethod
     def aligned(self, names: Sequence[str]) -> Self:
         """The same labels in the order of a trained network's `names`. Raises UserError if it does not know them."""

@@ -22,6 +22,8 @@ from thaw.types import Indices
 
 BETWEEN = "|"
 """Stands between the labels of a sample in records, so that no name may hold it."""
+NO_LABEL = "(no label)"
+"""Stands for samples without any."""
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 """What stands in a column of its own for a label, in lower case."""
 
@@ -89,6 +91,11 @@ class MultiLabels(Labels):
         """The names of the labels: `cat|dog`."""
         return BETWEEN.join(self.names[number] for number in np.flatnonzero(self.targets[index]))
 
+    @classmethod
+    def counted(cls, text: str) -> list[str]:
+        """Each of its labels."""
+        return text.split(BETWEEN) if text else [NO_LABEL]
+
     def aligned(self, names: Sequence[str]) -> Self:
         """The labels in the order of `names`; those that these data do not have are 0."""
         if unknown := [name for name in self.names if name not in names]:
@@ -117,7 +124,7 @@ class MultiLabels(Labels):
 
     def what(self) -> str:
         """The number of labels, and how many a sample has."""
-        return f"{len(self.names)} labels, {self.targets.sum(axis=1).mean():.1f} for each sample"
+        return f"{len(self.names)} labels ({self.targets.sum(axis=1).mean():.1f} of them each)"
 
     def table(self, parts: Mapping[str, Indices]) -> str:
         """Samples that have each label in each split, and those without any."""
@@ -125,7 +132,7 @@ class MultiLabels(Labels):
         none = {name: int((~self.targets[part].any(axis=1)).sum()) for name, part in parts.items()}
         sizes = {name: len(part) for name, part in parts.items()}
         return counts_table(
-            [*self.names, "(no label)"],
+            [*self.names, NO_LABEL],
             {name: [*counts, none[name]] for name, counts in rows.items()},
             (f"{len(self.names)} labels, samples", list(sizes.values())),
         )

@@ -82,6 +82,11 @@ class NumberLabels(Labels):
         """The numbers, with all their digits."""
         return "; ".join(as_number(value) for value in self.targets[index].tolist())
 
+    @classmethod
+    def counted(cls, text: str) -> list[str]:
+        """All samples together."""
+        return ["all"]
+
     def aligned(self, names: Sequence[str]) -> Self:
         """The quantities in the order of `names`."""
         if sorted(self.names) != sorted(names):
@@ -106,7 +111,7 @@ class NumberLabels(Labels):
 
     def what(self) -> str:
         """The names of the quantities."""
-        return f"{', '.join(self.names)}, a number" if len(self.names) == 1 else f"the numbers {', '.join(self.names)}"
+        return f"{len(self.names)} {'quantity' if len(self.names) == 1 else 'quantities'} ({', '.join(self.names)})"
 
     def table(self, parts: Mapping[str, Indices]) -> str:
         """Mean, spread, smallest and largest value of each quantity in each split."""

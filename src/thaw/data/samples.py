@@ -1,7 +1,7 @@
 """The record that a run keeps of its samples: identity, label and split of each."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -49,10 +49,16 @@ def from_csv(file: Path) -> list[SampleRecord]:
     return [SampleRecord(Sample(name, content), label, split) for name, content, label, split in rows]
 
 
-def counts_by_label(samples: Sequence[SampleRecord], splits: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return the number of samples of each label in each of `splits`; samples in no split are not counted."""
-    counts = {label: dict.fromkeys(splits, 0) for label in sorted({sample.label for sample in samples})}
+def counts_by_label(
+    samples: Sequence[SampleRecord], splits: Sequence[str], counted: Callable[[str], Sequence[str]]
+) -> dict[str, dict[str, int]]:
+    """Return the number of samples of each label in each of `splits`; samples in no split are not counted.
+
+    `counted`: the names under which a label is counted, see `Labels.counted`.
+    """
+    names = sorted({name for sample in samples for name in counted(sample.label)})
+    counts = {name: dict.fromkeys(splits, 0) for name in names}
     for _, label, split in samples:
-        if split != UNUSED:
-            counts[label][split] += 1
+        for name in counted(label) if split != UNUSED else ():
+            counts[name][split] += 1
     return counts

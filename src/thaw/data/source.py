@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.console import progress
+from thaw.data.class_labels import ClassLabels
 from thaw.data.describe import described, short
 from thaw.data.image_file import as_rgb
 from thaw.data.labels import Labels
@@ -116,7 +117,7 @@ def gives_texts(source: Source) -> bool:
     return is_text
 
 
-def read_facts(source: Source, kind: type[Labels]) -> SourceFacts:
+def read_facts(source: Source, kind: type[Labels] = ClassLabels) -> SourceFacts:
     """Ask a source for all that it knows.
 
     Texts are all read. Images are if the source lacks `targets`, and again if it has neither `digests` nor `version`.

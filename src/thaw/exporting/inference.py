@@ -25,9 +25,7 @@ class InferenceModel(nn.Module):
     `head_code` is a Python expression that makes the head; only a head with modules that are not torch's needs it.
     """
 
-    def __init__(
-        self, network: Network, backbone: Backbone, task: Task, class_names: list[str], head_code: str = ""
-    ):
+    def __init__(self, network: Network, backbone: Backbone, task: Task, class_names: list[str], head_code: str = ""):
         super().__init__()
         self.network = network.to(memory_format=torch.contiguous_format)
         self.task, self.class_names, self.head_code = task, class_names, head_code

@@ -61,7 +61,7 @@ def _predictions_of_loading_code(model: InferenceModel, form: str, file: Path, i
     """Predictions (N, C) from the loading code of the model card, run in a process of its own."""
     logits = FORMATS[form].logits
     content: object = inputs if logits is None else model.inputs.to_network(*inputs)
-    predictions = "network(*inputs)" if logits is None else model.task.expression.format(logits=logits(model))
+    predictions = "network(*inputs)" if logits is None else model.task.code(logits(model))
     with tempfile.TemporaryDirectory() as folder:
         exchange = Path(folder) / "tensors.pt"
         with naming_write(exchange):

@@ -105,10 +105,10 @@ def write_predictions(
     return Written(skipped, counts)
 
 
-def count_table(counts: Counter[str]) -> str:
-    """Return a text table of the number and share of samples by predicted class, the most frequent first."""
+def count_table(counts: Counter[str], total: int) -> str:
+    """Return a text table of the number of samples by predicted class, and their share of all; the largest first."""
     table = Table("predicted class", Column("samples", justify="right"), Column("share", justify="right"))
     for name, count in counts.most_common(MAX_LISTED):
-        table.add_row(escape(name), f"{count:,}", f"{count / counts.total():.1%}")
+        table.add_row(escape(name), f"{count:,}", f"{count / total:.1%}")
     more = len(counts) - MAX_LISTED
     return as_text(table) + (f"... and {more} classes more, with fewer samples\n" if more > 0 else "")

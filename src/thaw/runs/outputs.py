@@ -23,9 +23,9 @@ KIND = "kind"
 
 def write_outputs(outputs: Outputs, file: Path) -> None:
     """Write a `.npz` file."""
-    arrays = {"indices": outputs.indices, "targets": outputs.targets, "logits": outputs.logits}
+    arrays: dict[str, Any] = {"indices": outputs.indices, "targets": outputs.targets, "logits": outputs.logits}
     with file.open("wb") as opened:
-        np.savez_compressed(opened, **arrays, **{KIND: np.array(outputs.kind)})
+        np.savez_compressed(opened, **arrays, **{KIND: outputs.kind})
 
 
 def read_outputs(file: Path) -> Outputs | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import Metric
 
-from thaw.data.multi_labels import BETWEEN, MultiLabels
+from thaw.data.multi_labels import BETWEEN, NO_LABEL, MultiLabels
 from thaw.tasks.outputs import MultiOutputs, Outputs
 from thaw.tasks.single_label import columns_of, weights_of_classes
 from thaw.tasks.task import NO_METRICS, Described, Task
@@ -42,9 +42,8 @@ class MultiLabel(Task):
     """
 
     labels, outputs = MultiLabels, MultiOutputs
-    settles = True
+    many_losses = settles = True
     weighs_by = "pos_weight"
-    expression = "{logits}.sigmoid()"
     thresholds: Tensor
     """Probabilities from which labels are set, (C,)."""
 
@@ -67,6 +66,10 @@ class MultiLabel(Task):
     def predictions(self, outputs: Tensor) -> Tensor:
         """The probability of each label, (B, C)."""
         return outputs.float().sigmoid()
+
+    def code(self, outputs: str) -> str:
+        """Sigmoid."""
+        return f"{outputs}.sigmoid()"
 
     def scored(self, outputs: Tensor) -> Tensor:
         """Probabilities, shifted so that the thresholds become 0.5: the order of samples stays as it is."""
@@ -91,7 +94,7 @@ class MultiLabel(Task):
         by_label = dict(zip(names, predictions, strict=True))
         chosen = [name for name, least in zip(names, self.thresholds.tolist(), strict=True) if by_label[name] >= least]
         shown = {"labels": BETWEEN.join(chosen), **columns_of(by_label)}
-        return Described(shown, {"labels": chosen, "probabilities": by_label}, chosen or ["(no label)"])
+        return Described(shown, {"labels": chosen, "probabilities": by_label}, chosen or [NO_LABEL])
 
     def agreement(self, predictions: Tensor, expected: Tensor) -> tuple[float, float]:
         """The share of samples with the same labels, and the largest difference of a probability.

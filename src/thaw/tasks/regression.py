@@ -3,6 +3,7 @@
 B: batch size, T: quantities.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -39,7 +40,7 @@ class Regression(Task):
     """
 
     labels, outputs, result = NumberLabels, NumberOutputs, "values"
-    expression = "{logits}"
+    many_losses = True
     mean: Tensor
     std: Tensor
     spread: Tensor
@@ -72,6 +73,10 @@ class Regression(Task):
         """Numbers in the user's unit, (B, T)."""
         return outputs.float() * self.std + self.mean
 
+    def code(self, outputs: str) -> str:
+        """Scaled; by nothing, where the last layer does it."""
+        return f"({outputs}) * torch.tensor({self.std.tolist()}) + torch.tensor({self.mean.tolist()})"
+
     def kept(self, outputs: Tensor) -> Tensor:
         """The predictions."""
         return self.predictions(outputs)
@@ -100,7 +105,9 @@ class MeanSpearman(SpearmanCorrCoef):
     """Spearman's rank correlation, the mean over `quantities`; `preds` and `target` are (N, T)."""
 
     def __init__(self, quantities: int):
-        super().__init__(num_outputs=quantities)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it keeps all numbers, which are few beside the images and texts
+            super().__init__(num_outputs=quantities)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch."""

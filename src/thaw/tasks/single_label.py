@@ -35,7 +35,6 @@ class SingleLabel(Task):
 
     labels, outputs = ClassLabels, ClassOutputs
     gives_logits = True
-    expression = "{logits}.softmax(1)"
     temperature: float = 1.0
     """Logits are divided by it before they become probabilities: above 1 for a network that is too sure of itself."""
 
@@ -57,6 +56,10 @@ class SingleLabel(Task):
     def predictions(self, outputs: Tensor) -> Tensor:
         """Class probabilities (B, C) of logits (B, C); each row sums to 1."""
         return (outputs.float() / self.temperature).softmax(dim=1)
+
+    def code(self, outputs: str) -> str:
+        """Softmax, without the temperature."""
+        return f"{outputs}.softmax(1)"
 
     def metric_target(self, target: Tensor) -> Tensor:
         """Class indices (B,) of a target; of a mixed one (B, C), the class with the largest share."""
@@ -102,6 +105,7 @@ def weights_of_classes(weights: Any, num_classes: int) -> Tensor | None:
     if not (is_list and all(isinstance(value, int | float) and value >= 0 for value in weights)):
         raise UserError(
             f"task.class_weights must be null, a list of {num_classes} numbers from 0 on, one for each class, or a "
-            f"mapping from names of classes to numbers, but is {weights}. data.balance=loss computes them from the data."
+            f"mapping from names of classes to numbers, but is {weights}. data.balance=loss computes them from the "
+            f"data."
         )
     return torch.tensor(weights, dtype=torch.float)

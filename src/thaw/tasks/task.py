@@ -58,12 +58,12 @@ class Task(nn.Module, ABC):
     gives_logits: ClassVar[bool] = False
     """Whether outputs are logits of classes that exclude each other: a head can then be chosen by its log loss, and
     images can be mixed."""
+    many_losses: ClassVar[bool] = False
+    """Whether the loss may give one number for each output of a sample; their mean is its loss."""
     settles: ClassVar[bool] = False
     """Whether validation decides after training what outputs mean."""
     weighs_by: ClassVar[str] = "weight"
     """Keyword by which the loss takes the weights of the classes."""
-    expression: ClassVar[str]
-    """Python that makes predictions from `{logits}` without thaw."""
     class_weights: Tensor | None
 
     def __init__(
@@ -113,7 +113,7 @@ class Task(nn.Module, ABC):
         # float(), because they are bfloat16 in bf16-true.
         weights = {} if self.class_weights is None else {self.weighs_by: self.class_weights.float()}
         losses = self._loss(outputs.float(), self.encoded(target), **weights, **self._loss_options)
-        return losses.mean(dim=1) if losses.shape == outputs.shape else losses
+        return losses.mean(dim=1) if self.many_losses and losses.shape == outputs.shape else losses
 
     def encoded(self, target: Tensor) -> Tensor:
         """What the loss compares outputs with."""
@@ -174,6 +174,10 @@ class Task(nn.Module, ABC):
         Returns:
             The share of samples with the same result, and the largest difference, 0..1 or in standard deviations.
         """
+
+    @abstractmethod
+    def code(self, outputs: str) -> str:
+        """Python that makes predictions of the expression `outputs`, without thaw."""
 
     def decision(self) -> dict[str, Any]:
         """What an exported file must say besides its names, so that its predictions become labels; plain values."""

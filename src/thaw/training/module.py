@@ -69,7 +69,7 @@ class FineTuningModule(LightningModule):
         self.val_metrics = EpochMetrics(task.metrics().clone(postfix="/val"))
         self.test_metrics = EpochMetrics(metrics_with_confusion.clone(postfix="/test"))
         self.confusion: Tensor | None = None
-        """Confusion matrix of the last test: counts (C, C), true class by predicted class; None if the task has none."""
+        """Confusion matrix of the last test: counts (C, C), true by predicted class; None if the task has none."""
         self.predicted_metrics: dict[str, float] = {}
         """Validation metrics of the last prediction pass, by name."""
         self._loaded_metrics: dict[str, Any] | None = None
