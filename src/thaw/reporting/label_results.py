@@ -17,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from thaw.data.multi_labels import BETWEEN
+from thaw.data.multi_labels import BETWEEN, NO_LABEL
 from thaw.markdown import inline
 from thaw.reporting.drawings import picture
 from thaw.reporting.intervals import FEW_MISTAKES, accuracy_interval, bootstrap_means, percentile_interval
@@ -29,7 +29,6 @@ from thaw.reporting.simple_models import SimpleModels, neighbours
 from thaw.reporting.wording import enumerate_names, percent, percent_range, short_range
 from thaw.tasks.outputs import Integers, MultiOutputs
 
-NONE = "(no label)"
 SHOWN = 12
 """Most mistakes of each of the two kinds in a report."""
 SURE, WEAK = 0.9, 0.1
@@ -130,7 +129,7 @@ class LabelResults(Results[MultiOutputs]):
 
     def labels(self, is_set: NDArray[np.integer]) -> str:
         """The names of labels, 0 and 1, (C,): `cat|dog`."""
-        return BETWEEN.join(self.names[number] for number in np.flatnonzero(is_set)) or NONE
+        return BETWEEN.join(self.names[number] for number in np.flatnonzero(is_set)) or NO_LABEL
 
     def written(self, score: float) -> str:
         """With three digits."""

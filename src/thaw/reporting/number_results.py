@@ -119,7 +119,7 @@ class NumberResults(Results[NumberOutputs]):
         spearman = [row.spearman for row in self.scores if np.isfinite(row.spearman)]
         return [
             Number("mean absolute error", amount(self.score), amount_range(self.interval), several),
-            Number("root mean squared error", amount(float(np.mean([row.rmse for row in self.scores]))), note=several),
+            Number("root mean squared error", amount(float(np.sqrt((self.distances**2).mean()))), note=several),
             Number("R²", f"{self.r2:.4f}" if np.isfinite(self.r2) else "none", note=several),
             Number("rank correlation", f"{np.mean(spearman):.4f}" if spearman else "none", note=several),
         ]

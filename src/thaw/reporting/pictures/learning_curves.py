@@ -14,6 +14,8 @@ from thaw.reporting.pictures.style import BLUE, COLOURS, DPI, GREEN, GREY, INK, 
 Curve = Sequence[tuple[int, float]]
 """Epochs, from 0, with values, of which some may be NaN or infinite."""
 SPLIT_COLOURS = {"train": GREY, "val": BLUE, "test": ORANGE}
+LONG = 18
+"""Characters of a name above which it is written smaller."""
 
 
 def learning_curves(
@@ -43,7 +45,8 @@ def learning_curves(
         panel.set(xlim=(0.5, last + 1.5), xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         plain(panel, "y")
-        panel.set_title(shortened(category, 28), loc="left", fontsize=10.5, color=INK)
+        size = 10.5 if len(category) <= LONG else 8.5  # `_mark` writes at the right
+        panel.set_title(shortened(category, 28), loc="left", fontsize=size, color=INK)
         _panel(panel, splits, room=0.16 if any(labels) else 0.05)
         draw_phases(panel, phases, labels, shift=1)
         if best_epoch is not None:

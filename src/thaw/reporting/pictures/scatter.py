@@ -98,7 +98,7 @@ def _panels(
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     width = WIDTH if columns > 1 else 6.0
-    picture = Picture(width, rows * (width / columns) * (0.8 if columns == 1 else 1.05) + 0.4, title)
+    picture = Picture(width, rows * (width / columns) * (0.8 if columns == 1 else 0.98) + 0.4, title)
     panels = picture.subplots(rows, columns, squeeze=False).ravel()
     for axes, numbers in zip(panels, shown, strict=False):
         draw(plain(axes, "both"), _Numbers(*numbers))
