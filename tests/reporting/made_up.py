@@ -10,7 +10,7 @@ from PIL import Image
 
 from thaw.reporting.kinds import results_in
 from thaw.reporting.report import PhaseRow, Report, Reproduction, Run, SampleView, Training
-from thaw.tasks.outputs import ClassOutputs
+from thaw.tasks.outputs import ClassOutputs, MultiOutputs, NumberOutputs
 
 
 def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, first: int = 1000) -> ClassOutputs:
@@ -22,6 +22,22 @@ def outputs(num_classes: int, total: int, accuracy: float = 0.9, seed: int = 0, 
     logits = generator.normal(size=(total, num_classes))
     logits[np.arange(total), predictions] = logits.max(axis=1) + generator.exponential(3, total)
     return ClassOutputs(np.arange(first, first + total), targets, logits.astype(np.float32))
+
+
+def label_outputs(total: int = 80, columns: int = 3, seed: int = 0, first: int = 1000) -> MultiOutputs:
+    """Any of some labels for each sample, told with some mistakes."""
+    generator = np.random.default_rng(seed)
+    targets = (generator.random((total, columns)) < np.linspace(0.2, 0.6, columns)).astype(np.int64)
+    logits = 4 * (targets - 0.5) + generator.normal(size=targets.shape) * 1.5
+    return MultiOutputs(np.arange(first, first + total), targets, logits.astype(np.float32))
+
+
+def number_outputs(total: int = 80, columns: int = 1, seed: int = 0, first: int = 1000) -> NumberOutputs:
+    """Numbers of very different sizes, told with some noise."""
+    generator = np.random.default_rng(seed)
+    targets = generator.normal(size=(total, columns)) * 10.0 ** np.arange(columns) + 5
+    values = targets + generator.normal(size=targets.shape) * 0.3 * 10.0 ** np.arange(columns)
+    return NumberOutputs(np.arange(first, first + total), targets, values.astype(np.float32))
 
 
 def image(size_px: int = 32, seed: int = 0, form: str = "PNG") -> bytes:

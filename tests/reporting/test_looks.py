@@ -9,7 +9,9 @@ from tests import tiny
 from thaw.models.heads import linear
 from thaw.models.network import Network
 from thaw.reporting.class_results import ClassResults
+from thaw.reporting.label_results import LabelResults
 from thaw.reporting.looks import heat_maps, occlusion
+from thaw.reporting.number_results import NumberResults
 
 
 class CountsToken(nn.Module):
@@ -43,3 +45,13 @@ def test_heat_lies_where_the_image_decides_also_in_frozen_stages() -> None:
     assert 0 <= maps.min() <= maps.max() <= 1
     assert all(parameter.grad is None for parameter in network.parameters())
     assert np.isfinite(maps).all()
+
+
+def test_the_strength_of_a_label_does_not_depend_on_the_others_and_a_number_is_its_own() -> None:
+    inputs = {"input_ids": torch.tensor([[9, 5, 3, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0]])}
+    assert occlusion(CountsToken(), inputs, 0, LabelResults.strength) == [0, 0, 0]
+    assert occlusion(CountsToken(), inputs, 1, LabelResults.strength) == [0, 1, 0]
+    assert occlusion(CountsToken(), inputs, 1, NumberResults.strength) == [0, 1, 0]
+    outputs = torch.tensor([[2.0, -1.0]])
+    assert torch.allclose(LabelResults.strength(outputs).exp(), outputs.sigmoid())
+    assert torch.equal(NumberResults.strength(outputs), outputs)

@@ -9,6 +9,8 @@ from thaw.reporting.verdict import not_beaten
 
 GAP = 0.05
 """Difference of shares from which a run overfits."""
+SHARES = {"accuracy": "more accurate", "mean_average_precision": "better (mean average precision)"}
+"""Metrics that are comparable, as words; macro F1 of train is measured before labels have their thresholds."""
 TIMES = 1.5
 """The same of errors: so many times as large on val."""
 

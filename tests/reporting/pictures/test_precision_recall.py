@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from tests.reporting.pictures.drawn import lines, points, predictions, texts
@@ -46,3 +47,17 @@ def test_classes_without_a_sample_are_named() -> None:
     assert texts(precision_recall([0], [[0.9, 0.1]], ["healthy", "ill"])) == ["Without a sample: ill."]
     assert texts(precision_recall([], [], ["a", "b", "c"])) == ["no samples."]
     assert lines(precision_recall([0, 0], [[1.0], [1.0]], ["only"])).keys() == {"only"}
+
+
+def test_labels_have_a_curve_each_also_of_two() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, (100, 2))
+    probabilities = np.clip(targets * 0.3 + random.random((100, 2)) * 0.7, 0, 1)
+    figure = precision_recall(targets, probabilities, ["cat", "dog"])
+    assert lines(figure).keys() == {"cat", "dog"}
+    mean = average_precision_score(targets, probabilities, average="macro")
+    assert f"average precision {mean:.3f}, mean of 2 labels" in texts(figure)
+    figure = precision_recall(targets * [1, 0], probabilities, ["cat", "dog"])
+    assert "Without a sample: dog." in texts(figure)
+    with pytest.raises(ValueError, match="targets are from 0 to 1"):
+        precision_recall(targets * 2, probabilities, ["cat", "dog"])

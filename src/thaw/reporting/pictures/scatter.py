@@ -106,7 +106,7 @@ def _panels(
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
     notes = [
-        f"Every {step}th of {left} samples." if step > 1 else "",
+        f"One in {step} of {left} samples." if step > 1 else "",
         f"Left out: {total - left} of {total} samples, with predictions that are not finite." if left < total else "",
         f"The first {MOST_PANELS} of {len(class_names)} quantities." if len(class_names) > MOST_PANELS else "",
     ]
