@@ -37,7 +37,7 @@ CHOICES = {
     "Schedule": ("schedule=triangle",),
     "Optimizer": ("optimizer=muon",),
     "Callback": ("callbacks=mistakes", "logger=tensorboard"),
-    "Picture": ("callbacks=margins", "logger=tensorboard"),
+    "Picture": ("task=margins", "logger=tensorboard"),
 }
 """How each section's example is chosen."""
 SHORT = ("freezing=full", "freezing.epochs=2")

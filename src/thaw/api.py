@@ -50,7 +50,7 @@ class Run:
         return self.path / REPORT_FILE
 
     def predict(self, inputs: Paths | Sequence[Paths], **choices: Any) -> list[dict[str, Any]]:
-        """Classify images or texts.
+        """Predict classes, labels or numbers of images or texts.
 
         Args:
             inputs: what `input=` of `python -m thaw.predict` takes (an image, a folder, a glob, a table, a text), or a
@@ -58,8 +58,9 @@ class Run:
             choices: other keys of that command, such as `top_k=3` or `calibrate=True`.
 
         Returns:
-            What the command writes of each usable sample: `path` (texts: `row` from 1, and `text`), `label`,
-            `confidence`, `top` (the likeliest classes) and `probabilities` by class. `pandas.DataFrame` takes it.
+            What the command writes of each usable sample: `path` (texts: `row` from 1, and `text`), and what the task
+            says of it: `label`, `confidence`, `top` (the likeliest classes) and `probabilities` by class; `labels` and
+            `probabilities`; or `values` by quantity. `pandas.DataFrame` takes it.
         """
         with tempfile.TemporaryDirectory() as folder:
             if not isinstance(inputs, str | Path):

@@ -37,6 +37,8 @@ NEEDED = {
         "backbone=huggingface",
         "backbone.name={bert}",
     ],
+    "loss/binary_cross_entropy": ["task=multi_label"],
+    "loss/mse": ["task=regression"],
     "backbone/timm": ["backbone.weights=none"],
     "backbone/gru": ["data=text_table", "data.table={texts}"],
     "backbone/huggingface": ["backbone.name={bert}", "data=text_table", "data.table={texts}"],

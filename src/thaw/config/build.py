@@ -82,7 +82,7 @@ def data_settings() -> dict[str, Parameter]:
 
 
 def _source(node: DictConfig, kind: type[Labels]) -> Source:
-    """The source, of this kind of labels if it can have several; if it downloads, one process a machine does so first."""
+    """The source, with such labels if it has a choice. If it downloads, one process of each machine does so first."""
     if "_target_" not in node:
         raise UserError(
             "data names no source: type data=digits (or another of conf/data), or +data._target_=<your class>"
@@ -214,7 +214,7 @@ def plan(cfg: DictConfig, network: Network) -> Plan:
 
 
 def task(cfg: DictConfig, class_names: Sequence[str], known: Mapping[str, Any] = NOTHING) -> Task:
-    """The task: loss, what outputs mean, and metrics. `known`: what follows from the training samples, such as weights."""
+    """The task: loss, what outputs mean, metrics. `known`: what follows from the training samples, such as weights."""
     parts, weights = dict(known), cfg.task.get("class_weights")
     if "class_weights" in parts and weights is not None:
         raise UserError("data.balance=loss weighs the classes, and so does task.class_weights: take one of them")

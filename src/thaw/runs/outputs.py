@@ -24,8 +24,9 @@ KIND = "kind"
 def write_outputs(outputs: Outputs, file: Path) -> None:
     """Write a `.npz` file."""
     arrays: dict[str, Any] = {"indices": outputs.indices, "targets": outputs.targets, "logits": outputs.logits}
+    arrays[KIND] = outputs.kind
     with file.open("wb") as opened:
-        np.savez_compressed(opened, **arrays, **{KIND: outputs.kind})
+        np.savez_compressed(opened, **arrays)
 
 
 def read_outputs(file: Path) -> Outputs | None:

@@ -254,7 +254,7 @@ def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataMo
         trainer.predict(module, datamodule=loaders, return_predictions=False)
         if module.task.settles:
             outputs = latest_outputs(trainer).get("val")
-            settled = from_first(None if outputs is None else module.task.settle(outputs))
+            settled = from_first({} if outputs is None else module.task.settle(outputs))
             module.task.load_state_dict(settled, strict=False)
             trainer.predict(module, datamodule=loaders, return_predictions=False)  # outputs mean something else now
     if sizes["test"]:
