@@ -57,6 +57,10 @@ def test_the_sentence_has_the_unit_of_the_user_and_each_quantity() -> None:
     assert "the median would be off by 500" in two
 
 
+def test_the_best_constant_answer_is_the_median() -> None:
+    assert given([[0.0], [1.0], [11.0]], [[0.0]] * 3).constant == ("always the median", pytest.approx(11 / 3))
+
+
 def test_the_largest_errors_are_first_and_quantities_count_in_standard_deviations() -> None:
     one = given([[0.0], [10.0], [20.0]], [[1.0], [7.0], [20.0]])
     assert one.worst().tolist() == [1, 0, 2]
