@@ -403,7 +403,7 @@ def ours(cfg: DictConfig) -> Result:
     import thaw.reporting.callback
     import thaw.reporting.write
     import thaw.runs.record  # noqa: F401  # all of these before the clock starts, as with the others
-    from thaw.runs.files import OUTPUTS_FILE
+    from thaw.runs.files import CALIBRATION_FILE, OUTPUTS_FILE
     from thaw.runs.folder import RunFolder
     from thaw.runs.outputs import read_outputs
     from thaw.train import train
@@ -416,7 +416,7 @@ def ours(cfg: DictConfig) -> Result:
     scores = {}
     for split in ("val", "test"):
         if (found := read_outputs(run.path / OUTPUTS_FILE.format(split=split))) is not None:
-            scores[split] = Scores(found.logits / float(run.calibration()["temperature"]), found.targets)
+            scores[split] = Scores(found.logits / run.json(CALIBRATION_FILE)["temperature"], found.targets)
     seconds = times["end"] - begin
     curve = [(moment - begin, accuracy) for moment, accuracy in times["epochs"]]
     if scores["val"].accuracy > max(accuracy for _, accuracy in curve) + 1e-6:  # by what follows the last epoch

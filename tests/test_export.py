@@ -252,7 +252,7 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
     parts = trained_parts(run)
     for squash in (False, True):
         backbone = replace(parts.backbone, input_spec=replace(parts.backbone.input_spec, squash=squash))
-        model = InferenceModel(parts.network, backbone, torch.nn.Identity(), parts.module.class_names)  # type: ignore[arg-type]
+        model = InferenceModel(parts.network, backbone, parts.module.task, parts.module.class_names)
         preprocessing = json.loads(json.dumps(model.metadata["preprocessing"]))
         transform = evaluation_transform(backbone.input_spec)
         for file in odd_images(tmp_path / f"zoo{squash}"):

@@ -74,6 +74,8 @@ def test_a_run_is_measured_again_and_predicts_what_it_measured(config: Config, r
     for split in ("val", "test"):
         again = evaluate(config(f"run={run}", f"split={split}", "report=false", name="evaluate"))
         assert again == {name: value for name, value in metrics.items() if name.endswith(f"/{split}")}
+    with pytest.raises(UserError, match=r"calibrate=true is for one class a sample, not for \w+: leave it out"):
+        predict(config(f"run={run}", f"input={tmp_path}/bars.csv", "calibrate=true", name="predict"))
     names, expected, indices = expected_of(run)
     file = predict(config(f"run={run}", f"input={tmp_path}/bars.csv", name="predict"))
     with file.open(newline="") as opened:

@@ -62,7 +62,7 @@ def export(cfg: DictConfig) -> Path:
                 f"format={cfg.format} holds parameters only, and calibrate=true divides what they give: "
                 "take format=onnx or exported_program"
             )
-        parts.module.task.calibrate(run.calibration())
+        run.calibrate(parts.module.task)
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
     adapter = parts.backbone.adapter
     backbone = parts.backbone if adapter is None else adapter.merge()

@@ -31,7 +31,7 @@ def predict(cfg: DictConfig) -> Path:
 
     parts = trained(cfg.run, cfg.trust)
     if cfg.calibrate:
-        parts.module.task.calibrate(RunFolder(cfg.run).calibration())
+        RunFolder(cfg.run).calibrate(parts.module.task)
     dataset = _dataset(cfg, parts.cfg.data, parts.backbone.input_spec)
     results = predictions(dataset, parts.network, parts.module.task, cfg.batch_size, cfg.num_workers, cfg.device)
     output = output_files(cfg.output, Path(cfg.run).resolve(), cfg.input, dataset.names)

@@ -28,10 +28,10 @@ def test_a_place_that_cannot_be_written_to_is_met_with_another(tmp_path: Path, o
 
 
 def test_classes_are_counted_the_most_frequent_first() -> None:
-    lines = count_table(Counter({"[b]": 1, "a": 2000})).splitlines()
+    lines = count_table(Counter({"[b]": 1, "a": 2000}), 2001).splitlines()
     assert [line.split("│")[1:4] for line in lines if line.startswith("│")] == [
         [" a               ", "   2,000 ", " 100.0% "],
         [" [b]             ", "       1 ", "   0.0% "],
     ]
-    many = count_table(Counter({f"class {number}": 1 for number in range(MAX_LISTED + 3)}))
+    many = count_table(Counter({f"class {number}": 1 for number in range(MAX_LISTED + 3)}), 23)
     assert many.endswith("... and 3 classes more, with fewer samples\n")

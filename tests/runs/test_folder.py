@@ -23,6 +23,7 @@ from thaw.manifest import read_manifest
 from thaw.report import report
 from thaw.reporting.collect import measured_by
 from thaw.runs.folder import RunFolder
+from thaw.tasks.single_label import SingleLabel
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -177,7 +178,7 @@ def test_a_file_that_is_not_as_it_was_written_is_named(
         ("config.yaml", "[1]", resume),
         ("config.yaml", "3", measure),
         ("config.yaml", "data: {}", resume),
-        ("calibration.json", "{}", lambda config, run: RunFolder(run).temperature()),
+        ("calibration.json", "{}", lambda config, run: RunFolder(run).calibrate(SingleLabel(2))),
         ("outputs_test.npz", "PK", look),
     ],
 )

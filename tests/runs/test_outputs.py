@@ -9,7 +9,8 @@ import torch
 from scipy.special import softmax
 
 from thaw.runs import outputs as module
-from thaw.runs.outputs import CollectOutputs, Outputs, latest_outputs, read_outputs
+from thaw.runs.outputs import CollectOutputs, latest_outputs, read_outputs, write_outputs
+from thaw.tasks.outputs import ClassOutputs
 from thaw.tasks.single_label import SingleLabel
 
 BATCHES = [
@@ -21,7 +22,7 @@ BATCHES = [
 MODULE = SimpleNamespace(task=SingleLabel(2))
 
 
-def collected(monkeypatch: Any, shares: list[list[Any]]) -> Outputs:
+def collected(monkeypatch: Any, shares: list[list[Any]]) -> ClassOutputs:
     """What the first process collects; `shares`: the batches of each process, the first process last."""
     arrays: list[Any] = []
 
@@ -35,7 +36,9 @@ def collected(monkeypatch: Any, shares: list[list[Any]]) -> Outputs:
         for batch in batches:
             collector.on_validation_batch_end(None, MODULE, batch, None, 0)  # type: ignore[arg-type]
         collector.on_validation_epoch_end(None, None)  # type: ignore[arg-type]
-    return collector.latest["val"]
+    latest = collector.latest["val"]
+    assert isinstance(latest, ClassOutputs)
+    return latest
 
 
 def test_batches_of_all_processes_are_sorted_by_sample(monkeypatch: Any) -> None:
@@ -54,7 +57,7 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     collector.on_test_batch_end(None, MODULE, BATCHES[0])  # type: ignore[arg-type]
     collector.on_test_epoch_end(None, None)  # type: ignore[arg-type]
     outputs = latest_outputs(SimpleNamespace(callbacks=[collector]))["test"]  # type: ignore[arg-type]
-    outputs.write(tmp_path / "outputs_test.npz")
+    write_outputs(outputs, tmp_path / "outputs_test.npz")
     read = read_outputs(tmp_path / "outputs_test.npz")
     assert read is not None
     assert all(np.array_equal(value, vars(outputs)[name]) for name, value in vars(read).items())

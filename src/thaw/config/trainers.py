@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from thaw.config.instantiation import call, make, make_partial
+from thaw.config.instantiation import call, make, make_partial, target_of
 from thaw.data.module import DataModule
 from thaw.distributed.agree import SyncBuffers
 from thaw.distributed.ranks import ranks
@@ -29,6 +29,7 @@ from thaw.finetuning.phase import Plan
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
 from thaw.runs.outputs import CollectOutputs
+from thaw.signatures import keywords
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.sample_order import SampleOrder
 
@@ -48,7 +49,7 @@ ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> list[Callback]:
     """The callbacks of a training run. Raises UserError for one that cannot follow a plan."""
-    configured = [make(node) for node in cfg.callbacks.values() if node is not None]
+    configured = [_callback(cfg, node) for node in cfg.callbacks.values() if node is not None]
     for callback in configured:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(run.checkpoints)  # Lightning would take the folder of the first logger
@@ -58,6 +59,14 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> 
     # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
     # they see the same on all processes.
     return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), CollectOutputs(), *configured]
+
+
+def _callback(cfg: DictConfig, node: DictConfig) -> Callback:
+    """A callback; one that takes `pictures` and is not told any gets those of the task."""
+    if "pictures" in node or "pictures" not in keywords(target_of(node)):
+        return make(node)
+    pictures = {name: make(picture) for name, picture in cfg.task.get("pictures", {}).items() if picture is not None}
+    return make(node, pictures=pictures)
 
 
 def loggers(cfg: DictConfig, run: RunFolder) -> list[Logger]:

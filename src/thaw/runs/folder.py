@@ -58,6 +58,7 @@ from thaw.runs.files import (
     is_run,
 )
 from thaw.storage import require_writable
+from thaw.tasks.task import Task
 from thaw.training.checkpoint_io import newest_intact
 from thaw.types import ImageSpec, InputSpec, TokenSpec
 
@@ -166,13 +167,15 @@ class RunFolder:
         with naming_damage(self.path / METRICS_FILE):
             return {name: float(value) for name, value in results["metrics"].items()} if results else {}
 
-    def calibration(self) -> dict[str, Any]:
-        """What makes predictions honest, see `Task.calibration`. Raises UserError if the run has no such thing."""
+    def calibrate(self, task: Task) -> None:
+        """Make predictions honest by what the run fitted to validation. Raises UserError if it has no such thing."""
+        if not task.gives_logits:
+            raise UserError(f"calibrate=true is for one class a sample, not for {type(task).__name__}: leave it out")
         file = self.path / CALIBRATION_FILE
         if not file.is_file():
             raise UserError(f"{self.path} has no {CALIBRATION_FILE}: it needs validation samples. Type calibrate=false")
         with naming_damage(file):
-            return self.json(CALIBRATION_FILE)
+            task.calibrate(self.json(CALIBRATION_FILE))
 
     def records(self) -> list[SampleRecord]:
         """All samples of the run's data, in their order there."""

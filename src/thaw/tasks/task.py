@@ -56,8 +56,8 @@ class Task(nn.Module, ABC):
     result: ClassVar[str] = "probabilities"
     """What `predictions` gives, in a word."""
     gives_logits: ClassVar[bool] = False
-    """Whether outputs are logits of classes that exclude each other: a head can then be chosen by its log loss, and
-    images can be mixed."""
+    """Whether outputs are logits of classes that exclude each other: a head can then be chosen by its log loss, images
+    can be mixed, and predictions calibrated."""
     many_losses: ClassVar[bool] = False
     """Whether the loss may give one number for each output of a sample; their mean is its loss."""
     settles: ClassVar[bool] = False
@@ -154,8 +154,8 @@ class Task(nn.Module, ABC):
         return {}
 
     def calibrate(self, calibration: Mapping[str, Any]) -> None:
-        """Make predictions honest by what `calibration` returned. Raises UserError if the task has no such thing."""
-        raise UserError(f"calibrate=true is for task=single_label, not for {type(self).__name__}: type calibrate=false")
+        """Make predictions honest by what `calibration` returned, where the task has such a thing."""
+        raise NotImplementedError
 
     @abstractmethod
     def describe(self, predictions: Sequence[float], names: Sequence[str], top_k: int) -> Described:
