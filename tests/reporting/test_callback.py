@@ -43,7 +43,7 @@ def events(run: Path) -> EventAccumulator:
 
 
 def test_tensorboard_shows_phases_and_the_end_also_after_a_resume(config: Config, tmp_path: Path) -> None:
-    own = "+callbacks.pictures.pictures.own={_target_: tests.reporting.test_callback.confident, _partial_: true}"
+    own = "+task.pictures.own={_target_: tests.reporting.test_callback.confident, _partial_: true}"
     train(config(*SHOWN, *SHORT, "logger=tensorboard", "callbacks.checkpoint.save_top_k=-1", own))
     run = tmp_path / "run"
     first = events(run)
@@ -134,7 +134,7 @@ def test_mlflow_gets_artifacts(config: Config, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_ends_no_run(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    wrong = "+callbacks.pictures.pictures.own={_target_: tests.reporting.test_callback.broken, _partial_: true}"
+    wrong = "+task.pictures.own={_target_: tests.reporting.test_callback.broken, _partial_: true}"
     assert "accuracy/test" in train(config(*SHOWN, *SHORT, wrong))
     assert "on_test_epoch_end failed; the run goes on" in caplog.text
     assert "cannot be drawn" in caplog.text
