@@ -82,10 +82,10 @@ def test_a_run_on_labels(config: Config, tmp_path: Path) -> None:
     assert f"{first:.3f}" in text
     assert set(json.loads((run / "baselines.json").read_text())["macro F1"]) == {"k-NN on pretrained features"}
     assert "k-NN on pretrained features" in text
-    evaluate(config(f"run={run}", "split=val", "trust=true", name="evaluate"))
+    evaluate(config(f"run={run}", "split=val", name="evaluate"))
     assert f"Macro F1 is {metrics['macro_f1/val']:.3f}" in text_of(run / "evaluate_val.html")
     first_report = (run / "report.html").read_text()
-    report(config(f"run={run}", "trust=true", name="report"))
+    report(config(f"run={run}", name="report"))
     assert (run / "report.html").read_text() == first_report
 
 
@@ -104,5 +104,5 @@ def test_a_run_on_numbers_of_texts(config: Config, tmp_path: Path) -> None:
     assert f"The words of 9 test texts is off by {metrics['mae/test']:.3g} (95% interval" in text
     assert "TF-IDF + ridge regression" in text
     assert "words speak for a larger number" in text
-    evaluate(config(f"run={run}", "split=val", "trust=true", name="evaluate"))
+    evaluate(config(f"run={run}", "split=val", name="evaluate"))
     assert f"val texts is off by {metrics['mae/val']:.3g}" in text_of(run / "evaluate_val.html")
