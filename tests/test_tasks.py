@@ -111,7 +111,7 @@ def test_a_resumed_run_ends_with_the_same_bits(config: Config, run: Path) -> Non
     assert all(torch.equal(t, last[n]) for n, t in read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"].items())
 
 
-@pytest.mark.parametrize("form", ["onnx", "exported_program"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("exported_program", marks=pytest.mark.run)])
 def test_exports_give_what_predictions_do(config: Config, run: Path, form: str) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime")
@@ -154,6 +154,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, monkeypatch: pytest
     assert two == {key: pytest.approx(value, rel=1e-3) for key, value in one.items()}
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("kind", TASKS)
 def test_texts(config: Config, tmp_path: Path, kind: str) -> None:
     network = ("backbone=huggingface", f"backbone.name={pretrained(tmp_path / 'bert')}", "optimizer.lr=1e-2")

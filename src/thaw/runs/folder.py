@@ -11,7 +11,7 @@ metrics.csv  metrics.json        every value logged; the final ones
 report.html                      what came out, for people
 phases.json  environment.json    what each phase trains; versions, commit and device
 outputs_{val,test}.npz           the best weights' logits of every sample, with labels and indices
-calibration.json baselines.json  the temperature that makes probabilities honest; accuracy of simple methods
+calibration.json baselines.json  the temperature that makes probabilities honest; scores of simple methods
 pictures/                        what loggers would show, if no logger holds pictures
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint, with the head that was kept
