@@ -59,7 +59,7 @@ def test_all_that_a_run_leaves_is_of_the_new_head(
     for split in ("test", "val"):
         again = evaluate(config(f"run={run}", f"split={split}", name="evaluate"))
         assert again == {name: value for name, value in metrics.items() if name.endswith(f"/{split}")}
-    report = collect(RunFolder(run), [str(digit) for digit in range(10)], measured_by(RunFolder(run)), None)
+    report = collect(RunFolder(run), [str(digit) for digit in range(10)], measured_by(RunFolder(run)), None, None)
     assert {head.name: head._asdict() for head in report.heads} == heads
 
     (run / "metrics.json").unlink()  # as if it had been killed after training
