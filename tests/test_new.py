@@ -17,7 +17,7 @@ from thaw.new_project.renaming import files_below
 from thaw.new_project.whole import PACKAGE
 
 SOURCE = CONF.parent / "src"
-LONG_NAME = "snow_bird_of_the_north" if PACKAGE != "snow_bird_of_the_north" else "snow_bird_of_the_south"
+LONG_NAME = f"snow_bird_of_the_{'south' if PACKAGE.endswith('north') else 'north'}"
 """Of a project that a test makes; in that project these tests run again, and its own name is taken there."""
 OWN_TESTS = (
     "test_new.py",

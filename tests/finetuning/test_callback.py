@@ -147,14 +147,14 @@ def test_the_epoch_of_a_resumed_run_counts_from_its_first_hook_on(config: Config
     assert trained == plan.trained(2) == set(network.stage_addresses()["layer1"])
 
 
-def test_what_cannot_follow_a_plan_is_refused(config: Config) -> None:
+def test_what_cannot_follow_a_plan_is_refused(config: Config, tmp_path: Path) -> None:
     swa = (
         "+callbacks.swa._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
         "+callbacks.swa.swa_lrs=0.1",
     )
     with pytest.raises(ValueError, match="take callbacks=ema"):
         built(config(*TINY, *swa))
-    *_, plan = built(config(*TINY, *CHAIN))
+    *_, plan = built(config(*TINY, *CHAIN, f"run_folder={tmp_path / 'another'}"))
     with pytest.raises(ValueError, match=r"FSDPStrategy.*a plan of 5 phases: take trainer.strategy=ddp"):
         require_fitting(SimpleNamespace(strategy=FSDPStrategy()), plan)  # type: ignore[arg-type]
     one_phase = Plan([plan.phases[-1]], plan.stages)
