@@ -260,6 +260,7 @@ def test_the_runner_prepares_images_as_training_did(config: Config, run: Path, t
             assert np.array_equal(preprocess(image, preprocessing), transform(image).numpy()), file.name
 
 
+@pytest.mark.run
 def test_a_card_shows_names_as_they_are(config: Config, tmp_path: Path) -> None:
     (photos(tmp_path) / "red").rename(tmp_path / "photos/<script>alert(1)|\n# `red`")
     train(config(*COLOUR_RUN, f"data.root={tmp_path}/photos", "freezing.epochs=1"))
@@ -306,6 +307,7 @@ HEADS = [
 ]
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(("kind", "head", "form"), HEADS)
 def test_heads_of_two_layers_and_of_one_s_own_survive_every_format(
     kind: str, head: str, form: str, tmp_path: Path

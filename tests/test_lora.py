@@ -33,6 +33,7 @@ def network_of(run: Path) -> Network:
     return trained(str(run)).network.eval()
 
 
+@pytest.mark.run
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
 def test_a_run_trains_adapters_alone_and_its_folder_serves_every_command(config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -65,7 +65,7 @@ def run(config: Config, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-@pytest.mark.parametrize("callbacks", ["default", "ema"])
+@pytest.mark.parametrize("callbacks", ["default", pytest.param("ema", marks=pytest.mark.run)])
 def test_a_resumed_run_ends_with_the_same_bits(config: Config, tmp_path: Path, kind: str, callbacks: str) -> None:
     train(config(*choices(tmp_path, kind), *PLAN, f"callbacks={callbacks}"))
     run = tmp_path / "run"
@@ -212,7 +212,7 @@ def require_loads_in_transformers(file: Path, network: Network) -> None:
 @pytest.mark.parametrize(
     ("kind", "form"),
     [
-        ("bert", "state_dict"),
+        pytest.param("bert", "state_dict", marks=pytest.mark.run),
         ("llama", "safetensors"),
         pytest.param("llama", "exported_program", marks=pytest.mark.run),
         ("bert", "onnx"),

@@ -53,6 +53,7 @@ def small_timm(name: str = "mobilenetv2_035", weights: Path | None = None) -> Ba
     return timm(name, weights, **spec)  # type: ignore[arg-type]
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     ("name", "form"),
     [
@@ -102,6 +103,7 @@ TANH, GELU, RELU = (("cls", mlp(WIDTH, 3, WIDTH, activation=name)) for name in (
 """Heads that classes of transformers have: on the first token, a layer of the network's width, and another."""
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     ("kind", "pooling", "head", "own_class"),
     [
