@@ -20,6 +20,7 @@ class ClassLabels(Labels):
     """One class for each sample; `targets` are class indices, (N,)."""
 
     task = "single_label"
+    one_class = True
 
     @classmethod
     def read(cls, row: Row, columns: Sequence[str], separator: str) -> str:

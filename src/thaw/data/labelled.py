@@ -54,7 +54,7 @@ class LabelledData(LightningDataModule):
         super().__init__()
         self.source, self.facts = source, read_facts(source, kind)
         self.labels = self.facts.labels
-        if labels_per_class is not None and not isinstance(self.labels, ClassLabels):
+        if labels_per_class is not None and not kind.one_class:
             raise UserError(
                 f"data.labels_per_class takes samples of each class, and task={kind.task} has no single one for each: "
                 f"type data.labels_per_class=null"

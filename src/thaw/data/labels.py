@@ -22,6 +22,8 @@ class Labels(ABC):
 
     task: ClassVar[str]
     """The task that has labels of this kind, as it is typed."""
+    one_class: ClassVar[bool] = False
+    """Whether each sample has exactly one class."""
     takes_lists: ClassVar[bool] = False
     """Whether a label may be a list in a table of JSON or parquet."""
     names: list[str]
@@ -120,7 +122,7 @@ def label_columns(columns: str | Sequence[str], key: str, kind: type[Labels]) ->
     names = [columns] if isinstance(columns, str) else list(map(str, columns))
     if not names or len(set(names)) < len(names):
         raise UserError(f"{key}=[{','.join(names)}]: expected a column of labels, or several different ones")
-    if len(names) > 1 and kind.task == "single_label":
+    if len(names) > 1 and kind.one_class:
         raise UserError(
             f"{key}=[{','.join(names)}] names {len(names)} columns, and each sample has one class: type "
             f"task=multi_label (columns of 0 and 1) or task=regression (columns of numbers)"

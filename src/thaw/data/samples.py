@@ -25,7 +25,7 @@ class SampleRecord(NamedTuple):
 
     sample: Sample
     label: str
-    """Class name."""
+    """As `Labels.text` writes it: the name of a class, several names, or numbers."""
     split: str
     """train, val, test or UNUSED."""
 

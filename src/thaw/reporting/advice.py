@@ -39,10 +39,7 @@ def _on_training(report: Report) -> Iterator[Advice]:
 
 def _overfits(metrics: Mapping[str, float]) -> str:
     """How much better the run is on train than on val; empty if it is not."""
-    for metric, worded in (
-        ("accuracy", "more accurate"),
-        ("mean_average_precision", "better (mean average precision)"),
-    ):
+    for metric, worded in SHARES.items():
         if f"{metric}/train" in metrics and f"{metric}/val" in metrics:
             gap = metrics[f"{metric}/train"] - metrics[f"{metric}/val"]
             return f"It is {100 * gap:.0f} points {worded} on train than on val" if gap > GAP else ""

@@ -19,7 +19,7 @@ from thaw.reporting.mistakes import Mistakes, confident_mistakes, mistakes_of
 from thaw.reporting.pictures.precision_recall import precision_recall
 from thaw.reporting.pictures.reliability import reliability
 from thaw.reporting.report import Picture
-from thaw.reporting.results import Advice, Answer, Number, Results
+from thaw.reporting.results import Advice, Answer, Number, Results, weakest
 from thaw.reporting.simple_models import ClassMeans, SimpleModels, neighbours
 from thaw.reporting.wording import enumerate_names, percent, percent_range, short_range
 from thaw.tasks.outputs import ClassOutputs, Integers
@@ -212,8 +212,5 @@ class ClassResults(Results[ClassOutputs]):
             'It has no answer "none of these": a sample of another class is assigned one of these all the same.',
             f"Its probabilities are meant for such {things} only. {calibrate}",
         ]
-        weak = [row for row in self.scores if row.support and row.f1 < 1][:3]
-        if weak:
-            classes = ", ".join(f"{inline(self.names[row.number])} (F1 {row.f1:.2f})" for row in weak)
-            found.append(f"Its weakest classes: {classes}.")
-        return found
+        weak = weakest(self.scores, self.names)
+        return [*found, f"Its weakest classes: {weak}."] if weak else found

@@ -24,7 +24,7 @@ from thaw.reporting.intervals import FEW_MISTAKES, accuracy_interval, bootstrap_
 from thaw.reporting.label_scores import LabelScores, label_scores
 from thaw.reporting.pictures.precision_recall import precision_recall
 from thaw.reporting.report import Picture
-from thaw.reporting.results import Advice, Answer, Number, Results
+from thaw.reporting.results import Advice, Answer, Number, Results, weakest
 from thaw.reporting.simple_models import SimpleModels, neighbours
 from thaw.reporting.wording import enumerate_names, percent, percent_range, short_range
 from thaw.tasks.outputs import Integers, MultiOutputs
@@ -239,8 +239,5 @@ class LabelResults(Results[MultiOutputs]):
             f"A label is set where its probability reaches a threshold, which was chosen on val: {thresholds}.",
             f"Its probabilities are meant for such {things} only. They were not calibrated.",
         ]
-        weak = [row for row in self.scores if row.support and row.f1 < 1][:3]
-        if weak:
-            labels = ", ".join(f"{inline(self.names[row.number])} (F1 {row.f1:.2f})" for row in weak)
-            found.append(f"Its weakest labels: {labels}.")
-        return found
+        weak = weakest(self.scores, self.names)
+        return [*found, f"Its weakest labels: {weak}."] if weak else found

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thaw.markdown import inline
 from thaw.reporting.report import Picture
 from thaw.reporting.simple_models import SimpleModels
 from thaw.tasks.outputs import Outputs
@@ -177,3 +178,14 @@ class Results(ABC, Generic[Kind]):
     @abstractmethod
     def limits(self, things: str) -> list[str]:
         """For a model card, in Markdown: what it cannot do."""
+
+
+def weakest(scores: Sequence[Any], names: Sequence[str]) -> str:
+    """At most three classes with the lowest F1, in Markdown: "cat (F1 0.71)"; empty if no F1 is below 1.
+
+    Args:
+        scores: of each class, the worst first: its `number`, `f1` and `support`.
+        names: of the classes.
+    """
+    weak = [row for row in scores if row.support and row.f1 < 1][:3]
+    return ", ".join(f"{inline(names[row.number])} (F1 {row.f1:.2f})" for row in weak)

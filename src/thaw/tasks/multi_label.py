@@ -85,7 +85,7 @@ class MultiLabel(Task):
         found = best_thresholds(outputs.probabilities, outputs.targets)
         return {"thresholds": torch.tensor(found, dtype=torch.float)}
 
-    def calibration(self, outputs: Outputs | None) -> dict[str, Any]:
+    def calibration(self, outputs: Outputs) -> dict[str, Any]:
         """The thresholds."""
         return {"thresholds": self.thresholds.tolist()}
 

@@ -69,9 +69,9 @@ class SingleLabel(Task):
         """A new confusion matrix."""
         return single_label_confusion(self.num_classes)
 
-    def calibration(self, outputs: Outputs | None) -> dict[str, Any]:
+    def calibration(self, outputs: Outputs) -> dict[str, Any]:
         """The temperature that fits validation."""
-        return {} if outputs is None else {"temperature": fit_temperature(outputs.logits, outputs.targets)}
+        return {"temperature": fit_temperature(outputs.logits, outputs.targets)}
 
     def calibrate(self, calibration: Mapping[str, Any]) -> None:
         """Set the temperature."""

@@ -149,8 +149,8 @@ class Task(nn.Module, ABC):
         """Buffers of the task that follow from the outputs for validation, if it `settles`."""
         return {}
 
-    def calibration(self, outputs: Outputs | None) -> dict[str, Any]:
-        """What later commands need to read outputs, plain values; `outputs`: for validation, None without any."""
+    def calibration(self, outputs: Outputs) -> dict[str, Any]:
+        """What later commands need to read outputs, plain values; `outputs`: for validation."""
         return {}
 
     def calibrate(self, calibration: Mapping[str, Any]) -> None:
