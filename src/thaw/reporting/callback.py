@@ -29,6 +29,7 @@ from thaw.runs.files import CONFIG_FILE
 from thaw.runs.outputs import latest_outputs
 from thaw.runs.secrets import masked_yaml
 from thaw.signatures import only_accepted
+from thaw.training.module import FineTuningModule
 from thaw.types import BatchRequest, ImageSpec
 
 BINS = 64
@@ -124,13 +125,13 @@ class Pictures(Callback):
         if self._sinks:
             self._show_outputs(trainer, pl_module, "test")
 
-    def _shows(self, trainer: Any, module: Any) -> bool:
+    def _shows(self, trainer: Any, module: FineTuningModule) -> bool:
         """Whether the current epoch is shown."""
         epoch, plan = trainer.current_epoch, module.plan
         is_last = epoch + 1 == plan.total_epochs or plan.index(epoch) != plan.index(epoch + 1)
         return is_last or (self.every_epochs is not None and (epoch + 1) % self.every_epochs == 0)
 
-    def _show_start(self, trainer: Any, module: Any) -> None:
+    def _show_start(self, trainer: Any, module: FineTuningModule) -> None:
         data, network = trainer.datamodule, module.network
         tree = stage_tree(network, network.num_features, data.input_spec)
         module.train()  # which stage_tree ended
@@ -154,11 +155,11 @@ class Pictures(Callback):
                 0,
             )
 
-    def _show_outputs(self, trainer: Any, module: Any, split: str) -> None:
+    def _show_outputs(self, trainer: Any, module: FineTuningModule, split: str) -> None:
         outputs = latest_outputs(trainer).get(split)
         if outputs is None:
             return
-        results = results_of(outputs, module.class_names, module.task.calibration(None))
+        results = results_of(outputs, module.class_names, module.task.decision())
         facts, step = results.facts(), last_step(trainer)
         for name, picture in self.pictures.items():
             self._hand(f"{name}/{split}", picture(**only_accepted(picture, facts)), step)
@@ -189,7 +190,7 @@ class Pictures(Callback):
         images = [np.asarray(data.image(index)) for index in indices]
         self._hand(name, image_grid(images, captions, correct), step)
 
-    def _show_histograms(self, trainer: Any, module: Any) -> None:
+    def _show_histograms(self, trainer: Any, module: FineTuningModule) -> None:
         step = last_step(trainer)
         self._hand_histograms("weights", trained_tensors(module.network), step)
         self._hand_histograms("gradients", self._gradients, step)

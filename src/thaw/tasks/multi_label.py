@@ -85,10 +85,6 @@ class MultiLabel(Task):
         found = best_thresholds(outputs.probabilities, outputs.targets)
         return {"thresholds": torch.tensor(found, dtype=torch.float)}
 
-    def calibration(self, outputs: Outputs) -> dict[str, Any]:
-        """The thresholds."""
-        return {"thresholds": self.thresholds.tolist()}
-
     def describe(self, predictions: Sequence[float], names: Sequence[str], top_k: int) -> Described:
         """The labels that are set, and all probabilities."""
         by_label = dict(zip(names, predictions, strict=True))

@@ -151,7 +151,7 @@ class Task(nn.Module, ABC):
 
     def calibration(self, outputs: Outputs) -> dict[str, Any]:
         """What later commands need to read outputs, plain values; `outputs`: for validation."""
-        return {}
+        return self.decision()
 
     def calibrate(self, calibration: Mapping[str, Any]) -> None:
         """Make predictions honest by what `calibration` returned, where the task has such a thing."""
@@ -180,7 +180,7 @@ class Task(nn.Module, ABC):
         """Python that makes predictions of the expression `outputs`, without thaw."""
 
     def decision(self) -> dict[str, Any]:
-        """What an exported file must say besides its names, so that its predictions become labels; plain values."""
+        """What makes labels of predictions, besides the names; plain values, which exported files carry."""
         return {}
 
     def folded_into(self, layer: nn.Linear) -> "Task":
