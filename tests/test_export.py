@@ -96,9 +96,8 @@ BESIDE = {"onnx": {"image_file.py", "run_onnx.py"}}
 @pytest.mark.parametrize(
     "form",
     [
-        "safetensors",
         "onnx",
-        *(pytest.param(form, marks=pytest.mark.run) for form in ("state_dict", "exported_program")),
+        *(pytest.param(form, marks=pytest.mark.run) for form in ("safetensors", "state_dict", "exported_program")),
     ],
 )
 def test_each_format_agrees_and_says_what_it_is(

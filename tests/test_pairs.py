@@ -202,7 +202,7 @@ def test_a_resumed_run_ends_with_the_same_bits(config: Config, run: Path) -> Non
     assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
 
 
-@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+@pytest.mark.parametrize("form", [pytest.param("safetensors", marks=pytest.mark.run), "onnx"])
 def test_exports_take_pairs(config: Config, run: Path, form: str) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime")

@@ -213,7 +213,7 @@ def require_loads_in_transformers(file: Path, network: Network) -> None:
     ("kind", "form"),
     [
         pytest.param("bert", "state_dict", marks=pytest.mark.run),
-        ("llama", "safetensors"),
+        pytest.param("llama", "safetensors", marks=pytest.mark.run),
         pytest.param("llama", "exported_program", marks=pytest.mark.run),
         ("bert", "onnx"),
     ],

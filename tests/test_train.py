@@ -137,11 +137,11 @@ def test_each_test_counts_anew(config: Config) -> None:
 @pytest.mark.parametrize(
     "choices",
     [
-        ("schedule=one_cycle", "head.dropout=0.3"),
+        pytest.param(("schedule=one_cycle", "head.dropout=0.3"), marks=pytest.mark.run),
         ("schedule=warmup_cosine", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
-        ("schedule=constant", "optimizer=sgd", "callbacks=ema"),
+        pytest.param(("schedule=constant", "optimizer=sgd", "callbacks=ema"), marks=pytest.mark.run),
         ("mixing=mixup", "data.balance=sampler"),
-        ("callbacks=ema", "trainer.precision=bf16-true"),
+        pytest.param(("callbacks=ema", "trainer.precision=bf16-true"), marks=pytest.mark.run),
     ],
 )
 def test_a_run_resumed_after_any_epoch_ends_bit_identical(

@@ -208,7 +208,7 @@ def test_without_room_every_epoch_decodes_and_shows_the_same(
     assert not [entry for entry in entries(cache_folder) if "train" in entry.about.get("samples", "")]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.run)])
 def test_loader_processes_read_what_is_kept(make: Make, tmp_path: Path, method: str) -> None:
     root = photos(tmp_path, size=LARGE)
     expected = batches(make(), "train", epoch=1)

@@ -64,6 +64,7 @@ def fits(mistake: Mistake, message: str) -> bool:
     return re.fullmatch(pattern, " ".join(message.split())) is not None
 
 
+@pytest.mark.run  # half a minute: seventy commands
 def test_mistakes_that_need_no_data_are_met_before_torch_is_loaded(place: Path) -> None:
     expected = mistakes(AT_ONCE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY / "src", REPOSITORY)))}

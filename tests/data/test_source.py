@@ -270,7 +270,9 @@ def texts(*more: str) -> list[str]:
     return [*source, *short, *more]
 
 
-@pytest.mark.parametrize("choices", [images("data.augment=light", "data.decoded=on"), texts()])
+@pytest.mark.parametrize(
+    "choices", [images("data.augment=light", "data.decoded=on"), pytest.param(texts(), marks=pytest.mark.run)]
+)
 def test_a_plain_dataset_of_torch_is_trained_on_measured_and_exported(
     config: Config, tmp_path: Any, choices: list[str]
 ) -> None:

@@ -94,7 +94,7 @@ NOT_CUT = {
 }
 """Networks that torch.fx cannot follow, or that hand on several tensors: they have stages, but no cut inside."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "vit_b_32", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
+QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1", "mobilenetv2_035", "vit_tiny_patch16_224", "bert")
 TORCHVISION_STAGES = {
     "resnet18": "stem layer1 layer2 layer3 layer4",
     "densenet121": "stem denseblock1 transition1 denseblock2 transition2 denseblock3 transition3 denseblock4",

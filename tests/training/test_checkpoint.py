@@ -47,7 +47,7 @@ def in_run_tier(*choices: str) -> Any:
 @pytest.mark.parametrize(
     "choices",
     [
-        (),
+        in_run_tier(),
         ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5", "callbacks=ema"),
         in_run_tier("mixing=mixup", "caching=off", "data.balance=sampler", "optimizer=sgd"),
         in_run_tier("+trainer.val_check_interval=2"),

@@ -31,7 +31,14 @@ def heads_of(run: Path) -> dict[str, dict[str, float]]:
     return {head["name"]: head for head in json.loads((run / "metrics.json").read_text())["heads"]}
 
 
-@pytest.mark.parametrize("choices", [(), ("data.augment=light", "trainer.precision=bf16-mixed"), ("caching=off",)])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        pytest.param((), marks=pytest.mark.run),
+        ("data.augment=light", "trainer.precision=bf16-mixed"),
+        pytest.param(("caching=off",), marks=pytest.mark.run),
+    ],
+)
 def test_all_that_a_run_leaves_is_of_the_new_head(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, choices: tuple[str, ...]
 ) -> None:
