@@ -28,7 +28,7 @@ def main(model: str, *typed: str) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
     class_names, preprocessing = json.loads(metadata["class_names"]), json.loads(metadata["preprocessing"])
     what = session.get_outputs()[0].name  # probabilities or values
-    thresholds = json.loads(metadata.get("thresholds", "null" if what == "probabilities" else "[]"))
+    thresholds = json.loads(metadata.get("thresholds", "null"))
     takes_texts = "1_tokenizer" in preprocessing
     if takes_texts:
         from tokenizers import Tokenizer  # not needed for images
@@ -40,19 +40,19 @@ def main(model: str, *typed: str) -> None:
         inputs = token_inputs(tokenizer, batch, preprocessing) if takes_texts else image_inputs(batch, preprocessing)
         for sample, row in zip(batch, session.run(None, inputs)[0].tolist(), strict=True):
             by_name = dict(zip(class_names, row, strict=True))
-            result = {"text" if takes_texts else "path": sample, **said(by_name, thresholds), what: by_name}
+            decided = decision(by_name, thresholds) if what == "probabilities" else {}
+            result = {"text" if takes_texts else "path": sample, **decided, what: by_name}
             print(json.dumps(result, ensure_ascii=False))
 
 
-def said(by_name: dict[str, float], thresholds: list[float] | None) -> dict[str, Any]:
-    """The class or labels of a sample; nothing of numbers.
+def decision(by_name: dict[str, float], thresholds: list[float] | None) -> dict[str, Any]:
+    """The class or labels of a sample with these probabilities.
 
-    `thresholds`: probabilities from which labels are set; None where classes exclude each other; empty for numbers.
+    `thresholds`: probabilities from which labels are set; None where classes exclude each other.
     """
     if thresholds is None:
         return {"label": max(by_name, key=lambda name: by_name[name])}
-    chosen = [name for name, least in zip(by_name, thresholds, strict=bool(thresholds)) if by_name[name] >= least]
-    return {"labels": chosen} if thresholds else {}
+    return {"labels": [name for name, least in zip(by_name, thresholds, strict=True) if by_name[name] >= least]}
 
 
 def read_samples(typed: Sequence[str], takes_texts: bool) -> list[str]:
