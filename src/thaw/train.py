@@ -13,7 +13,7 @@ from thaw.distributed.launch import run_in_processes, starts_processes
 from thaw.distributed.ranks import join
 from thaw.imports import library_imports
 from thaw.runs.files import read_metrics
-from thaw.sweeping.trials import trial_line
+from thaw.runs.trials import trial_line
 from thaw.training.stop_signals import signals
 
 log = logging.getLogger("thaw.train")  # not __name__, which is __main__ under python -m

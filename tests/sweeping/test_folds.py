@@ -10,7 +10,7 @@ from tests.conftest import TINY
 from thaw.manifest import list_in_manifest
 from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.sweeping.folds import mean_and_deviation, read_folds, recall_table, recalls
-from thaw.sweeping.trials import write_summary
+from thaw.sweeping.tables import write_summary
 from thaw.train import train
 
 nan = float("nan")

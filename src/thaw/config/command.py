@@ -26,7 +26,8 @@ from thaw.distributed.environment import launched_rank
 from thaw.distributed.launch import ProcessesFailedError
 from thaw.distributed.ranks import leave_message, reports
 from thaw.errors import UserError
-from thaw.sweeping.trials import record_failure
+from thaw.runs.files import PRUNED_FILE
+from thaw.runs.trials import read_trial, record_failure
 from thaw.training.stop_signals import leave_on_ctrl_c
 
 HYDRA_OPTIONS = (
@@ -143,12 +144,16 @@ def logging_to_console() -> Iterator[None]:
 
 
 def _record(error: Exception) -> None:
-    """Record that this trial of a sweep failed, whatever the error."""
+    """Record that this trial of a sweep failed, whatever the error; print that it was pruned."""
     hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if (folder / PRUNED_FILE).exists():
+        print(f"trial {folder.name} was pruned: {read_trial(folder.name, folder).message}", flush=True)
+        return
     if not is_user_error(error):
         print(report(error), file=sys.stderr)
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    record_failure(Path(hydra_config.runtime.output_dir), overrides, message(error))
+    record_failure(folder, overrides, message(error))
 
 
 def _leave(error: Exception) -> NoReturn:

@@ -9,7 +9,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from thaw.distributed.environment import is_requeued
-from thaw.sweeping.trials import Trial, best, holds_numbered_trials, read_trials, shown_summary, varied, write_summary
+from thaw.runs.trials import Trial, best, holds_numbered_trials, read_trials, varied
+from thaw.sweeping.tables import shown_summary, write_summary
 
 NUMBERED = "${hydra.job.num}"
 """What `hydra.sweep.subdir` is if the folders of trials have numbers for names."""

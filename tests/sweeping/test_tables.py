@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from thaw.runs.files import FAILURE_FILE
-from thaw.sweeping.trials import best, read_trials, record_failure, shown_summary, table, trial_line, write_summary
+from thaw.runs.trials import best, read_trials, record_failure, trial_line
+from thaw.sweeping.tables import shown_summary, table, write_summary
 
 
 def trial(sweep: Path, name: int | str, score: float, mode: str = "max", **choices: str) -> None:
@@ -65,8 +66,7 @@ def test_a_trial_whose_results_are_damaged_is_named_and_the_others_are_shown(tmp
     (_, first, second) = table(read_trials(tmp_path))
     assert first[:3] == ["0", "0", "ok"]
     assert second[:2] == ["1", "1"]
-    said = "no result" if content == "{}" else f"{tmp_path}/1/metrics.json is damaged"
-    assert second[2].startswith(f"failed: {said}")
+    assert second[2].startswith(f"failed: {tmp_path}/1/metrics.json is damaged")
 
 
 def test_a_sweep_without_a_trial_says_so(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_the_lowest_is_best_where_the_mode_says_so(tmp_path: Path) -> None:
     assert winner.name == "1"
 
 
-def test_a_trial_that_came_to_no_end_counts_as_failed(tmp_path: Path) -> None:
+def test_a_trial_that_came_to_no_end_is_unfinished(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
-    assert table(read_trials(tmp_path))[1][:2] == ["0", "failed: no result"]
-    assert "all 1 trials failed" in write_summary(tmp_path)
+    assert table(read_trials(tmp_path))[1][:2] == ["0", "unfinished"]
+    assert "no trial has a result yet" in write_summary(tmp_path)
     assert not (tmp_path / "0" / FAILURE_FILE).exists()

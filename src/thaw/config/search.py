@@ -1,0 +1,170 @@
+"""A search over configurations, as one of its workers does it: claim a trial, run it, until no trial is left."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.config.failures import message
+from thaw.config.space import read_space
+from thaw.errors import UserError
+from thaw.manifest import replacing
+from thaw.runs.files import CHECKPOINTS, LOCK_FILE
+from thaw.runs.trials import FAILED, UNFINISHED, ranked, read_trials, record_failure
+from thaw.sweeping.claims import claimed, locked
+from thaw.sweeping.study import Study
+
+log = logging.getLogger(__name__)
+
+SEARCH_FILE = "search.json"
+"""What the trials of a folder were chosen by: other searches may not go on there."""
+MOST_STARTS = 3
+"""Starts of a trial whose process dies each time."""
+
+
+def search(
+    config: DictConfig,
+    settings: Mapping[str, Any],
+    typed: Sequence[str],
+    loader: ConfigLoader,
+    launch: Callable[[Sequence[str], int], None],
+) -> None:
+    """Work on the search in the folder `hydra.sweep.dir` until `n_trials` have ended or others work on the rest.
+
+    Args:
+        config: the composed configuration.
+        settings: see conf/hydra/sweeper/search.yaml.
+        typed: overrides; those in Hydra's syntax of sweeps are searched over.
+        loader: Hydra's.
+        launch: runs a trial with these overrides to its end, whatever it comes to; its number is for Hydra's own use.
+
+    Raises:
+        UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured,
+            or too many trials failed.
+    """
+    sweep = Path(config.hydra.sweep.dir).absolute()
+    space, fixed = read_space([*(f"{key}={value}" for key, value in settings["params"].items()), *typed], loader)
+    if not space:
+        raise UserError("nothing varies: type a space, such as optimizer.lr='tag(log,interval(1e-4,1e-2))'")
+    sampler = _sampler(settings["sampler"])
+    require_objectives(settings["objectives"])
+    study = Study(space, sampler, settings["seed"], settings["objectives"])
+    most = min(settings["n_trials"], study.most_trials)
+    sweep.mkdir(parents=True, exist_ok=True)
+    about = {
+        "space": {key: str(kind) for key, kind in space.items()},
+        "fixed": sorted(fixed),
+        "sampler": OmegaConf.to_container(settings["sampler"]),
+        **{key: settings[key] for key in ("seed", "objectives")},
+    }
+    _require_same(sweep, json.loads(json.dumps(about, default=OmegaConf.to_container)))
+    starts = Counter[int]()
+    with _more_workers(settings["n_jobs"] - 1):
+        while True:
+            with claimed(sweep, most, study) as claim:
+                if claim is None:
+                    break
+                place = (f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={claim.number}")
+                starts[claim.number] += 1
+                try:
+                    launch([*fixed, *claim.overrides, *place], claim.number)
+                except Exception as error:  # whatever a launcher, or composing the configuration, raises
+                    if isinstance(error, HydraException) or starts[claim.number] == MOST_STARTS:
+                        record_failure(claim.folder, claim.overrides, message(error))
+                    else:
+                        log.warning("trial %s came to no end, and is started again: %s", claim.number, message(error))
+            tidy(sweep, settings["keep"], study, settings["storage"])
+            require_few_failures(sweep, settings["max_failures"])
+
+
+def _sampler(node: DictConfig) -> Callable[..., Any]:
+    """What makes a sampler. Raises UserError if its library is not installed, or does not take its settings."""
+    own = {str(key): value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    try:
+        make = partial(get_method(node._target_), **own)
+        make(seed=0)
+        return make
+    except (ImportError, HydraException) as error:
+        raise UserError("a search needs Optuna: pip install 'lightning-thaw[sweep]'") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hydra.sweeper.sampler: {node._target_} does not take {own}: {error}") from error
+
+
+def require_objectives(objectives: Mapping[str, str]) -> None:
+    """Raise UserError if an objective is neither to be high nor low."""
+    for name, mode in objectives.items():
+        if mode not in ("max", "min"):
+            raise UserError(f"hydra.sweeper.objectives: {name} is {mode}: type max or min")
+
+
+def _require_same(sweep: Path, about: dict[str, Any]) -> None:
+    """Write what the search of a folder is. Raises UserError if the folder holds another one."""
+    file = sweep / SEARCH_FILE
+    with locked(sweep / LOCK_FILE):
+        if not file.exists():
+            if trials := read_trials(sweep):
+                raise UserError(
+                    f"{sweep} holds {len(trials)} trials of a sweep that is no search: name another folder, "
+                    f"hydra.sweep.dir=..."
+                )
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")
+            return
+        found = json.loads(file.read_text(encoding="utf-8"))
+    different = [name for name in about if found.get(name) != about[name]]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{sweep} holds another search: its {name} is {found.get(name)}, and now it is {about[name]}. Type what "
+            f"was typed for it, or name another folder, hydra.sweep.dir=..."
+        )
+
+
+@contextmanager
+def _more_workers(number: int) -> Iterator[None]:
+    """Run so many more workers with the same command, each a process of its own; wait for them at the end."""
+    command = [*sys.orig_argv, "hydra.sweeper.n_jobs=1", "~hydra.callbacks.summary"]
+    workers = [subprocess.Popen(command) for _ in range(number)]
+    try:
+        yield
+        for worker in workers:
+            worker.wait()
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait()
+
+
+def tidy(sweep: Path, keep: int, study: Study, storage: str | None) -> None:
+    """Delete the checkpoints of trials that have ended, but for the best ones and for failed ones; copy the study."""
+    with locked(sweep / LOCK_FILE):
+        trials = read_trials(sweep)
+        best = ranked(trials)[:keep]
+        for trial in trials:
+            if trial not in best and trial.state not in (FAILED, UNFINISHED):
+                shutil.rmtree(trial.folder / CHECKPOINTS, ignore_errors=True)
+        if storage is not None:
+            study.copy_to(storage, sweep.name, trials)
+
+
+def require_few_failures(sweep: Path, most: int | None) -> None:
+    """Raise UserError if so many trials have failed."""
+    failed = [trial for trial in read_trials(sweep) if trial.state == FAILED]
+    if most is not None and len(failed) >= most:
+        raise UserError(
+            f"{len(failed)} trials have failed, the last one: {failed[-1].message}. The search goes on with a higher "
+            f"hydra.sweeper.max_failures, or null"
+        )
