@@ -9,7 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from thaw.distributed.environment import is_requeued
-from thaw.runs.trials import Trial, best, holds_numbered_trials, read_trials, varied
+from thaw.runs.trials import FAILED, Trial, best, holds_numbered_trials, read_trials, varied
 from thaw.sweeping.tables import shown_summary, write_summary
 
 NUMBERED = "${hydra.job.num}"
@@ -41,7 +41,7 @@ class SweepSummary(Callback):
         """Print and write the table after the last trial. Raises SystemExit with code 1 if one failed."""
         SweepSummary.unfinished = None
         trials = summarise(Path(config.hydra.sweep.dir))
-        if not trials or any(trial.results is None for trial in trials):
+        if not trials or any(trial.state == FAILED for trial in trials):
             raise SystemExit(1)
 
     @classmethod
