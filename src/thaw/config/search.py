@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SEARCH_FILE = "search.json"
 """What the trials of a folder were chosen by: other searches may not go on there."""
+LEAST = {"n_trials": 1, "n_jobs": 1, "seed": 0, "keep": 0, "max_failures": 1}
+"""Whole numbers of the settings."""
 MOST_STARTS = 3
 """Starts of a trial whose process dies each time."""
 
@@ -51,16 +53,14 @@ def search(
         launch: runs a trial with these overrides to its end, whatever it comes to; its number is for Hydra's own use.
 
     Raises:
-        UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured,
-            or too many trials failed.
+        UserError: nothing varies, the folder holds another search, a setting is wrong, or an objective was not measured.
     """
     sweep = Path(config.hydra.sweep.dir).absolute()
     space, fixed = read_space([*(f"{key}={value}" for key, value in settings["params"].items()), *typed], loader)
     if not space:
         raise UserError("nothing varies: type a space, such as optimizer.lr='tag(log,interval(1e-4,1e-2))'")
-    sampler = _sampler(settings["sampler"])
-    require_objectives(settings["objectives"])
-    study = Study(space, sampler, settings["seed"], settings["objectives"])
+    require_settings(settings)
+    study = _study(space, settings)
     most = min(settings["n_trials"], study.most_trials)
     sweep.mkdir(parents=True, exist_ok=True)
     about = {
@@ -86,27 +86,32 @@ def search(
                     else:
                         log.warning("trial %s came to no end, and is started again: %s", claim.number, message(error))
             tidy(sweep, settings["keep"], study, settings["storage"])
-            require_few_failures(sweep, settings["max_failures"])
+            if _too_many_failed(sweep, settings["max_failures"]):
+                break
 
 
-def _sampler(node: DictConfig) -> Callable[..., Any]:
-    """What makes a sampler. Raises UserError if its library is not installed, or does not take its settings."""
+def _study(space: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:
+    """The study. Raises UserError if Optuna is not installed, or the sampler does not take its settings."""
+    node = settings["sampler"]
     own = {str(key): value for key, value in node.items() if key not in ("_target_", "_partial_")}
     try:
-        make = partial(get_method(node._target_), **own)
-        make(seed=0)
-        return make
+        sampler = partial(get_method(node._target_), **own)
+        return Study(space, sampler, settings["seed"], settings["objectives"] or {})
     except (ImportError, HydraException) as error:
-        raise UserError("a search needs Optuna: pip install 'lightning-thaw[sweep]'") from error
+        raise UserError(f"{node._target_} cannot be used: pip install 'lightning-thaw[sweep]'") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"hydra.sweeper.sampler: {node._target_} does not take {own}: {error}") from error
 
 
-def require_objectives(objectives: Mapping[str, str]) -> None:
-    """Raise UserError if an objective is neither to be high nor low."""
-    for name, mode in objectives.items():
+def require_settings(settings: Mapping[str, Any]) -> None:
+    """Raise UserError if a number of conf/hydra/sweeper/search.yaml is none, or an objective neither max nor min."""
+    for key, least in LEAST.items():
+        value = settings[key]
+        if not ((isinstance(value, int) and value >= least) or (value is None and key == "max_failures")):
+            raise UserError(f"hydra.sweeper.{key} is a whole number from {least} on, not {value}")
+    for name, mode in (settings["objectives"] or {}).items():
         if mode not in ("max", "min"):
-            raise UserError(f"hydra.sweeper.objectives: {name} is {mode}: type max or min")
+            raise UserError(f"hydra.sweeper.objectives: {name} is max or min, not {mode}")
 
 
 def _require_same(sweep: Path, about: dict[str, Any]) -> None:
@@ -160,11 +165,10 @@ def tidy(sweep: Path, keep: int, study: Study, storage: str | None) -> None:
             study.copy_to(storage, sweep.name, trials)
 
 
-def require_few_failures(sweep: Path, most: int | None) -> None:
-    """Raise UserError if so many trials have failed."""
+def _too_many_failed(sweep: Path, most: int | None) -> bool:
+    """Whether so many trials have failed, which is said."""
     failed = [trial for trial in read_trials(sweep) if trial.state == FAILED]
-    if most is not None and len(failed) >= most:
-        raise UserError(
-            f"{len(failed)} trials have failed, the last one: {failed[-1].message}. The search goes on with a higher "
-            f"hydra.sweeper.max_failures, or null"
-        )
+    if most is None or len(failed) < most:
+        return False
+    log.warning("the search ends: hydra.sweeper.max_failures=%s, the last one: %s", most, failed[-1].message)
+    return True

@@ -28,6 +28,8 @@ class Study:
         sampler: makes one of Optuna's samplers; called with `seed`.
         seed: of the search.
         objectives: max or min by metric, or by "seconds"; empty: the metric that the runs monitor.
+
+    Raises what `sampler` raises.
     """
 
     def __init__(
@@ -41,7 +43,14 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed, self.objectives = dict(space), seed, dict(objectives)
-        self._sampler = sampler
+        self._make_sampler = sampler
+        self.sampler(0)  # raises what is wrong with its settings
+
+    def sampler(self, number: int) -> "BaseSampler":
+        """A new sampler for one trial."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # BruteForceSampler says that its interface may change
+            return self._make_sampler(seed=int(digest(f"{self.seed} {number}")[:8], 16))
 
     @property
     def most_trials(self) -> int:
@@ -52,7 +61,7 @@ class Study:
         """
         from optuna.samplers import BruteForceSampler
 
-        if not isinstance(self._sampler(seed=self.seed), BruteForceSampler):
+        if not isinstance(self.sampler(0), BruteForceSampler):
             return sys.maxsize
         return math.prod(_size(key, kind) for key, kind in self.space.items())
 
@@ -77,9 +86,7 @@ class Study:
         return [f"{key}={trial.overrides[key]}" for key in self.space]
 
     def _ask(self, study: "OptunaStudy", number: int) -> "OptunaTrial":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # BruteForceSampler says that its interface may change
-            study.sampler = self._sampler(seed=int(digest(f"{self.seed} {number}")[:8], 16))
+        study.sampler = self.sampler(number)
         return study.ask(self.space)
 
     def _tell(self, study: "OptunaStudy", asked: "OptunaTrial", trial: Trial) -> None:
@@ -116,7 +123,6 @@ class Study:
             return
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes.values()]
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-        study.set_metric_names(list(modes))
         copied = {trial.user_attrs["trial"] for trial in study.trials}
         for trial in ended:
             if trial.name in copied:
