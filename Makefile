@@ -71,7 +71,10 @@ test: lint types  ## format, lint and types, then the tests of the default tier,
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: lint types  ## the same with the whole commands, end to end
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "not cluster"
+
+test-cluster: install  ## trials on SLURM, Ray, joblib and submitit, each of which is skipped where it is not installed
+	$(BIN)/python -m pytest -m cluster
 
 lint: install  ## format, lint, the order of the rooms, and no code that could run a stranger's
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf, open_dict
 
 from thaw.arguments import for_hydra
@@ -51,6 +52,7 @@ def commands(page: Path) -> list[tuple[str, tuple[str, ...]]]:
             assert name in TARGETS, f"{page.name}: {line}"
             words = [part for word in words for part in (shlex.split(word[5:]) if word.startswith("ARGS=") else [word])]
             words = [word for word in words if not re.match("(VENV|PYTHON)=", word)]
+            words += ["-m"] if name == "sweep" else []
             name = OF_TARGET.get(name, name)
         found[name, tuple(words)] = line
     return [command for command in found if (CONF / f"{command[0]}.yaml").is_file()]
@@ -67,7 +69,9 @@ def overrides_of(name: str, words: tuple[str, ...]) -> list[str]:
             word = for_hydra(key, value)
         override = PARSER.parse_override(word)
         if override.is_sweep_override():
-            word = f"{key}={next(iter(override.sweep_string_iterator()))}"
+            value = override.value()
+            first = value.start if isinstance(value, IntervalSweep) else next(iter(override.sweep_string_iterator()))
+            word = f"{key}={first}"
         chosen.append(word)
     return chosen
 
@@ -79,7 +83,8 @@ def test_every_command_can_be_typed(page: Path, tmp_path: Path, monkeypatch: pyt
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     for name, words in commands(page):
-        overrides = [*overrides_of(name, words), f"hydra.searchpath=[file://{tmp_path}/conf]"]
+        mode = "MULTIRUN" if "-m" in words else "RUN"
+        overrides = [*overrides_of(name, words), f"hydra.searchpath=[file://{tmp_path}/conf]", f"hydra.mode={mode}"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(name, overrides, return_hydra_config=True)
         monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
@@ -94,8 +99,10 @@ def keys_of_yaml() -> set[str]:
     keys = set()
     for file in CONF.rglob("*.yaml"):
         group = ".".join(part for part in file.relative_to(CONF).parent.parts if part != "shared")
+        group = "" if "@package _global_" in file.read_text() else group
         own = OmegaConf.load(file)
-        keys |= {f"{group}.{key}" if group else key for key in (*dotted_keys(own), *map(str, own))} | {group}
+        own_keys = {part for key in dotted_keys(own) for part in (key, key.rpartition(".")[0])}
+        keys |= {f"{group}.{key}" if group else key for key in (*own_keys, *map(str, own))} | {group}
     return keys
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -70,6 +71,8 @@ def command(
             if "" not in sys.path:  # a console script does not see the user's own modules, as `python -m` does
                 sys.path.insert(0, os.getcwd())
             sys.argv = [_quoted(argument, as_typed) for argument in sys.argv]
+            # Files of conf/hydra/launcher complete those of their plugins, which have the same names.
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
             with logging_to_console(), leave_on_ctrl_c():
                 try:
                     under_hydra()

@@ -45,7 +45,7 @@ def is_user_error(error: BaseException) -> bool:
         return bool(frames) and (_is_own_frame(frames[-1]) or _package(frames[-1]) == "hydra")
     # By name, because importing Lightning would make --help wait.
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
-    if isinstance(error, ValueError | RecursionError) and explain(error):  # Hydra's, of a plain type
+    if isinstance(error, ValueError | RuntimeError) and explain(error):  # Hydra's, of a plain type
         return True
     user_errors = (UserError, FloatingPointError, HydraException, OmegaConfBaseException, ProcessesFailedError)
     return isinstance(error, user_errors) or is_misconfiguration or is_peer_lost(error)
@@ -55,7 +55,7 @@ def message(error: BaseException) -> str:
     """Say in one message what went wrong and what to type."""
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is missing: type {error.full_key}=..."
-    if isinstance(error, HydraException | ValueError | RecursionError) and (text := explain(error)):
+    if isinstance(error, HydraException | ValueError | RuntimeError) and (text := explain(error)):
         return text
     command = HydraConfig.get().job.config_name if HydraConfig.initialized() else "train"
     if (words := fault(error, KEYS_OF_DATA.get(command or "", "+data."))) is not None:

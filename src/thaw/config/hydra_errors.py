@@ -33,6 +33,8 @@ def explain(error: Exception) -> str | None:
         "hydra" in frame.filename for frame in extract_tb(error.__traceback__)
     ):
         return OF_ITSELF
+    if found := re.match("Unknown plugin class : '(.+)'", str(error)):
+        return f"{found[1]} is not installed: pip install 'lightning-thaw[cluster]', or hydra/launcher=basic"
     if isinstance(error, OverrideParseException):
         return _no_override(error)
     if isinstance(error, MissingConfigException):

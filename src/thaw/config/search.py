@@ -53,7 +53,7 @@ def search(
         launch: runs a trial with these overrides to its end, whatever it comes to; its number is for Hydra's own use.
 
     Raises:
-        UserError: nothing varies, the folder holds another search, a setting is wrong, or an objective was not measured.
+        UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured.
     """
     sweep = Path(config.hydra.sweep.dir).absolute()
     space, fixed = read_space([*(f"{key}={value}" for key, value in settings["params"].items()), *typed], loader)
