@@ -109,7 +109,7 @@ def with_predict(files: list[Path], spec: ImageSpec, network: Network, folder: P
     """Classify the files and write the tables, as `thaw.predict` does."""
     dataset = ImagePredictionDataset(files, spec)
     task = SingleLabel(len(CLASSES))
-    results = predictions(dataset, network, task, device="cpu")
+    results = predictions(dataset, [(network, task)], device="cpu")
     write_predictions(results, dataset, task, CLASSES, 5, OutputFiles(folder / "out.csv", folder / "out.jsonl"))
 
 

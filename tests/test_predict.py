@@ -73,6 +73,29 @@ def test_a_row_an_image_with_all_probabilities(config: Config, run: Path, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["two.csv", "two.jsonl"]
 
 
+def test_an_ensemble_gives_the_mean_over_the_trials_of_a_sweep(config: Config, run: Path, tmp_path: Path) -> None:
+    photographs, sweep = tmp_path / "elsewhere", tmp_path / "sweep"
+    train(config(*COLOUR_RUN, f"data.root={photographs}", "optimizer.lr=0.01", f"run_folder={sweep}/1"))
+    shutil.copytree(run, sweep / "0")
+    (sweep / "2").mkdir()  # a trial without a result
+    members = [predicted(config, sweep / name, photographs)[0] for name in ("0", "1")]
+    file = predict(config(f"ensemble={sweep}", f"input={photographs}", "num_workers=0", name="predict"))
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    assert file.parent == sweep
+    for name in (f"p({colour})" for colour in COLOURS):
+        for row, first, second in zip(rows, *members, strict=True):
+            assert float(row[name]) == pytest.approx((float(first[name]) + float(second[name])) / 2, abs=1e-6)
+    assert [row["p(red)"] for row in members[0]] != [row["p(red)"] for row in members[1]]
+
+    with pytest.raises(UserError, match=f"{tmp_path}/absent holds no finished trials: name the folder of a sweep"):
+        predict(config(f"ensemble={tmp_path}/absent", f"input={photographs}", name="predict"))
+    shutil.rmtree(photographs / "red")
+    train(config(*COLOUR_RUN, f"data.root={photographs}", f"run_folder={sweep}/2"))
+    with pytest.raises(UserError, match=r"sweep/2 has other classes than .*sweep/0: they cannot be averaged"):
+        predict(config(f"ensemble={sweep}", f"input={photographs}", name="predict"))
+
+
 def test_folders_of_one_name_are_counted_by_class_and_keep_their_own_tables(
     config: Config, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """What a network says of samples, one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,8 +28,7 @@ class Prediction(NamedTuple):
 
 def predictions(
     dataset: PredictionDataset,
-    network: nn.Module,
-    task: Task,
+    models: Sequence[tuple[nn.Module, Task]],
     batch_size: int = 64,
     num_workers: int | None = None,
     device: str = "auto",
@@ -38,8 +37,8 @@ def predictions(
 
     Args:
         dataset: The samples.
-        network: Returns outputs (B, C) for a result of `dataset.to_network`.
-        task: Turns outputs into predictions.
+        models: Networks, which return outputs (B, C) for a result of `dataset.to_network`, each with the task that
+            turns these into predictions. Those of several are averaged.
         batch_size: Samples that are classified at once.
         num_workers: Loader processes; None takes the dataset's default.
         device: A device of torch; "auto" takes the accelerator if there is one.
@@ -56,14 +55,16 @@ def predictions(
         tensors = [] if longest is None else longest.values() if isinstance(longest, dict) else [longest]
         workers = workers_with_room(workers, batch_size * sum(tensor.nbytes for tensor in tensors))
     loader = BatchLoader(dataset, batches, workers)
-    network = network.to(torch_device).eval()
+    models = [(network.to(torch_device).eval(), task) for network, task in models]
     ready: dict[int, Prediction] = {}  # predictions whose predecessors are in a later batch
     next_sample = 0
     for indices, (inputs, faults) in zip(batches, loader, strict=True):
         rows = iter(())
         if inputs is not None:
             with torch.inference_mode():
-                rows = iter(task.predictions(network(dataset.to_network(inputs, torch_device))).tolist())
+                moved = dataset.to_network(inputs, torch_device)
+                found = torch.stack([task.predictions(network(moved)) for network, task in models])
+                rows = iter(found.mean(dim=0).tolist())
         for index, fault in zip(indices, faults, strict=True):
             ready[index] = Prediction(index, next(rows) if fault is None else None, fault)
         while next_sample in ready:

@@ -4,6 +4,7 @@ B: batch size, N: samples, C: labels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,12 @@ class MultiLabel(Task):
         is_close = (expected - thresholds).abs() <= torch.finfo(torch.float).eps * 100
         same = ((predictions >= thresholds) == (expected >= thresholds)) | is_close
         return same.all(dim=1).float().mean().item(), difference.abs().max().item()
+
+    def averaged(self, tasks: Sequence[Task]) -> Task:
+        """With the mean of the thresholds."""
+        mean = deepcopy(self)
+        mean.thresholds = torch.stack([task.thresholds for task in tasks]).mean(dim=0)  # type: ignore[misc]
+        return mean
 
     def decision(self) -> dict[str, Any]:
         """The thresholds."""

@@ -183,6 +183,10 @@ class Task(nn.Module, ABC):
         """What makes labels of predictions, besides the names; plain values, which exported files carry."""
         return {}
 
+    def averaged(self, tasks: "Sequence[Task]") -> "Task":
+        """The task that describes the mean of what several, this one the first, predict."""
+        return self
+
     def folded_into(self, layer: nn.Linear) -> "Task":
         """Move what the task does to outputs into the last layer, in place, where it can be; return what is left."""
         return self
