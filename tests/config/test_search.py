@@ -134,6 +134,8 @@ def test_what_does_not_fit_is_met_with_one_message(search: Search, tmp_path: Pat
     )
     assert json.loads((tmp_path / "objective/0/metrics.json").read_text())["metrics"], "nothing is lost"
     assert before == {file: file.read_bytes() for file in (tmp_path / "s/0").rglob("*") if file.is_file()}
+    assert "there is no key optimiser.lr: type optimizer.lr=" in refused("optimiser.lr=0.1", sweep="typo")
+    assert not (tmp_path / "typo").exists()
     assert "is no space" in refused("head.dropout=interval(0.5,0)")
     assert "hydra.sweeper.n_trials is a whole number from 1 on, not 0" in refused(trials=0)
     assert "hydra.sweeper.objectives: loss/val is max or min, not low" in refused(

@@ -89,7 +89,8 @@ def _no_key(error: ConfigCompositionException) -> str | None:
         return f"there is no {typed}: {_type_one_of(meant)}"
     part, name = node._get_full_key(None), str(getattr(error.__cause__, "key", typed))
     if not part:
-        meant = similar_keys(typed, [*map(str, node), *dotted_keys(node)])
+        keys = (*map(str, node), *dotted_keys(node))
+        meant = similar_keys(typed, [key for key in keys if not key.startswith("hydra.")])  # those of the sweeper
         return f"there is no key {typed}: {_type_one_of(meant)}"
     names = [str(key) for key in node if key != "_target_"]
     if not names:

@@ -23,7 +23,7 @@ from thaw.errors import UserError
 from thaw.manifest import replacing
 from thaw.runs.files import CHECKPOINTS, LOCK_FILE
 from thaw.runs.trials import FAILED, UNFINISHED, ranked, read_trials, record_failure
-from thaw.sweeping.claims import claimed, locked
+from thaw.sweeping.claims import claimed, is_locked, locked
 from thaw.sweeping.study import Study
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def search(
 
     Raises:
         UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured.
+        HydraException: there is no such key or choice.
     """
     sweep = Path(config.hydra.sweep.dir).absolute()
     space, fixed = read_space([*(f"{key}={value}" for key, value in settings["params"].items()), *typed], loader)
@@ -62,6 +63,7 @@ def search(
     require_settings(settings)
     study = _study(space, settings)
     most = min(settings["n_trials"], study.most_trials)
+    loader.load_sweep_config(config, [*fixed, *study.suggest(0, [])])  # a key that is mistyped would fail in each trial
     sweep.mkdir(parents=True, exist_ok=True)
     about = {
         "space": {key: str(kind) for key, kind in space.items()},
@@ -159,7 +161,8 @@ def tidy(sweep: Path, keep: int, study: Study, storage: str | None) -> None:
         trials = read_trials(sweep)
         best = ranked(trials)[:keep]
         for trial in trials:
-            if trial not in best and trial.state not in (FAILED, UNFINISHED):
+            is_of_use = trial in best or trial.state in (FAILED, UNFINISHED) or is_locked(trial.folder / LOCK_FILE)
+            if not is_of_use:
                 shutil.rmtree(trial.folder / CHECKPOINTS, ignore_errors=True)
         if storage is not None:
             study.copy_to(storage, sweep.name, trials)
