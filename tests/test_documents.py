@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -114,6 +115,17 @@ def test_every_dotted_key_that_a_page_names_exists() -> None:
     named = {(page, match[1]) for page, word in words if (match := re.match(r"['\"]?([a-z_]+(?:\.[a-z_]+)+)=.", word))}
     unknown = [(page, key) for page, key in sorted(named) if key not in known]
     assert unknown == []
+
+
+def test_the_sweep_of_wandb_runs_commands_that_exist() -> None:
+    sweep = yaml.safe_load((ROOT / "scripts/wandb_sweep.yaml").read_text())
+    *_, module, _, last = sweep["command"]
+    assert (module, last) == ("thaw.train", "${args_no_hyphens}")
+    for choose in (min, max):
+        chosen = {key: choose(space.get("values", [space.get("min")])) for key, space in sweep["parameters"].items()}
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", ["logger=wandb", *(f"{key}={value}" for key, value in chosen.items())])
+        assert sweep["metric"]["name"] == cfg.monitor.metric
 
 
 def test_every_script_that_is_named_exists() -> None:
