@@ -65,6 +65,20 @@ def test_two_processes_write_one_folder_and_print_once(tmp_path: Path) -> None:
     assert evaluated == pytest.approx({name: metrics[name] for name in evaluated}, abs=1e-6)
 
 
+def test_each_trial_of_a_search_has_two_processes(tmp_path: Path) -> None:
+    words = ("sweep=search", "hydra.sweeper.n_trials=3", "callbacks.pruning.others=1", "freezing.epochs=3")
+    space = (
+        "optimizer.lr=choice(1e-9,1e-2)",
+        "optimizer.weight_decay=0",
+        "head.dropout=0",
+        "hydra/sweeper/sampler=grid",
+    )
+    typed(tmp_path, "-m", "thaw.train", "-m", *SHORT[:-1], *TWO, *words, *space)
+    ended = {"metrics.json", "pruned.json"}
+    folders = {file.parent.name for file in (tmp_path / "runs/search").glob("*/*.json") if file.name in ended}
+    assert folders == {"0", "1"}
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_torchrun_on_one_machine_or_two(tmp_path: Path, nodes: int) -> None:
     here = 2 // nodes

@@ -108,7 +108,8 @@ def require_read(cfg: DictConfig, config_name: str) -> None:
     groups = {re.split("[/@]", group)[0] for group in hydra_config.runtime.choices}
     own = OmegaConf.load(conf_file(f"{config_name}.yaml"))
     require_known(hydra_config.overrides.task, {*map(str, own), *groups}, cfg)
-    is_sweep = hydra_config.mode == RunMode.MULTIRUN or launched_rank() is not None  # a process of a trial
+    is_process_of_trial = "TORCHELASTIC_RUN_ID" in os.environ
+    is_sweep = hydra_config.mode == RunMode.MULTIRUN or is_process_of_trial
     if (grid := hydra_config.runtime.choices.get("sweep")) and not is_sweep:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
 
