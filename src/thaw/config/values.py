@@ -220,6 +220,9 @@ OF_OUR_CLASSES = {
     "callbacks.pictures.samples": whole(0),
     "callbacks.pictures.histograms": FLAG,
     "callbacks.ema.decay": number(0, below=1),
+    "callbacks.pruning.warmup_epochs": whole(0),
+    "callbacks.pruning.others": whole(1),
+    "callbacks.pruning.factor": whole(2),
 }
 """Kinds of the arguments of classes and functions in `conf/`; those of a user's own may mean something else."""
 
