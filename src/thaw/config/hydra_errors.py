@@ -34,7 +34,7 @@ def explain(error: Exception) -> str | None:
     ):
         return OF_ITSELF
     if found := re.match("Unknown plugin class : '(.+)'", str(error)):
-        return f"{found[1]} is not installed: pip install 'lightning-thaw[cluster]', or hydra/launcher=basic"
+        return f'{found[1]} is not installed: type pip install -e ".[cluster]", or hydra/launcher=basic'
     if isinstance(error, OverrideParseException):
         return _no_override(error)
     if isinstance(error, MissingConfigException):

@@ -100,7 +100,7 @@ def _study(space: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:
         sampler = partial(get_method(node._target_), **own)
         return Study(space, sampler, settings["seed"], settings["objectives"] or {})
     except (ImportError, HydraException) as error:
-        raise UserError(f"{node._target_} cannot be used: pip install 'lightning-thaw[sweep]'") from error
+        raise UserError(f'{node._target_} needs Optuna: type pip install -e ".[sweep]"') from error
     except (TypeError, ValueError) as error:
         raise UserError(f"hydra.sweeper.sampler: {node._target_} does not take {own}: {error}") from error
 
