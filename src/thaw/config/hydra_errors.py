@@ -81,7 +81,8 @@ def _no_key(error: ConfigCompositionException) -> str | None:
         return None
     typed = found[1]
     if not isinstance(node, DictConfig) and typed in _groups():
-        return f"this command has no {typed}: leave it out"
+        read = ", or type python -m thaw.summary folder=..." if typed == "sweep" else ""
+        return f"this command has no {typed}: leave it out{read}"
     if not isinstance(node, DictConfig):  # the name of a group
         meant = difflib.get_close_matches(typed, _groups(), n=2)
         return f"there is no {typed}: {_type_one_of(meant)}"

@@ -28,7 +28,9 @@ def test_a_trial_is_a_line_from_its_choices_to_its_result() -> None:
     assert drawn["trial 1"].get_linewidth() > 2 * drawn["trial 0"].get_linewidth()
     shown = texts(figure)
     assert {"lr", "freezing", "hidden", "loss", "0.0001", "0.1", "full", "gradual", "None", "64"} <= set(shown)
-    note = "Best (thick): trial 1, loss 0.1, the minimum. Dashed: 1 of 4 trials failed. In all trials: seed=0."
+    note = (
+        "Best (thick): trial 1, loss 0.1, the minimum. Dashed: 1 of 4 trials, without a result. In all trials: seed=0."
+    )
     assert note in " ".join(shown).replace("\n", " ")
 
 
