@@ -15,7 +15,7 @@ from thaw.manifest import replacing
 from thaw.runs.files import SUMMARY_FILE, SWEEP_PAGE
 from thaw.runs.trials import Trial, holds_numbered_trials, read_trials
 from thaw.sweeping.importance import importance
-from thaw.sweeping.tables import recalls, shown_summary, table, write_summary
+from thaw.sweeping.tables import recalls, short_table, shown_summary, write_summary
 
 NUMBERED = "${hydra.job.num}"
 """What `hydra.sweep.subdir` is if the folders of trials have numbers for names."""
@@ -99,5 +99,5 @@ def page(sweep: Path, trials: Sequence[Trial], output: Path) -> bytes:
         missing = str(error)
     except Exception as error:  # of Optuna, about which the page can do without
         missing = f"{type(error).__name__}: {error}"
-    shown = Sweep(sweep, trials, table(trials, reasons=False), recalls(trials), shares, missing)
+    shown = Sweep(sweep, trials, short_table(trials, reasons=False), recalls(trials), shares, missing)
     return render_sweep(shown, output).encode()

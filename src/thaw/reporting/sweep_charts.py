@@ -29,7 +29,10 @@ def sweep_charts(trials: Sequence[Trial], importance: Mapping[str, float]) -> tu
         "choices": ("A line for each trial, from its choices to its result", lambda: choices(trials)),
         "importance": ("Share of the differences in the metric that each choice explains", lambda: _bars(importance)),
         "cost": ("The monitored metric by the time that each trial took", lambda: _cost(trials)),
-        "learning": ("The monitored metric of each trial by epoch", lambda: _learning(trials)),
+        "learning": (
+            "The monitored metric of each trial while it trained; a head that was fitted at the end may do better",
+            lambda: _learning(trials),
+        ),
     }
     pictures, failures = [], []
     for section, (caption, drawn) in draw.items():

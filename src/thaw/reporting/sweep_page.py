@@ -18,7 +18,7 @@ from thaw.reporting.wording import decimals, duration, enumerate_names
 from thaw.runs.files import REPORT_FILE
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, is_repeat, ranked, typed_overrides, varied
 
-STATES = {FINISHED: "finished", FAILED: "failed", PRUNED: "pruned", UNFINISHED: "not ended"}
+STATES = {FINISHED: "finished", FAILED: "failed", PRUNED: "pruned", UNFINISHED: "unfinished"}
 """States of trials as the page calls them, in its order."""
 OF_THE_SEARCH = ("sweep=", "callbacks.pruning")
 """Beginnings of overrides that only a sweep reads."""

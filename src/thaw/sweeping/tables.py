@@ -50,12 +50,17 @@ def write_summary(sweep: Path, output: Path | None = None) -> str:
 
 
 def shown_summary(trials: Sequence[Trial]) -> str:
-    """The same for a terminal: of the test metrics only the monitored one."""
-    rows = table(trials)
+    """The summary for a terminal, see `short_table`."""
+    tables = (short_table(trials), recalls(trials))
+    return "".join([*(_drawn(rows) for rows in tables if rows), _verdict(trials)])
+
+
+def short_table(trials: Sequence[Trial], reasons: bool = True) -> list[list[str]]:
+    """Build the rows of `table` with only the monitored one of the test metrics."""
+    rows = table(trials, reasons)
     monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
     shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
-    tables = ([[row[i] for i in shown] for row in rows], recalls(trials))
-    return "".join([*(_drawn(rows) for rows in tables if rows), _verdict(trials)])
+    return [[row[i] for i in shown] for row in rows]
 
 
 def recalls(trials: Sequence[Trial]) -> list[list[str]]:

@@ -70,5 +70,5 @@ def pareto(names: Sequence[str], seconds: Sequence[float], values: Sequence[floa
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    picture.note(f"Orange: no other trial is faster and has a {'higher' if mode == 'max' else 'lower'} {metric}.")
+    picture.note(f"Orange: no other trial is both faster and {'higher' if mode == 'max' else 'lower'}.")
     return picture
