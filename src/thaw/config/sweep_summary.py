@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from thaw.distributed.environment import is_requeued
 from thaw.errors import UserError
-from thaw.manifest import replacing
 from thaw.runs.files import SUMMARY_FILE, SWEEP_PAGE
 from thaw.runs.trials import Trial, holds_numbered_trials, read_trials
 from thaw.sweeping.importance import importance
@@ -67,14 +66,18 @@ def summarise(sweep: Path, output: Path | None = None) -> list[Trial]:
         write_summary(sweep, folder)
     except OSError as error:  # Hydra would leave with exit code 0
         sys.exit(f"error: the summary was not written: {error}")
+    from thaw.storage import written_whole  # imports torch: the table does not wait for it
+
     for name, made in (("summary.png", picture), (SWEEP_PAGE, partial(page, sweep, output=folder))):
         try:
             if content := made(trials):
-                with replacing(folder / name) as temporary:
+                with written_whole(folder / name) as temporary:
                     temporary.write_bytes(content)
-                print(f"{name}: {folder / name}") if name == SWEEP_PAGE else None
         except Exception as error:  # failed trials must still be reported
-            print(f"{name} was not drawn: {type(error).__name__}: {error}")
+            print(f"{name} was not written: {type(error).__name__}: {error}")
+        else:
+            if name == SWEEP_PAGE:
+                print(f"page: {folder / name}")
     return trials
 
 

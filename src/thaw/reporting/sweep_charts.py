@@ -15,7 +15,7 @@ from thaw.reporting.pictures.pareto import pareto
 from thaw.reporting.pictures.trial_curves import trial_curves
 from thaw.reporting.report import Picture
 from thaw.runs.files import METRICS_CSV, read_rows
-from thaw.runs.trials import PRUNED, Trial, best, ranked, varied
+from thaw.runs.trials import PRUNED, Trial, best, is_repeat, ranked, varied
 
 
 def sweep_charts(trials: Sequence[Trial], importance: Mapping[str, float]) -> tuple[list[Picture], list[str]]:
@@ -34,6 +34,8 @@ def sweep_charts(trials: Sequence[Trial], importance: Mapping[str, float]) -> tu
             lambda: _learning(trials),
         ),
     }
+    if all(map(is_repeat, varied(trials))):  # which seed is best, or slow, is chance
+        draw = {"learning": draw["learning"]}
     pictures, failures = [], []
     for section, (caption, drawn) in draw.items():
         try:

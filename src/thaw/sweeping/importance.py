@@ -29,7 +29,7 @@ def importance(trials: Sequence[Trial]) -> dict[str, float]:
     if len(finished) < LEAST_TRIALS:
         raise UserError(f"it needs {LEAST_TRIALS} finished trials, and there are {len(finished)}")
     if all(map(is_repeat, keys)):
-        raise UserError("the finished trials differ in no choice")
+        raise UserError("the finished trials differ in no choice, other than a seed or a fold")
     if len({_best(trial) for trial in finished}) == 1:
         raise UserError("all finished trials came to the same value")
     try:

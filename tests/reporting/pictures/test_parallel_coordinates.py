@@ -41,6 +41,13 @@ def test_the_best_is_the_largest_where_that_is_asked() -> None:
         parallel_coordinates(TRIALS, "loss", "best")
 
 
+def test_trials_have_their_own_names_and_of_equals_the_first_is_best() -> None:
+    trials = [{"lr": 1, "loss": 0.5}, {"lr": 2, "loss": 0.1}, {"lr": 3, "loss": 0.1}]
+    figure = parallel_coordinates(trials, "loss", "min", ["0", "2", "10"])
+    assert list(lines(figure))[2] == "trial 2"
+    assert "Best (thick): trial 2, loss 0.1, the minimum." in texts(figure)
+
+
 @pytest.mark.parametrize(
     ("values", "heights", "ticks"),
     [
