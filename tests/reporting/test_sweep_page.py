@@ -7,7 +7,7 @@ import pytest
 from tests.reporting.test_page import EVIL, Page
 from tests.trials import begun, failed, finished, pruned
 from thaw.reporting import sweep_charts
-from thaw.reporting.sweep_page import Sweep, render_sweep, report_link, sentence
+from thaw.reporting.sweep_page import Sweep, numbers, render_sweep, report_link, sentence
 from thaw.runs.trials import read_trials
 
 
@@ -83,8 +83,7 @@ def test_what_there_is_not_is_left_out(tmp_path: Path) -> None:
         (
             (0.5, 0.75, 1.0),
             ("seed", "data.fold"),
-            "m/val is 0.7500 ± 0.2500, the mean and the standard deviation of 3 trials that differ in seed and "
-            "data.fold; the lowest is 0.5000, the highest 1.0000.",
+            "m/val is 0.7500 ± 0.2500, mean and standard deviation of 3 trials that differ in seed and data.fold.",
         ),
         (
             (0.5, 0.75),
@@ -99,6 +98,26 @@ def test_the_sentence(tmp_path: Path, scores: tuple[float, ...], keys: tuple[str
     trials = read_trials(tmp_path)
     number = f"{len(scores)} trial{'s' if len(scores) > 1 else ''}: {len(scores)} finished."
     assert sentence(trials) == f"{number} {said}"
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", "lr=2"), ("min", "lr=1")])
+def test_choices_that_are_repeated_with_other_seeds_are_compared_by_their_means(
+    tmp_path: Path, mode: str, best: str
+) -> None:
+    for number, (rate, score) in enumerate(
+        [(1, 0.0), (1, 1.0), (2, 0.5), (2, 0.75)]
+    ):  # the best trial is of the worse rate
+        finished(tmp_path, number, score, f"lr={rate}", f"seed={number % 2}", mode=mode)
+    trials = read_trials(tmp_path)
+    means = {"lr=1": "0.5000 ± 0.7071", "lr=2": "0.6250 ± 0.1768"}
+    other = next(choice for choice in means if choice != best)
+    html, page = rendered(Sweep(tmp_path, trials, [["trial"], *([trial.name] for trial in trials)]))
+    said = f"{best} is the best: m/val is {means[best]}, mean and standard deviation of 2 trials that differ in seed"
+    assert f"{said}, 0.1250 ahead of {other}." in html
+    assert [row[:2] for row in page.rows[1:3]] == [[best, means[best]], [other, means[other]]]
+    assert page.rows[1][3] == "2"
+    assert numbers(trials)[0] == ("mean m/val", means[best].split()[0], f"± {means[best].split()[2]} in 2 trials")
+    assert numbers(trials)[2] == ("trials finished", "4 of 4", "")
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_page_and_the_other_pictures(

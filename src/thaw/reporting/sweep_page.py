@@ -48,6 +48,31 @@ class Number(NamedTuple):
     note: str = ""
 
 
+class Group(NamedTuple):
+    """Finished trials with the same choices, seed and fold aside."""
+
+    choice: str
+    """`key=value ...`; empty if only seeds or folds vary."""
+    trials: list[Trial]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the monitored metric."""
+        return mean(_values(self.trials))
+
+    @property
+    def written(self) -> str:
+        """Mean and standard deviation, for people."""
+        return _spread(_values(self.trials))
+
+    @property
+    def tested(self) -> str:
+        """The same on test; empty if nothing was tested."""
+        name = _test_metric(_metric(self.trials[0]))
+        tested = [trial.results["metrics"].get(name) for trial in self.trials if trial.results]
+        return _spread([value for value in tested if value is not None])
+
+
 class Failure(NamedTuple):
     """Trials that failed with the same message."""
 
@@ -73,6 +98,7 @@ def render_sweep(sweep: Sweep, output: Path) -> str:
         sentence=sentence(sweep.trials),
         warnings=warnings,
         numbers=numbers(sweep.trials),
+        groups=groups(sweep.trials),
         columns=sweep.table[0],
         rows=[(report_link(trial, output), rows[trial.name]) for trial in ordered],
         best_command=_command(finished[0]) if finished else "",
@@ -85,7 +111,7 @@ def render_sweep(sweep: Sweep, output: Path) -> str:
 
 
 def sentence(trials: Sequence[Trial]) -> str:
-    """How many trials there are, and what came out: the best one, or the mean if only seeds or folds vary."""
+    """How many trials there are, and what came out: the best one, or the best mean over seeds or folds."""
     states = Counter(trial.state for trial in trials)
     counted = ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
     number = f"{len(trials)} trial{'s' if len(trials) != 1 else ''}"
@@ -96,33 +122,61 @@ def _result(trials: Sequence[Trial]) -> str:
     finished = ranked(trials)
     if not finished:
         return "None has a result."
+    if repeated := groups(trials):
+        return _best_mean(repeated, [key for key in varied(trials) if is_repeat(key)])
     values = _values(finished)
-    metric = (finished[0].results or {})["monitor"]
-    keys = varied(trials)
-    if keys and all(map(is_repeat, keys)) and len(values) > 1:
-        about = f"the mean and the standard deviation of {len(values)} trials that differ in {' and '.join(keys)}"
-        spread = f"the lowest is {decimals(min(values))}, the highest {decimals(max(values))}"
-        return f"{metric} is {decimals(mean(values))} ± {decimals(stdev(values))}, {about}; {spread}."
     best, *others = finished
-    chosen = " ".join(f"{key}={value}" for key, value in best.choices(keys).items())
-    text = f"Trial {best.name} is the best: {metric} is {decimals(values[0])}{f' with {chosen}' if chosen else ''}"
+    chosen = _chosen(best, varied(trials))
+    text = (
+        f"Trial {best.name} is the best: {_metric(best)} is {decimals(values[0])}{f' with {chosen}' if chosen else ''}"
+    )
     if same := [trial.name for trial, value in zip(others, values[1:], strict=True) if value == values[0]]:
         return f"{text}, as it is in trial {enumerate_names(same)}."
     return f"{text}, {decimals(abs(values[0] - values[1]))} ahead of trial {others[0].name}." if others else f"{text}."
 
 
-def numbers(trials: Sequence[Trial]) -> list[Number]:
-    """Metric and test metric of the best trial, how many trials finished, and how long one takes."""
+def _best_mean(repeated: Sequence[Group], keys: Sequence[str]) -> str:
+    best, *others = repeated
+    lead = f"{best.choice} is the best: " if best.choice else ""
+    about = f"mean and standard deviation of {len(best.trials)} trials that differ in {' and '.join(keys)}"
+    text = f"{lead}{_metric(best.trials[0])} is {best.written}, {about}"
+    return f"{text}, {decimals(abs(best.mean - others[0].mean))} ahead of {others[0].choice}." if others else f"{text}."
+
+
+def groups(trials: Sequence[Trial]) -> list[Group]:
+    """Finished trials that differ in seed or fold only, together, the best mean first; none if none are repeated."""
     finished = ranked(trials)
-    if not finished or (results := finished[0].results) is None:
+    keys = varied(trials)
+    found: dict[str, Group] = {}
+    for trial in finished:
+        choice = _chosen(trial, [key for key in keys if not is_repeat(key)])
+        found.setdefault(choice, Group(choice, [])).trials.append(trial)
+    if not any(map(is_repeat, keys)) or all(len(group.trials) == 1 for group in found.values()):
         return []
-    shown = [Number(f"best {results['monitor']}", decimals(results["best"]), f"trial {finished[0].name}")]
-    tested = f"{results['monitor'].partition('/')[0]}/test"
-    if (value := results["metrics"].get(tested)) is not None:
-        shown.append(Number(tested, decimals(value), f"trial {finished[0].name}"))
+    return sorted(found.values(), key=lambda group: group.mean, reverse=(monitored(finished) or ("", ""))[1] == "max")
+
+
+def numbers(trials: Sequence[Trial]) -> list[Number]:
+    """The best metric or mean, the same on test, how many trials finished, and how long one takes."""
+    finished = ranked(trials)
+    if not finished:
+        return []
+    repeated = groups(trials)
+    best = repeated[0] if repeated else Group("", finished[:1])
+    word, note = ("mean", f"in {len(best.trials)} trials") if repeated else ("best", f"trial {finished[0].name}")
+    metric = _metric(finished[0])
+    shown = [_card(f"{word} {metric}", best.written, note)]
+    if best.tested:
+        shown.append(_card(_test_metric(metric), best.tested, note))
     shown.append(Number("trials finished", f"{len(finished)} of {len(trials)}"))
     seconds = [trial.results["seconds"] for trial in finished if trial.results]
     return [*shown, Number("time of a trial", duration(median(seconds)), "median")]
+
+
+def _card(name: str, written: str, note: str) -> Number:
+    """A mean as a figure, with its deviation in the note."""
+    value, _, deviation = written.partition(" ± ")
+    return Number(name, value, f"± {deviation} {note}" if deviation else note)
 
 
 def report_link(trial: Trial, output: Path) -> str:
@@ -152,3 +206,23 @@ def _command(trial: Trial) -> str:
 
 def _values(finished: Sequence[Trial]) -> list[float]:
     return [trial.results["best"] for trial in finished if trial.results]
+
+
+def _metric(finished: Trial) -> str:
+    assert finished.results is not None
+    return finished.results["monitor"]
+
+
+def _test_metric(metric: str) -> str:
+    return f"{metric.partition('/')[0]}/test"
+
+
+def _chosen(trial: Trial, keys: Sequence[str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in trial.choices(keys).items())
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The mean, with the standard deviation if there are two values or more; empty if there are none."""
+    if not values:
+        return ""
+    return decimals(mean(values)) + (f" ± {decimals(stdev(values))}" if len(values) > 1 else "")
