@@ -74,6 +74,13 @@ def test_what_there_is_not_is_left_out(tmp_path: Path) -> None:
     assert "0 trials. None has a result." in html
 
 
+def test_over_seeds_alone_there_are_no_choices_to_show(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        finished(tmp_path, seed, 0.5 + seed / 4, f"seed={seed}", curve=(0.25, 0.5))
+    _, page = rendered(Sweep(tmp_path, read_trials(tmp_path), [["trial"], ["0"], ["1"]]))
+    assert page.sections() == {"trials", "learning"}
+
+
 @pytest.mark.parametrize(
     ("scores", "keys", "said"),
     [
