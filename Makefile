@@ -15,7 +15,7 @@ WANTED := --quiet -c constraints.txt -e ".[dev]"
 UV := $(if $(shell command -v uv),uv pip install --python $(BIN)/python $(WANTED) ||)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export report doctor board cache sweep new test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report summary doctor board cache sweep new test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,6 +45,9 @@ export: install  ## a file to give away; run=runs/... format=onnx
 
 report: install  ## write report.html of a run again; run=runs/...
 	$(BIN)/python -m thaw.report $(ARGS)
+
+summary: install  ## compare the trials of a sweep, also while it runs; folder=runs/...
+	$(BIN)/python -m thaw.summary $(ARGS)
 
 doctor: install  ## look at this machine, and at what a run would wait for; data=... backbone=...
 	$(BIN)/python -m thaw.doctor $(ARGS)

@@ -193,7 +193,7 @@ def results_of(run: Path) -> dict[str, Any]:
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from thaw.runs.loggers import read_rows
+    from thaw.runs.files import read_rows
 
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     results = json.loads((run / "metrics.json").read_text())

@@ -23,7 +23,7 @@ from thaw.evaluate import evaluate
 from thaw.manifest import is_intact, read_manifest
 from thaw.models.weights import read_checkpoint
 from thaw.runs.confusion import read_confusion
-from thaw.runs.loggers import read_rows
+from thaw.runs.files import read_rows
 from thaw.train import train
 from thaw.training.checkpoint import RunCheckpoint
 

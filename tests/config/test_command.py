@@ -200,6 +200,7 @@ def test_a_grid_leaves_numbered_trials_and_a_table(
         main()
     assert leaving.value.code == 1, "two trials failed"
     summary = (tmp_path / "s/summary.md").read_text()
+    assert "4 trials: 2 finished, 2 failed. " in (tmp_path / "s/sweep.html").read_text()
     assert (tmp_path / "s/summary.png").stat().st_size
     printed = capsys.readouterr().out
     assert summary.splitlines()[-1] in printed

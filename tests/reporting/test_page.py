@@ -21,7 +21,7 @@ SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" he
 SECTIONS = ("learning", "classes", "confusion", "mistakes", "trust", "looks", "baselines", "cost")
 """Those that show pictures."""
 DASH = "\N{EN DASH}"
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):

@@ -12,7 +12,8 @@ from tensorboard.summary.writer import event_file_writer
 
 from tests.conftest import TINY
 from tests.killing import killed
-from thaw.runs.loggers import MetricsCSV, read_rows
+from thaw.runs.files import read_rows
+from thaw.runs.loggers import MetricsCSV
 from thaw.runs.wandb import read_records
 from thaw.train import train
 

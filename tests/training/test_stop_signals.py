@@ -115,7 +115,7 @@ def test_a_sweep_that_is_stopped_leaves_its_summary(
     summary = (sweep / "summary.md").read_text()
     assert summary.splitlines()[-1] in capsys.readouterr().out
     assert "| 0 | 1 | ok |" in summary
-    assert summary.splitlines()[-1].endswith("; 1 of 2 trials failed")
+    assert summary.splitlines()[-1].endswith("; 1 of 2 trials have not ended")
 
 
 def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(

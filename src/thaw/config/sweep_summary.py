@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,8 +10,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from thaw.distributed.environment import is_requeued
-from thaw.runs.trials import FAILED, Trial, best, holds_numbered_trials, read_trials, varied
-from thaw.sweeping.tables import shown_summary, write_summary
+from thaw.errors import UserError
+from thaw.runs.files import SUMMARY_FILE, SWEEP_PAGE
+from thaw.runs.trials import FAILED, Trial, holds_numbered_trials, read_trials
+from thaw.sweeping.importance import importance
+from thaw.sweeping.tables import recalls, short_table, shown_summary, write_summary
 
 NUMBERED = "${hydra.job.num}"
 """What `hydra.sweep.subdir` is if the folders of trials have numbers for names."""
@@ -52,45 +56,51 @@ class SweepSummary(Callback):
             summarise(sweep)
 
 
-def summarise(sweep: Path) -> list[Trial]:
-    """Print, write and draw the trials of a sweep, and return them."""
+def summarise(sweep: Path, output: Path | None = None) -> list[Trial]:
+    """Print, write and draw the trials of a sweep into `output`, its own folder if that is None; return the trials."""
     trials = read_trials(sweep)
-    print(f"\n{shown_summary(trials)}\nsummary: {sweep.absolute() / 'summary.md'}")  # first: writing may fail
+    folder = (output or sweep).absolute()
+    print(f"\n{shown_summary(trials)}\nsummary: {folder / SUMMARY_FILE}")  # first: writing may fail
     try:
-        write_summary(sweep)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_summary(sweep, folder)
     except OSError as error:  # Hydra would leave with exit code 0
         sys.exit(f"error: the summary was not written: {error}")
-    try:
-        if drawn := picture(trials):
-            (sweep / "summary.png").write_bytes(drawn)
-    except Exception as error:  # failed trials must still be reported
-        print(f"summary.png was not drawn: {type(error).__name__}: {error}")
+    from thaw.storage import written_whole  # imports torch: the table does not wait for it
+
+    for name, made in (("summary.png", picture), (SWEEP_PAGE, partial(page, sweep, output=folder))):
+        try:
+            if content := made(trials):
+                with written_whole(folder / name) as temporary:
+                    temporary.write_bytes(content)
+        except Exception as error:  # failed trials must still be reported
+            print(f"{name} was not written: {type(error).__name__}: {error}")
+        else:
+            if name == SWEEP_PAGE:
+                print(f"page: {folder / name}")
     return trials
 
 
 def picture(trials: Sequence[Trial]) -> bytes | None:
     """A PNG of what varied and the monitored metric, a line for each trial; None if no trial has the metric."""
     # Here, and not at the top: `--help` must not wait for matplotlib.
-    from thaw.reporting.pictures.parallel_coordinates import parallel_coordinates
     from thaw.reporting.pictures.render import png
+    from thaw.reporting.sweep_charts import choices
 
-    if (winner := best(trials)) is None or winner.results is None:
-        return None
-    metric, mode = winner.results["monitor"], winner.results["mode"]
-    keys = varied(trials)
-    rows = [
-        {
-            **{key: _number(value) for key, value in trial.choices(keys).items()},
-            metric: (trial.results or {}).get("best"),
-        }
-        for trial in trials
-    ]
-    return png(parallel_coordinates(rows, metric, mode))
+    return None if (figure := choices(trials)) is None else png(figure)
 
 
-def _number(value: str) -> float | str:
-    """A number if it is one."""
+def page(sweep: Path, trials: Sequence[Trial], output: Path) -> bytes:
+    """The page of a sweep, to lie in the folder `output`."""
+    from thaw.reporting.sweep_page import Sweep, render_sweep
+
+    shares: dict[str, float] = {}
+    missing = ""
     try:
-        return float(value)
-    except ValueError:
-        return value
+        shares = importance(trials)
+    except UserError as error:
+        missing = str(error)
+    except Exception as error:  # of Optuna, about which the page can do without
+        missing = f"{type(error).__name__}: {error}"
+    shown = Sweep(sweep, trials, short_table(trials, reasons=False), recalls(trials), shares, missing)
+    return render_sweep(shown, output).encode()

@@ -1,6 +1,5 @@
 """Collects what a run folder holds into a `Report`, also of a run that failed or was stopped."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +18,7 @@ from thaw.reporting.drawings import training_charts
 from thaw.reporting.history import curves_of, phase_results, rates_of
 from thaw.reporting.report import Look, Report, Reproduction, Run, SampleView, Training
 from thaw.reporting.results import Results
+from thaw.reporting.train_command import train_command
 from thaw.runs.files import (
     BASELINES_FILE,
     CONFIG_FILE,
@@ -30,12 +30,12 @@ from thaw.runs.files import (
     OUTPUTS_FILE,
     OVERRIDES_FILE,
     PHASES_FILE,
+    read_rows,
 )
 from thaw.runs.folder import RunFolder
-from thaw.runs.loggers import read_rows
 from thaw.runs.origin import origin
 from thaw.runs.outputs import read_outputs
-from thaw.runs.secrets import masked_override, masked_yaml
+from thaw.runs.secrets import masked_yaml
 from thaw.tasks.outputs import Outputs
 from thaw.training.head_choice import HeadResult
 
@@ -179,8 +179,5 @@ def _data(run: RunFolder, other: DataModule | None) -> tuple[Counter[str], str]:
 
 
 def _reproduction(overrides: Sequence[str], config_yaml: str, environment: Mapping[str, str]) -> Reproduction:
-    command = " ".join(
-        ["python -m thaw.train", *(shlex.quote(masked_override(override)) for override in overrides or [])]
-    )
     versions = {name: value for name, value in environment.items() if name not in ("began", "finished", "commit")}
-    return Reproduction(command, masked_yaml(config_yaml), versions, environment.get("commit"))
+    return Reproduction(train_command(overrides), masked_yaml(config_yaml), versions, environment.get("commit"))

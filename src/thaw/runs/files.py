@@ -1,5 +1,6 @@
 """Names of the files in a run folder, for whoever reads one without PyTorch (`--help`, tables of trials)."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ METRICS_FILE, METRICS_CSV, CONFUSION_FILE = "metrics.json", "metrics.csv", "conf
 PRUNED_FILE = "pruned.json"
 CALIBRATION_FILE, ENVIRONMENT_FILE, PHASES_FILE = "calibration.json", "environment.json", "phases.json"
 OUTPUTS_FILE, BASELINES_FILE = "outputs_{split}.npz", "baselines.json"
-REPORT_FILE = "report.html"
+REPORT_FILE, SUMMARY_FILE, SWEEP_PAGE = "report.html", "summary.md", "sweep.html"
 LINK_OF_WANDB = "wandb/*/logs/debug-core.log"
 """The only link that may lead out of a run folder: W&B makes it to a log of its own, and thaw does not follow it."""
 
@@ -27,6 +28,15 @@ def read_metrics(folder: Path) -> dict[str, float]:
     """Final metrics of the run in `folder` by name; empty if the run has not finished."""
     file = folder / METRICS_FILE
     return json.loads(file.read_text(encoding="utf-8"))["metrics"] if file.exists() else {}
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column, without a last one that was cut off; none if there is no file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        lines = opened.read().split("\n")[:-1]
+    return list(csv.DictReader(lines))
 
 
 def strange_files(folder: Path) -> list[Path]:
@@ -60,7 +70,7 @@ def require_run(path: Path) -> Path:
         hint = f"such as {others[-1]}" if others else "that thaw.train made"
         raise UserError(f"{path} does not exist: name a run folder {hint}")
     if runs := _runs_in(path):
-        best = ". Its summary.md says which is best" if (path / "summary.md").is_file() else ""
+        best = ". Its summary.md says which is best" if (path / SUMMARY_FILE).is_file() else ""
         raise UserError(f"{path} is no run folder, but holds {len(runs)} of them: name one, such as {runs[-1]}{best}")
     raise UserError(f"{path} is no run folder (it has no {CONFIG_FILE}): name one that thaw.train made")
 

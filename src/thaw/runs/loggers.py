@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from thaw.errors import UserError
 from thaw.faults import naming_write
+from thaw.runs.files import read_rows
 from thaw.runs.wandb import ResumableWandbLogger
 from thaw.storage import written_whole
 
@@ -59,15 +60,6 @@ class _AppendingWriter(ExperimentWriter):
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """Replace the file in one step; Lightning overwrites it, and a kill would leave half of it."""
         _write_rows(Path(self.metrics_file_path), fieldnames, read_rows(Path(self.metrics_file_path)))
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column, without a last one that was cut off; none if there is no file."""
-    if not file.exists():
-        return []
-    with file.open(newline="") as opened:
-        lines = opened.read().split("\n")[:-1]
-    return list(csv.DictReader(lines))
 
 
 def _write_rows(file: Path, names: list[str], rows: Iterable[dict[str, str]]) -> None:

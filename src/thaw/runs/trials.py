@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thaw.arguments import for_shell
 from thaw.errors import UserError
 from thaw.manifest import naming_damage, read_json, replacing
-from thaw.runs.files import CHECKPOINTS, FAILURE_FILE, METRICS_FILE, OVERRIDES_FILE, PRUNED_FILE
+from thaw.runs.files import (
+    CHECKPOINTS,
+    FAILURE_FILE,
+    METRICS_FILE,
+    OVERRIDES_FILE,
+    PRUNED_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    is_run,
+)
 
 RESULTS = ("monitor", "mode", "best", "epoch", "seconds", "metrics")
 """What is shown of the content of metrics.json."""
@@ -87,12 +97,46 @@ def read_trials(sweep: Path) -> list[Trial]:
     return [read_trial(name, named[name]) for name in sorted(named, key=_by_value)]
 
 
+def typed_overrides(folder: Path) -> list[str]:
+    """The overrides of a trial as they were typed or swept; none if it has not begun. UserError: they are damaged."""
+    return read_json(folder / OVERRIDES_FILE, list, AGAIN)
+
+
+def require_sweep(path: Path) -> Path:
+    """Return `path` if it holds trials. Raises UserError that says what is there instead, and what to type."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: name the folder of a sweep, {_such_as(_sweeps_in(path.parent))}")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file: name the folder of a sweep, {_such_as(_sweeps_in(path.parent))}")
+    if is_run(path):
+        is_trial = _holds_trials(path.parent)
+        hint = f"type {for_shell('folder', path.parent)}" if is_trial else f"its page is {path / REPORT_FILE}"
+        raise UserError(f"{path} is the folder of one run: {hint}")
+    if (sweeps := _sweeps_in(path)) and not (path / SUMMARY_FILE).is_file():
+        raise UserError(f"{path} is no sweep, but holds {len(sweeps)} of them: name one, {_such_as(sweeps)}")
+    if not read_trials(path):
+        raise UserError(f"{path} holds no trials: name the folder of a sweep, which python -m thaw.train -m ... made")
+    return path
+
+
+def _sweeps_in(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.glob("*") if _holds_trials(child))
+
+
+def _holds_trials(folder: Path) -> bool:
+    """Whether trials with numbers for names have begun in a folder."""
+    return any(file.parent.name.isdigit() for file in folder.glob(f"[0-9]*/{OVERRIDES_FILE}"))
+
+
+def _such_as(sweeps: list[Path]) -> str:
+    return f"such as {sweeps[-1]}" if sweeps else "which python -m thaw.train -m ... made"
+
+
 def read_trial(name: str, folder: Path) -> Trial:
     """Read the folder of a trial. What is damaged makes it a failed one."""
     overrides: dict[str, str] = {}
     try:
-        typed = read_json(folder / OVERRIDES_FILE, list, AGAIN)
-        overrides = dict(override.split("=", 1) for override in typed if "=" in override)
+        overrides = dict(override.split("=", 1) for override in typed_overrides(folder) if "=" in override)
         if (folder / FAILURE_FILE).exists():
             text = (folder / FAILURE_FILE).read_text(encoding="utf-8").strip()
             return Trial(name, folder, overrides, FAILED, message=(text or "no reason given").splitlines()[0])
@@ -137,6 +181,11 @@ def varied(trials: Iterable[Trial]) -> list[str]:
         for key, value in trial.overrides.items():
             values.setdefault(key, set()).add(value)
     return [key for key, distinct in values.items() if len(distinct) > 1]
+
+
+def is_repeat(key: str) -> bool:
+    """Whether a key makes trials repeat the same choices, on another seed or another fold."""
+    return key.rpartition(".")[2] in ("seed", "fold")
 
 
 def _by_value(name: str) -> list[str | int]:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.console import as_text
+from thaw.runs.files import SUMMARY_FILE
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, best, read_trials, varied
 from thaw.sweeping.folds import read_folds, recall_table
 
 
-def table(trials: Sequence[Trial]) -> list[list[str]]:
-    """Build the header and one row per trial: name, what varied, status, best and test metrics, seconds."""
+def table(trials: Sequence[Trial], reasons: bool = True) -> list[list[str]]:
+    """Build the header and one row per trial: name, what varied, status, best and test metrics, seconds.
+
+    `reasons`: whether the status says why a trial failed or was pruned.
+    """
     keys = varied(trials)
     all_results = [trial.results for trial in trials if trial.results]
     monitor = all_results[0]["monitor"] if all_results else "best"
@@ -20,7 +24,7 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
     for trial in trials:
         row = [trial.name, *(trial.overrides.get(key, "") for key in keys)]
         if (results := trial.results) is None:
-            row += [trial.status, "", "", *("" for _ in tested), ""]
+            row += [trial.status if reasons else trial.state, "", "", *("" for _ in tested), ""]
         else:
             metrics = [f"{results['metrics'].get(name, float('nan')):.4f}" for name in tested]
             best_value = "" if results["best"] is None else f"{results['best']:.4f}"  # fast_dev_run monitors nothing
@@ -30,30 +34,37 @@ def table(trials: Sequence[Trial]) -> list[list[str]]:
     return rows
 
 
-def write_summary(sweep: Path) -> str:
-    """Write `summary.csv` and `summary.md` into the sweep's folder; return the Markdown.
+def write_summary(sweep: Path, output: Path | None = None) -> str:
+    """Write `summary.csv` and `summary.md` into `output`, the sweep's folder if it is None; return the Markdown.
 
     If the sweep goes over folds, the Markdown also has a table of the recall of each class.
     """
     trials = read_trials(sweep)
     rows = table(trials)
-    text = "\n\n".join([*(_markdown(rows) for rows in (rows, _recalls(trials)) if rows), _verdict(trials)]) + "\n"
-    (sweep / "summary.md").write_text(text, encoding="utf-8")
-    with (sweep / "summary.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    text = "\n\n".join([*(_markdown(rows) for rows in (rows, recalls(trials)) if rows), _verdict(trials)]) + "\n"
+    folder = output or sweep
+    (folder / SUMMARY_FILE).write_text(text, encoding="utf-8")
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file).writerows(rows)
     return text
 
 
 def shown_summary(trials: Sequence[Trial]) -> str:
-    """The same for a terminal: of the test metrics only the monitored one."""
-    rows = table(trials)
-    monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
-    shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
-    tables = ([[row[i] for i in shown] for row in rows], _recalls(trials))
+    """The summary for a terminal, see `short_table`."""
+    tables = (short_table(trials), recalls(trials))
     return "".join([*(_drawn(rows) for rows in tables if rows), _verdict(trials)])
 
 
-def _recalls(trials: Sequence[Trial]) -> list[list[str]]:
+def short_table(trials: Sequence[Trial], reasons: bool = True) -> list[list[str]]:
+    """Build the rows of `table` with only the monitored one of the test metrics."""
+    rows = table(trials, reasons)
+    monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
+    shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
+    return [[row[i] for i in shown] for row in rows]
+
+
+def recalls(trials: Sequence[Trial]) -> list[list[str]]:
+    """Build a table of the recall of each class, see `recall_table`; no rows if the trials go over no folds."""
     finished = [trial for trial in trials if trial.results]
     keys = varied(finished)
     return recall_table(read_folds({trial.folder: trial.choices(keys) for trial in finished}))

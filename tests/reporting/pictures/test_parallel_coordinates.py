@@ -28,7 +28,9 @@ def test_a_trial_is_a_line_from_its_choices_to_its_result() -> None:
     assert drawn["trial 1"].get_linewidth() > 2 * drawn["trial 0"].get_linewidth()
     shown = texts(figure)
     assert {"lr", "freezing", "hidden", "loss", "0.0001", "0.1", "full", "gradual", "None", "64"} <= set(shown)
-    note = "Best (thick): trial 1, loss 0.1, the minimum. Dashed: 1 of 4 trials failed. In all trials: seed=0."
+    note = (
+        "Best (thick): trial 1, loss 0.1, the minimum. Dashed: 1 of 4 trials, without a result. In all trials: seed=0."
+    )
     assert note in " ".join(shown).replace("\n", " ")
 
 
@@ -37,6 +39,13 @@ def test_the_best_is_the_largest_where_that_is_asked() -> None:
     assert list(lines(figure))[3] == "trial 3"
     with pytest.raises(ValueError, match="mode is 'min' or 'max', not 'best'"):
         parallel_coordinates(TRIALS, "loss", "best")
+
+
+def test_trials_have_their_own_names_and_of_equals_the_first_is_best() -> None:
+    trials = [{"lr": 1, "loss": 0.5}, {"lr": 2, "loss": 0.1}, {"lr": 3, "loss": 0.1}]
+    figure = parallel_coordinates(trials, "loss", "min", ["0", "2", "10"])
+    assert list(lines(figure))[2] == "trial 2"
+    assert "Best (thick): trial 2, loss 0.1, the minimum." in texts(figure)
 
 
 @pytest.mark.parametrize(

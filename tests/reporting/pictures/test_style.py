@@ -16,12 +16,15 @@ from thaw.reporting.pictures import style
 from thaw.reporting.pictures.confusion import confusion_matrix
 from thaw.reporting.pictures.histograms import stage_histograms
 from thaw.reporting.pictures.images import image_grid
+from thaw.reporting.pictures.importance import importance_bars
 from thaw.reporting.pictures.learning_curves import learning_curves
 from thaw.reporting.pictures.parallel_coordinates import parallel_coordinates
+from thaw.reporting.pictures.pareto import pareto
 from thaw.reporting.pictures.phases import PhaseSpan
 from thaw.reporting.pictures.precision_recall import precision_recall
 from thaw.reporting.pictures.rates import stage_rates
 from thaw.reporting.pictures.render import svg
+from thaw.reporting.pictures.trial_curves import trial_curves
 
 PICTURES: dict[str, Callable[[Sequence[str]], Figure]] = {
     "confusion": lambda names: confusion_matrix(*predictions(60, len(names)), names),
@@ -35,6 +38,9 @@ PICTURES: dict[str, Callable[[Sequence[str]], Figure]] = {
     "parallel": lambda names: parallel_coordinates(
         [{"name": n, names[2]: 1, names[0]: 0.5} for n in names], names[0], "max"
     ),
+    "importance": lambda names: importance_bars({n: i / 100 for i, n in enumerate(names)}),
+    "pareto": lambda names: pareto(names, range(len(names)), range(len(names)), names[2], "max"),
+    "trial_curves": lambda names: trial_curves({n: [(0, 1.0)] for n in names}, names[2], names[0], names[1:3]),
 }
 
 

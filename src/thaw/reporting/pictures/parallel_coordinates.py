@@ -59,19 +59,23 @@ def axis(name: str, values: Sequence[Any]) -> Axis:
     return Axis(name, heights, [(height(tick), number(tick)) for tick in shown])
 
 
-def parallel_coordinates(trials: Sequence[Mapping[str, Any]], metric: str, mode: str) -> Figure:
+def parallel_coordinates(
+    trials: Sequence[Mapping[str, Any]], metric: str, mode: str, called: Sequence[str] = ()
+) -> Figure:
     """Return an axis for each choice that varies, and one for the metric; a trial is a line, the best one thick.
 
     Args:
-        trials: choices and metric of each trial by name; a failed trial has None as its metric, and is dashed.
+        trials: choices and metric of each trial by name; without a result the metric is None, and the line dashed.
         metric: name of the last axis.
         mode: `min` or `max`: which metric is best.
+        called: what the trials are called; 0, 1 ... if it is empty.
 
     Raises:
         ValueError: `mode` is neither.
     """
     if mode not in ("min", "max"):
         raise ValueError(f"mode is 'min' or 'max', not {mode!r}")
+    called = called or [str(number) for number in range(len(trials))]
     names = [name for name in dict.fromkeys(name for trial in trials for name in trial) if name != metric]
     # None is a choice like any other; a choice that a trial lacks breaks its line.
     columns = {
@@ -83,9 +87,10 @@ def parallel_coordinates(trials: Sequence[Mapping[str, Any]], metric: str, mode:
     axes = [*(axis(name, columns[name]) for name in names if name not in constant), result]
     if all(isnan(height) for height in result.heights):
         return empty(f"no trial has a {shortened(metric, 40)}" if trials else "no trials")
-    # Worst first, so that better ones lie on top; failed ones below all.
+    # Worst first, so that better ones lie on top; those without a result below all.
     goodness = [height if mode == "max" else 1 - height for height in result.heights]
-    order = sorted(range(len(trials)), key=lambda trial: -inf if isnan(goodness[trial]) else goodness[trial])
+    ranks = [(-inf if isnan(good) else good, -trial) for trial, good in enumerate(goodness)]  # of equals the first wins
+    order = sorted(range(len(trials)), key=lambda trial: ranks[trial])
     picture = Picture(max(WIDTH, 1.25 * len(axes)), 4.4)
     canvas = picture.subplots()
     for trial in order:
@@ -95,15 +100,16 @@ def parallel_coordinates(trials: Sequence[Mapping[str, Any]], metric: str, mode:
             look = {"color": "#B0B0B0", "alpha": 0.8, "linewidth": 0.9, "linestyle": (0, (3, 3))}
         elif trial == order[-1]:
             look = {"color": ORANGE, "linewidth": 3}
-        canvas.plot(range(len(axes)), points, label=f"trial {trial}", **look)
+        canvas.plot(range(len(axes)), points, label=f"trial {called[trial]}", **look)
     for place, one in enumerate(axes):
         _draw_axis(canvas, place, one, last=place == len(axes) - 1)
     canvas.set(xlim=(-0.06, len(axes) - 1 + min(0.07 * (len(axes) - 1), 0.4)), ylim=(-0.04, 1.12))
     canvas.set_axis_off()
-    failed = sum(isnan(height) for height in result.heights)
+    without = sum(isnan(height) for height in result.heights)
     best = trials[order[-1]][metric]
-    notes = [f"Best (thick): trial {order[-1]}, {shortened(metric, 30)} {number(best)}, the {mode}imum."]
-    notes += [f"Dashed: {failed} of {len(trials)} trials failed."] if failed else []
+    winner = shortened(called[order[-1]], 40)
+    notes = [f"Best (thick): trial {winner}, {shortened(metric, 30)} {number(best)}, the {mode}imum."]
+    notes += [f"Dashed: {without} of {len(trials)} trials, without a result."] if without else []
     same = [f"{shortened(name, 30)}={shortened(str(columns[name][0]), 20)}" for name in constant]
     picture.note(" ".join([*notes, f"In all trials: {', '.join(same)}." if same else ""]).strip())
     return picture
