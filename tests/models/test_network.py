@@ -11,6 +11,7 @@ from thaw.models.backbone import Backbone
 from thaw.models.heads import linear
 from thaw.models.huggingface import huggingface
 from thaw.models.network import Network
+from thaw.models.shapes import output_shapes
 from thaw.models.timm import timm
 from thaw.models.torchvision import torchvision
 from thaw.types import ImageSpec
@@ -109,6 +110,11 @@ def test_a_module_under_several_names_belongs_to_one_stage() -> None:
             self.first, self.second = (nn.ModuleDict({"own": nn.Conv2d(1, 1, 1)}) for _ in range(2))
             self.first["position"] = self.second["position"] = self.position
 
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in (self.first, self.second):
+                x = part["own"](part["position"](x))
+            return x.mean((2, 3)).repeat(1, 2)
+
     stages = {"stem": ["position.weight", "position.bias"]}
     stages |= {name: [f"{name}.own.weight", f"{name}.own.bias"] for name in ("first", "second")}
     network = Network(Backbone(Shared(), stages, 2, SPEC), nn.Linear(2, 2))
@@ -116,6 +122,8 @@ def test_a_module_under_several_names_belongs_to_one_stage() -> None:
     assert named[id(network.backbone.position)] == {"stem"}
     assert named[id(network.backbone.second)] == {"stem", "second"}
     assert named[id(network.backbone.second.own)] == {"second"}
+    output_shapes(network, SPEC)
+    assert not any(parameter.is_meta for parameter in network.parameters()), "it is as it was"
 
 
 def test_stages_have_the_order_they_are_given_in() -> None:

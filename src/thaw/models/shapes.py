@@ -93,11 +93,15 @@ def _call_without_numbers(network: nn.Module, spec: InputSpec) -> None:
     First with all of them on the meta device, which is four times faster for convolutional networks. There no code may
     look at a number, as that of some language models does; fake tensors let it where the number does not depend on any.
     """
-    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
-    shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    # Each module once: functional_call would leave a module that stands at two places on the meta device.
+    shapes = {
+        f"{path}.{name}".lstrip("."): tensor.to("meta")
+        for path, module in network.named_modules()
+        for name, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+    }
     with torch.no_grad():
         try:
-            functional_call(network, shapes, (example_inputs(spec, "meta"),))
+            functional_call(network, shapes, (example_inputs(spec, "meta"),), tie_weights=False)
         except Exception:  # whatever the network's own code raises
             with FakeTensorMode(allow_non_fake_inputs=True):
                 network(example_inputs(spec))
