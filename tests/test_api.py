@@ -25,6 +25,7 @@ def tiny(**choices: object) -> dict[str, object]:
     return {**typed, "data.labels_per_class": 3, "freezing": "head_only", "freezing.epochs": 1, **choices}
 
 
+@pytest.mark.run
 def test_the_page_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     digits = load_digits()

@@ -117,7 +117,7 @@ def test_a_step_that_fails(train: Command, tmp_path: Path, kind: str, said: str)
     require_same_end(train, message, choices, tmp_path / "run")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.run), 2])
 @pytest.mark.parametrize(("how", "said"), [("gone", "there is no such file"), ("cut", "cannot be decoded")])
 def test_a_data_file_that_goes_in_mid_run(train: Command, tmp_path: Path, how: str, said: str, workers: int) -> None:
     file = photos(tmp_path) / "red/3.png"

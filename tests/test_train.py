@@ -140,7 +140,7 @@ def test_each_test_counts_anew(config: Config) -> None:
         pytest.param(("schedule=one_cycle", "head.dropout=0.3"), marks=pytest.mark.run),
         ("schedule=warmup_cosine", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
         pytest.param(("schedule=constant", "optimizer=sgd", "callbacks=ema"), marks=pytest.mark.run),
-        ("mixing=mixup", "data.balance=sampler"),
+        pytest.param(("mixing=mixup", "data.balance=sampler"), marks=pytest.mark.run),
         pytest.param(("callbacks=ema", "trainer.precision=bf16-true"), marks=pytest.mark.run),
     ],
 )

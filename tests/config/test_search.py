@@ -18,7 +18,7 @@ from thaw.train import main
 
 Search = Callable[..., None]
 SPACE = ("optimizer.lr=tag(log,interval(1e-3,3e-2))", "head.dropout=interval(0,0.5)")
-SHORT = ("freezing=full", "freezing.epochs=3", "optimizer.lr_decay=0.8", "optimizer.weight_decay=0.01")
+SHORT = ("freezing=full", "freezing.epochs=2", "optimizer.lr_decay=0.8", "optimizer.weight_decay=0.01")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     def run(*words: str, sweep: str = "s", trials: int = 4) -> None:
         own = [word for word in TINY if not word.startswith("optimizer")]
-        place = (f"hydra.sweep.dir={tmp_path / sweep}", f"hydra.sweeper.n_trials={trials}")
+        place = (f"hydra.sweep.dir={tmp_path / sweep}", f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.keep=2")
         typed = ["thaw.train", "-m", "sweep=search", *place, *own, *SHORT, *SPACE, *words]
         monkeypatch.setattr(sys, "argv", typed)
         main()
@@ -55,24 +55,24 @@ class KillTrials(Callback):
 
 
 def test_a_search_that_is_killed_ends_as_if_nothing_had_happened(search: Search, tmp_path: Path) -> None:
-    search(sweep="whole")
-    killer = KillTrials(0, 2)
+    search(sweep="whole", trials=3)
+    killer = KillTrials(0, 1)
     for _ in range(2):
         with watched(killer), pytest.raises(Killed):
-            search(sweep="killed")
-    search(sweep="killed")
+            search(sweep="killed", trials=3)
+    search(sweep="killed", trials=3)
     assert table(tmp_path / "killed") == table(tmp_path / "whole")
-    assert [row["status"] for row in table(tmp_path / "whole")] == ["ok"] * 4
+    assert [row["status"] for row in table(tmp_path / "whole")] == ["ok"] * 3
     best = max(table(tmp_path / "whole"), key=lambda row: float(row["best accuracy/val"]))["trial"]
     kept = {file.parent.parent.name for file in (tmp_path / "whole").glob("*/checkpoints/last.ckpt")}
     assert best in kept
-    assert len(kept) == 3, "hydra.sweeper.keep"
-    assert len(list((tmp_path / "whole").glob("*/weights.safetensors"))) == 4
+    assert len(kept) == 2, "hydra.sweeper.keep"
+    assert len(list((tmp_path / "whole").glob("*/weights.safetensors"))) == 3
 
-    with watched(KillTrials(*range(4))):
-        search(sweep="whole")  # nothing is left to do
-    search(sweep="whole", trials=5)
-    assert [row["trial"] for row in table(tmp_path / "whole")] == ["0", "1", "2", "3", "4"]
+    with watched(KillTrials(*range(3))):
+        search(sweep="whole", trials=3)  # nothing is left to do
+    search(sweep="whole", trials=4)
+    assert [row["trial"] for row in table(tmp_path / "whole")] == ["0", "1", "2", "3"]
 
 
 def test_trials_that_fail_are_recorded_and_the_others_go_on(
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_met_with_one_message(search: Search, tmp_path: Pat
     search("freezing.epochs=1", trials=1)
     before = {file: file.read_bytes() for file in (tmp_path / "s/0").rglob("*") if file.is_file()}
     assert "holds another search: its space is " in refused("freezing.epochs=1", "head.dropout=interval(0,0.1)")
-    assert "holds another search: its fixed is " in refused("freezing.epochs=2")
+    assert "holds another search: its fixed is " in refused("freezing.epochs=3")
     assert "auc/val, which the search is to improve, was not measured by trial 0" in refused(
         "freezing.epochs=1", "hydra.sweeper.objectives={auc/val: max}", sweep="objective"
     )

@@ -79,7 +79,9 @@ def test_two_processes_are_equal_to_the_last_bit_after_each_epoch(
     [
         pytest.param(("data.labels_per_class=7", "data.global_batch_size=32"), id="uneven"),
         pytest.param(
-            ("trainer.accumulate_grad_batches=2", "data.global_batch_size=26", "caching=off"), id="accumulated"
+            ("trainer.accumulate_grad_batches=2", "data.global_batch_size=26", "caching=off"),
+            id="accumulated",
+            marks=pytest.mark.run,
         ),
         pytest.param(("task.class_weights=[1,2,3,4,5,6,7,8,9,10]", "data.global_batch_size=66"), id="class weights"),
     ],

@@ -65,6 +65,7 @@ def test_a_run_killed_anywhere_ends_as_if_nothing_had_happened(
         assert_same(ended(run), ended(tmp_path / "whole"))
 
 
+@pytest.mark.run
 def test_a_run_may_be_killed_twice_in_one_epoch(config: Config, tmp_path: Path) -> None:
     train(config(*RUN, f"run_folder={tmp_path}/whole"))
     run = tmp_path / "run"
