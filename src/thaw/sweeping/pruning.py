@@ -1,6 +1,5 @@
 """Ends trials of a sweep that are behind the others at the same epoch of the same phase."""
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightning.pytorch import Callback
 
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
-from thaw.runs.files import FAILURE_FILE, METRICS_CSV, PHASES_FILE
+from thaw.runs.files import FAILURE_FILE, METRICS_CSV, PHASES_FILE, read_rows
 from thaw.runs.trials import record_pruned
 
 
@@ -138,8 +137,7 @@ def values_in_phase(folder: Path, place: Place, monitor: str) -> dict[int, float
     if (folder / FAILURE_FILE).exists():
         return {}
     try:
-        text = (folder / METRICS_CSV).read_text(encoding="utf-8")
-        rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())  # the last line may be half written
+        rows = read_rows(folder / METRICS_CSV)
         logged = {int(row["epoch"]): float(row[monitor]) for row in rows if row.get(monitor) and row.get("epoch")}
         found = {places(folder)[epoch]: value for epoch, value in logged.items()}
     except (OSError, ValueError, KeyError, IndexError):
