@@ -15,7 +15,7 @@ WANTED := --quiet -c constraints.txt -e ".[dev]"
 UV := $(if $(shell command -v uv),uv pip install --python $(BIN)/python $(WANTED) ||)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate replay check predict export report summary doctor board cache sweep new test test-all lint format types clean
+.PHONY: help install train evaluate replay check predict export report summary soup doctor board cache sweep new test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ report: install  ## write report.html of a run again; run=runs/...
 
 summary: install  ## compare the trials of a sweep, also while it runs; folder=runs/...
 	$(BIN)/python -m thaw.summary $(ARGS)
+
+soup: install  ## average the weights of a sweep's trials; folder=runs/...
+	$(BIN)/python -m thaw.soup $(ARGS)
 
 doctor: install  ## look at this machine, and at what a run would wait for; data=... backbone=...
 	$(BIN)/python -m thaw.doctor $(ARGS)

@@ -49,13 +49,13 @@ def export(cfg: DictConfig) -> Path:
         from thaw.exporting.lower_precision import AGREEMENT
         from thaw.exporting.verify import require_agreement
         from thaw.models.library_names import last_linear
-        from thaw.models.network import Network
         from thaw.storage import require_writable, write_atomically
 
     run = run_with_weights(cfg.run, cfg.trust)
     run_cfg = read_config(run.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
     parts = assemble(run_cfg, run)
+    merged = parts.merged()
     if cfg.calibrate:
         if FORMATS[cfg.format].logits is not None:
             raise UserError(
@@ -64,12 +64,9 @@ def export(cfg: DictConfig) -> Path:
             )
         run.calibrate(parts.module.task)
     head = call_expression(run_cfg.head, parts.backbone.num_features, len(parts.module.class_names))
-    adapter = parts.backbone.adapter
-    backbone = parts.backbone if adapter is None else adapter.merge()
-    network = Network(backbone, parts.network.head)
-    task, last = parts.module.task, last_linear(network.head)
+    task, last = parts.module.task, last_linear(merged.network.head)
     task = task if last is None else task.folded_into(last)
-    model = InferenceModel(network, backbone, task, parts.module.class_names, head)
+    model = InferenceModel(merged.network, merged.backbone, task, parts.module.class_names, head)
     name = f"{cfg.format}_{cfg.precision}" if is_rounded else cfg.format
     folder = run.path / "export" / name if cfg.output is None else Path(cfg.output).expanduser()
     require_writable(folder)

@@ -1,6 +1,5 @@
-"""Compare the trials of a sweep, which may still run: `python -m thaw.summary folder=<folder>`."""
+"""Compare the trials of a sweep, which may still run: `python -m thaw.summary sweep=<folder>`."""
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,16 +9,10 @@ from thaw.config.sweep_summary import summarise
 from thaw.runs.trials import require_sweep
 
 
-@command("summary")
-def typed(cfg: DictConfig) -> None:
-    """Print and write what the trials came to."""
+@command("summary", also={"sweep": "folder"})
+def main(cfg: DictConfig) -> None:
+    """Entry point of the command line."""
     summary(cfg)
-
-
-def main() -> None:
-    """Entry point of the command line: takes `sweep=<folder>`, too, although `sweep` is a group of Hydra."""
-    sys.argv[1:] = [f"folder={word[6:]}" if word.startswith("sweep=") else word for word in sys.argv[1:]]
-    typed()
 
 
 def summary(cfg: DictConfig) -> Path:

@@ -59,10 +59,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
         log.info(parts.why_rates)
         loaders = parts.loaders()
         trainer.fit(module, loaders, ckpt_path=run.checkpoint, weights_only=True)
-        load_best(trainer, module)
-        heads = refit_head(trainer, module, loaders) if parts.cfg.refit == "validation" else []
+        is_best = load_best(trainer, module)
+        heads = refit_head(trainer, module, loaders) if is_best and parts.cfg.refit == "validation" else []
         if not is_sharded(trainer.strategy):
-            measure(trainer, module, loaders, {split: len(indices) for split, indices in data.parts.items()})
+            measure(trainer, module, loaders, data.parts, validate=is_best)
         metrics = save(run, module, trainer, parts.cfg.monitor.metric, parts.cfg.monitor.mode, heads)
         log.info(run.report())
     processes.leave()

@@ -140,6 +140,8 @@ def test_resume_takes_runs_and_no_new_choices(refused: Refused, config: Config, 
     assert "are all damaged: delete" in refused(f"resume={tmp_path / 'run'}")
     for file in checkpoints:
         file.unlink()
+    assert "has ended, and its checkpoints are gone" in refused(f"resume={tmp_path / 'run'}")
+    (tmp_path / "run/metrics.json").unlink()
     assert "no checkpoint to continue from" in refused(f"resume={tmp_path / 'run'}")
 
 

@@ -73,6 +73,22 @@ def test_gradual_adds_one_stage_a_phase_from_the_head_down() -> None:
     assert [plan.frozen_prefix(epoch) for epoch in range(4)] == [3, 2, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "frozen"),
+    [(1, [0]), (2, [3, 0]), (3, [3, 1, 0]), (6, [3, 2, 2, 1, 0, 0]), (8, [3, 3, 2, 2, 1, 1, 0, 0])],
+)
+def test_gradual_shares_its_epochs_out_over_the_stages(epochs: int, frozen: list[int]) -> None:
+    plan = plan_of(gradual(STAGES, epochs))
+    assert [plan.frozen_prefix(epoch) for epoch in range(plan.total_epochs)] == frozen
+
+
+def test_the_probe_is_what_comes_before_the_backbone_trains() -> None:
+    assert plan_of(probe_then_full(STAGES, epochs=5, probe_epochs=2)).probe_epochs == 2
+    assert plan_of(gradual(STAGES, epochs_per_stage=3)).probe_epochs == 3
+    assert plan_of([Phase(1, ("head",)), Phase(2, ("head.*",)), Phase(1, ("layer2", "head"))]).probe_epochs == 3
+    assert plan_of(head_only(STAGES, 4)).probe_epochs == plan_of(full(STAGES, 4)).probe_epochs == 0
+
+
 def test_chain_thaw_trains_each_stage_alone_then_all() -> None:
     plan = plan_of(chain_thaw(STAGES, epochs_per_stage=1))
     alone = [{"head"}, {"stem"}, {"layer1"}, {"layer2"}]

@@ -90,6 +90,17 @@ class Parts:
         """The data module for a trainer: with the frozen stages' cache, unless caching=off."""
         return build.cached(self.cfg, self.samples, self.module)
 
+    def merged(self) -> "Parts":
+        """The same run without adapters, which are added to the weights. Use only the result afterwards."""
+        if (adapter := self.backbone.adapter) is None:
+            return self
+        cfg, backbone = self.cfg.copy(), adapter.merge()
+        cfg.adapter = None
+        network = build.network(cfg, backbone, self.network.head)
+        plan = build.plan(cfg, network)
+        self.module.network, self.module.plan = network, plan
+        return replace(self, cfg=cfg, backbone=backbone, network=network, plan=plan)
+
 
 def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Labels | None = None) -> Parts:
     """Build data, network, plan and module.
@@ -113,7 +124,7 @@ def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Label
         data.use_input_spec(backbone.input_spec)
     head = build.head(cfg, backbone.num_features, len(labels.class_names))
     network = build.network(cfg, backbone, head)
-    if remembered is None and cfg.init_from is not None and data is not None:
+    if remembered is None and cfg.init_from is not None and data is not None and not from_scratch(cfg):
         _start_from(cfg, backbone, network, data)
     if adapter := cfg.get("adapter"):  # folders of earlier versions have none
         backbone = _adapted(cfg, adapter, backbone)
@@ -278,7 +289,7 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
 
 def _adapted(cfg: DictConfig, adapter: DictConfig, backbone: Backbone) -> Backbone:
     """The backbone with adapters. Raises UserError if there is nothing pretrained to adapt."""
-    if cfg.init_from is None and from_scratch(cfg):
+    if from_scratch(cfg):
         raise UserError(
             "adapter: its pretrained weights never train, and backbone.weights=none has none: type adapter=none, or "
             "backbone.weights=<pretrained ones>"

@@ -5,10 +5,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import hydra
@@ -38,12 +39,14 @@ HYDRA_OPTIONS = (
 
 
 def command(
-    config_name: str, as_typed: str | None = None
+    config_name: str, as_typed: str | None = None, also: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a function of the composed configuration into a command line: `python -m thaw.<config_name> key=value ...`.
 
     Hydra parses the values, but not that of the key `as_typed`, which is a text with any characters. In a sweep a trial
     that fails is recorded, and the others go on. THAW_TRACEBACK=1 prints whole tracebacks.
+
+    `also`: other names of keys, with the keys, for names that are groups of Hydra (`sweep`).
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -64,7 +67,7 @@ def command(
             outlive_readers()
             print_anything()
             _require_options(sys.argv[1:])
-            sys.argv[1:] = with_new_plan_keys(sys.argv[1:])
+            sys.argv[1:] = with_new_plan_keys([_renamed(word, also) for word in sys.argv[1:]])
             if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
                 sys.exit("error: run_folder=... names one folder, and -m needs one a trial: type hydra.sweep.dir=...")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
@@ -112,6 +115,11 @@ def require_read(cfg: DictConfig, config_name: str) -> None:
     is_sweep = hydra_config.mode == RunMode.MULTIRUN or is_process_of_trial
     if (grid := hydra_config.runtime.choices.get("sweep")) and not is_sweep:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
+
+
+def _renamed(word: str, also: Mapping[str, str]) -> str:
+    key, equals, value = word.partition("=")
+    return f"{also.get(key, key)}{equals}{value}"
 
 
 def _quoted(argument: str, as_typed: str | None) -> str:

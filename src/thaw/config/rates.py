@@ -43,13 +43,17 @@ def kind_of(cfg: DictConfig, backbone: Backbone) -> str:
     """Which of `optimizer.rates` suit the network."""
     if backbone.kind is not None:
         return backbone.kind
-    if cfg.init_from is None and from_scratch(cfg):
+    if from_scratch(cfg):
         return "scratch"
     return "batchnorm" if any(isinstance(module, _BatchNorm) for module in backbone.network.modules()) else "other"
 
 
 def from_scratch(cfg: DictConfig) -> bool:
-    """Whether the backbone has no pretrained weights: by its key `weights`, or by the default of its factory."""
+    """Whether the backbone starts with random weights: `pretrained=false`, or nothing names others."""
+    if not cfg.get("pretrained", True):  # folders of earlier versions have no such key
+        return True
+    if cfg.init_from is not None:
+        return False
     default = keywords(target_of(cfg.backbone)).get("weights")
     return weights_choice(cfg.backbone.get("weights", "" if default is None else default.default)) is None
 

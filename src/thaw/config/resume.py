@@ -21,7 +21,7 @@ from thaw.distributed.environment import count_devices, is_requeued
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.manifest import is_intact
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, is_run
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, is_run
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import newest_intact
 
@@ -143,6 +143,11 @@ def _resumed(cfg: DictConfig, source: Path, overrides: list[str], trust: bool) -
     checkpoint = source if source.is_file() else newest_intact(checkpoints)
     if checkpoint is None:
         _require_one_intact(folder, checkpoints)
+        if (folder / METRICS_FILE).is_file():
+            raise UserError(
+                f"{folder} has ended, and its checkpoints are gone. To start a new run from its weights: "
+                f"python -m thaw.train {for_shell('init_from', folder)}"
+            )
         raise UserError(
             f"{folder} has no checkpoint to continue from: its run ended before the first was written. "
             f"Start it again: {for_shell('run_folder', folder)}"

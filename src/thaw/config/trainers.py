@@ -29,6 +29,7 @@ from thaw.finetuning.phase import Plan
 from thaw.runs.folder import RunFolder
 from thaw.runs.loggers import MetricsCSV
 from thaw.runs.outputs import CollectOutputs
+from thaw.runs.probe import SaveProbe
 from thaw.signatures import keywords
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.sample_order import SampleOrder
@@ -58,7 +59,14 @@ def callbacks(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> 
             raise UserError(f"{kind.__name__} {instead}")
     # FreezingCallback comes first, so that the others see each epoch as the plan wants it; then SyncBuffers, so that
     # they see the same on all processes.
-    return [FreezingCallback(plan), SyncBuffers(), SampleOrder(data.identities), CollectOutputs(), *configured]
+    return [
+        FreezingCallback(plan),
+        SyncBuffers(),
+        SampleOrder(data.identities),
+        CollectOutputs(),
+        SaveProbe(run.path),
+        *configured,
+    ]
 
 
 def _callback(cfg: DictConfig, node: DictConfig) -> Callback:

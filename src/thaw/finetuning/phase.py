@@ -71,6 +71,14 @@ class Plan:
         """Epochs of all phases together."""
         return self.ends[-1]
 
+    @property
+    def probe_epochs(self) -> int:
+        """Leading epochs in which only the last stage trains; 0 if no other stage trains in the whole plan."""
+        *backbone, _ = self.stages.values()
+        heads = takewhile(lambda trained: all(map(trained.isdisjoint, backbone)), self.trained_in)
+        num_phases = len(list(heads))
+        return (0, *self.ends)[num_phases] if num_phases < len(self.phases) else 0
+
     def index(self, epoch: int) -> int:
         """Number of the phase that an epoch belongs to, from 0."""
         return min(bisect_right(self.ends, epoch), len(self.phases) - 1)

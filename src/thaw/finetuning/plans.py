@@ -1,6 +1,7 @@
 """The plans of `conf/freezing/`: functions from the names of a network's stages, input to output, to phases."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from thaw.errors import UserError
@@ -42,9 +43,21 @@ def probe_then_full(
     return [Phase(probe, (stages[-1],)), Phase(epochs - probe, ALL, full_lr_scale)]
 
 
-def gradual(stages: Sequence[str], epochs_per_stage: int) -> list[Phase]:
-    """One more stage each phase, from the head down (ULMFiT, Howard & Ruder 2018)."""
-    return [Phase(epochs_per_stage, tuple(stages[first:])) for first in reversed(range(len(stages)))]
+def gradual(stages: Sequence[str], epochs: int = 12, epochs_per_stage: int | None = None) -> list[Phase]:
+    """One more stage each phase, from the head down (ULMFiT, Howard & Ruder 2018).
+
+    Args:
+        stages: names of the network's stages.
+        epochs: epochs of all phases together. Where there are more stages than epochs, a phase adds several.
+        epochs_per_stage: epochs of each phase, in place of `epochs`.
+    """
+    if epochs_per_stage is not None:
+        epochs = epochs_per_stage * len(stages)
+    num_phases = min(epochs, len(stages))
+    ends = [(number + 1) * epochs // num_phases for number in range(num_phases)]
+    lengths = [end - start for start, end in pairwise([0, *ends])]
+    firsts = [(len(stages) - 1) * later // max(num_phases - 1, 1) for later in reversed(range(num_phases))]
+    return [Phase(length, tuple(stages[first:])) for length, first in zip(lengths, firsts, strict=True)]
 
 
 def chain_thaw(stages: Sequence[str], epochs_per_stage: int, rounds: int = 1) -> list[Phase]:

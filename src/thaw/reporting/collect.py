@@ -30,6 +30,7 @@ from thaw.runs.files import (
     OUTPUTS_FILE,
     OVERRIDES_FILE,
     PHASES_FILE,
+    SOUP_FILE,
     read_rows,
 )
 from thaw.runs.folder import RunFolder
@@ -112,7 +113,8 @@ def collect(
         class_names=list(class_names),
         counts={split: counts[split] for split in SPLITS if counts[split]},
         training=training,
-        reproduction=_reproduction(run.json(OVERRIDES_FILE, list), config_yaml, environment),
+        reproduction=_reproduction(run, config_yaml, environment),
+        averaged=run.json(SOUP_FILE),
         outputs=dict(measured.outputs),
         calibration={} if results is None else results.calibration,
         heads=[HeadResult(**head) for head in ended.get("heads", [])],
@@ -178,6 +180,7 @@ def _data(run: RunFolder, other: DataModule | None) -> tuple[Counter[str], str]:
     return Counter(record.split for record in run.records()), run.text(DATA_FILE)
 
 
-def _reproduction(overrides: Sequence[str], config_yaml: str, environment: Mapping[str, str]) -> Reproduction:
+def _reproduction(run: RunFolder, config_yaml: str, environment: Mapping[str, str]) -> Reproduction:
     versions = {name: value for name, value in environment.items() if name not in ("began", "finished", "commit")}
-    return Reproduction(train_command(overrides), masked_yaml(config_yaml), versions, environment.get("commit"))
+    command = run.json(SOUP_FILE).get("command") or train_command(run.json(OVERRIDES_FILE, list))
+    return Reproduction(command, masked_yaml(config_yaml), versions, environment.get("commit"))

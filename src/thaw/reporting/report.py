@@ -139,6 +139,8 @@ class Report:
     """What val has decided about the outputs, as `Task.calibration` returns it."""
     heads: Sequence[HeadResult] = ()
     """Candidates for the head after training; none if there was no choice."""
+    averaged: Mapping[str, Any] = field(default_factory=dict)
+    """Of weights that were averaged: what was tried, as `soup.json` has it."""
     samples: Mapping[int, SampleView] = field(default_factory=dict)
     """By index: those that `Results.wanted` names, and those of `looks`."""
     looks: Sequence[Look] = ()

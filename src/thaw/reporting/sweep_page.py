@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from thaw.reporting.templates import filled
 from thaw.reporting.train_command import train_command
 from thaw.reporting.wording import decimals, duration, enumerate_names
 from thaw.runs.files import REPORT_FILE
+from thaw.runs.groups import Group, baselines, groups, name_on_test, not_clearly_worse, spread, written
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, is_repeat, ranked, typed_overrides, varied
 
 STATES = {FINISHED: "finished", FAILED: "failed", PRUNED: "pruned", UNFINISHED: "unfinished"}
@@ -48,31 +49,6 @@ class Number(NamedTuple):
     note: str = ""
 
 
-class Group(NamedTuple):
-    """Finished trials with the same choices, seed and fold aside."""
-
-    choice: str
-    """`key=value ...`; empty if only seeds or folds vary."""
-    trials: list[Trial]
-
-    @property
-    def mean(self) -> float:
-        """Mean of the monitored metric."""
-        return mean(_values(self.trials))
-
-    @property
-    def written(self) -> str:
-        """Mean and standard deviation, for people."""
-        return _spread(_values(self.trials))
-
-    @property
-    def tested(self) -> str:
-        """The same on test; empty if nothing was tested."""
-        name = _test_metric(_metric(self.trials[0]))
-        tested = [trial.results["metrics"].get(name) for trial in self.trials if trial.results]
-        return _spread([value for value in tested if value is not None])
-
-
 class Failure(NamedTuple):
     """Trials that failed with the same message."""
 
@@ -98,7 +74,7 @@ def render_sweep(sweep: Sweep, output: Path) -> str:
         sentence=sentence(sweep.trials),
         warnings=warnings,
         numbers=numbers(sweep.trials),
-        groups=groups(sweep.trials),
+        means=means(sweep.trials),
         columns=sweep.table[0],
         rows=[(report_link(trial, output), rows[trial.name]) for trial in ordered],
         best_command=_command(finished[0]) if finished else "",
@@ -126,7 +102,7 @@ def _result(trials: Sequence[Trial]) -> str:
         return _best_mean(repeated, [key for key in varied(trials) if is_repeat(key)])
     values = _values(finished)
     best, *others = finished
-    chosen = _chosen(best, varied(trials))
+    chosen = written(best, varied(trials))
     text = (
         f"Trial {best.name} is the best: {_metric(best)} is {decimals(values[0])}{f' with {chosen}' if chosen else ''}"
     )
@@ -139,21 +115,31 @@ def _best_mean(repeated: Sequence[Group], keys: Sequence[str]) -> str:
     best, *others = repeated
     lead = f"{best.choice} is the best: " if best.choice else ""
     about = f"mean and standard deviation of {len(best.trials)} trials that differ in {' and '.join(keys)}"
-    text = f"{lead}{_metric(best.trials[0])} is {best.written}, {about}"
-    return f"{text}, {decimals(abs(best.mean - others[0].mean))} ahead of {others[0].choice}." if others else f"{text}."
+    text = f"{lead}{best.metric} is {spread(best.values, decimals)}, {about}"
+    if not others:
+        return f"{text}."
+    text += f", {decimals(abs(best.mean - others[0].mean))} ahead of {others[0].choice}."
+    level = not_clearly_worse(repeated)
+    named = [f"{group.choice} ({duration(group.seconds)} a trial)" for group in level]
+    verb = "is" if len(named) == 1 else "are"
+    more = f" Within the spread, {enumerate_names(named)} {verb} as good; the best takes {duration(best.seconds)}."
+    return text + (more if level else "")
 
 
-def groups(trials: Sequence[Trial]) -> list[Group]:
-    """Finished trials that differ in seed or fold only, together, the best mean first; none if none are repeated."""
-    finished = ranked(trials)
-    keys = varied(trials)
-    found: dict[str, Group] = {}
-    for trial in finished:
-        choice = _chosen(trial, [key for key in keys if not is_repeat(key)])
-        found.setdefault(choice, Group(choice, [])).trials.append(trial)
-    if not any(map(is_repeat, keys)) or all(len(group.trials) == 1 for group in found.values()):
-        return []
-    return sorted(found.values(), key=lambda group: group.mean, reverse=(monitored(finished) or ("", ""))[1] == "max")
+def means(trials: Sequence[Trial]) -> list[list[str]]:
+    """Rows of groups, then of methods that train no network: name, metric, the same on test, time, number of trials."""
+    rows = [
+        [
+            group.choice,
+            spread(group.values, decimals),
+            spread(group.tested, decimals),
+            duration(group.seconds),
+            str(len(group.trials)),
+        ]
+        for group in groups(trials)
+    ]
+    scores = baselines(trials).items() if rows else ()
+    return [*rows, *([name, "", spread(values, decimals), "", str(len(values))] for name, values in scores)]
 
 
 def numbers(trials: Sequence[Trial]) -> list[Number]:
@@ -162,20 +148,20 @@ def numbers(trials: Sequence[Trial]) -> list[Number]:
     if not finished:
         return []
     repeated = groups(trials)
-    best = repeated[0] if repeated else Group("", finished[:1])
+    best = repeated[0] if repeated else Group("", _metric(finished[0]), finished[:1])
     word, note = ("mean", f"in {len(best.trials)} trials") if repeated else ("best", f"trial {finished[0].name}")
     metric = _metric(finished[0])
-    shown = [_card(f"{word} {metric}", best.written, note)]
+    shown = [_card(f"{word} {metric}", spread(best.values, decimals), note)]
     if best.tested:
-        shown.append(_card(_test_metric(metric), best.tested, note))
+        shown.append(_card(name_on_test(metric), spread(best.tested, decimals), note))
     shown.append(Number("trials finished", f"{len(finished)} of {len(trials)}"))
     seconds = [trial.results["seconds"] for trial in finished if trial.results]
     return [*shown, Number("time of a trial", duration(median(seconds)), "median")]
 
 
-def _card(name: str, written: str, note: str) -> Number:
+def _card(name: str, text: str, note: str) -> Number:
     """A mean as a figure, with its deviation in the note."""
-    value, _, deviation = written.partition(" ± ")
+    value, _, deviation = text.partition(" ± ")
     return Number(name, value, f"± {deviation} {note}" if deviation else note)
 
 
@@ -211,18 +197,3 @@ def _values(finished: Sequence[Trial]) -> list[float]:
 def _metric(finished: Trial) -> str:
     assert finished.results is not None
     return finished.results["monitor"]
-
-
-def _test_metric(metric: str) -> str:
-    return f"{metric.partition('/')[0]}/test"
-
-
-def _chosen(trial: Trial, keys: Sequence[str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in trial.choices(keys).items())
-
-
-def _spread(values: Sequence[float]) -> str:
-    """The mean, with the standard deviation if there are two values or more; empty if there are none."""
-    if not values:
-        return ""
-    return decimals(mean(values)) + (f" ± {decimals(stdev(values))}" if len(values) > 1 else "")

@@ -200,7 +200,7 @@ class RunFolder:
     def begin(
         self,
         config_yaml: str,
-        overrides: Sequence[str],
+        overrides: Sequence[str] | None,
         data: DataModule,
         backbone_settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -234,7 +234,7 @@ class RunFolder:
         self.write(INPUT_SPEC_FILE, json.dumps(asdict(data.input_spec), indent=2))
         if backbone_settings is not None:
             self.write(BACKBONE_FILE, json.dumps(backbone_settings, indent=2))
-        if self.checkpoint is None:
+        if self.checkpoint is None and overrides is not None:
             self.write(OVERRIDES_FILE, json.dumps(list(overrides)))
 
     def report(self) -> str:

@@ -14,5 +14,7 @@ def origin(config: Mapping[str, Any]) -> tuple[str, str]:
     backbone = config["backbone"]
     name = Path(str(backbone.get("name") or "")).name or backbone["_target_"].rpartition(".")[2]
     weights = Path(str(config.get("init_from") or backbone.get("weights"))).name
+    if not config.get("pretrained", True):  # folders of earlier versions have no such key
+        weights = "none"
     phrases = {"None": "random weights", "none": "random weights", "default": "its default weights"}
     return name, phrases.get(weights, f"weights {weights}")

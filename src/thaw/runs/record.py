@@ -47,9 +47,10 @@ from thaw.runs.secrets import masked
 from thaw.tasks.metrics import split_table
 from thaw.training.checkpoint import best_checkpoint
 from thaw.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from thaw.training.head_choice import HeadResult
+from thaw.training.head_choice import HeadResult, describe
 from thaw.training.module import FineTuningModule, logged_metrics
 from thaw.training.sample_order import order_of
+from thaw.types import Indices
 from thaw.versions import current_versions
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def save(
         monitor: name of the metric by which the best checkpoint is chosen.
         mode: max or min.
         heads: the candidates for the head, if there was a choice. Then the metrics of validation are those that were
-            measured with the one that was kept.
+            measured with the one that was kept; also if there is no best checkpoint, and validation was measured.
 
     Returns:
         The metrics of the best checkpoint's epoch and of the test, by name.
@@ -171,10 +172,12 @@ def save(
     metrics = logged_metrics(trainer)
     if best:  # for other splits, the trainer holds the metrics of the last epoch
         metrics = {**checkpoint["metrics"], **{n: value for n, value in metrics.items() if n.endswith("/test")}}
-    if heads or module.task.settles:
+    if heads or module.task.settles or not best:
         metrics |= module.predicted_metrics
     if not ranks().is_first:
         return metrics
+    if heads:
+        log.info(describe(heads))
     log.info(split_table(metrics))  # before anything is written, which may fail
     log_final(trainer.loggers, metrics, trainer.global_step)
     # A process of a sharded run holds only pieces of the weights; checkpoints have the whole ones.
@@ -237,19 +240,34 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -
         save_file(written, temporary, metadata)
 
 
-def load_best(trainer: Trainer, module: FineTuningModule) -> None:
-    """Load the best checkpoint's weights into the module.
+def load_best(trainer: Trainer, module: FineTuningModule) -> bool:
+    """Load the best checkpoint's weights into the module, and return whether that was done.
 
     The module's weights stay as they are if no checkpoint was kept, or if each process holds only pieces of them.
     """
     if (best := best_checkpoint(trainer)) and not is_sharded(trainer.strategy):
         module.load_state_dict(read_checkpoint(best)["state_dict"])
+        return True
+    return False
 
 
-def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataModule, sizes: Mapping[str, int]) -> None:
-    """Test the module, and compute its outputs for validation samples. `sizes`: samples of each split."""
-    # Without a checkpoint, the metrics of the last epoch are wanted, which this would clear.
-    if sizes["val"] and best_checkpoint(trainer):
+def measure(
+    trainer: Trainer,
+    module: FineTuningModule,
+    loaders: LightningDataModule,
+    parts: Mapping[str, Indices],
+    validate: bool,
+) -> None:
+    """Test the module, and compute its outputs for validation samples.
+
+    Args:
+        trainer: the trainer.
+        module: the module, with the weights that the run ends with.
+        loaders: the data.
+        parts: indices of the samples of each split.
+        validate: whether validation is measured, too. It clears what the trainer has logged of the last epoch.
+    """
+    if len(parts["val"]) and validate:
         trainer.limit_predict_batches = trainer.limit_val_batches
         trainer.predict(module, datamodule=loaders, return_predictions=False)
         if module.task.settles:
@@ -257,7 +275,7 @@ def measure(trainer: Trainer, module: FineTuningModule, loaders: LightningDataMo
             settled = from_first({} if outputs is None else module.task.settle(outputs))
             module.task.load_state_dict(settled, strict=False)
             trainer.predict(module, datamodule=loaders, return_predictions=False)  # outputs mean something else now
-    if sizes["test"]:
+    if len(parts["test"]):
         trainer.test(module, datamodule=loaders, verbose=False)
 
 

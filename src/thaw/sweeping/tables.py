@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thaw.console import as_text
 from thaw.runs.files import SUMMARY_FILE
+from thaw.runs.groups import Group, baselines, groups, name_on_test, not_clearly_worse, spread
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, best, read_trials, varied
 from thaw.sweeping.folds import read_folds, recall_table
 
@@ -41,7 +42,8 @@ def write_summary(sweep: Path, output: Path | None = None) -> str:
     """
     trials = read_trials(sweep)
     rows = table(trials)
-    text = "\n\n".join([*(_markdown(rows) for rows in (rows, recalls(trials)) if rows), _verdict(trials)]) + "\n"
+    tables = (rows, means(trials), recalls(trials))
+    text = "\n\n".join([*(_markdown(rows) for rows in tables if rows), _verdict(trials)]) + "\n"
     folder = output or sweep
     (folder / SUMMARY_FILE).write_text(text, encoding="utf-8")
     with (folder / "summary.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -51,7 +53,7 @@ def write_summary(sweep: Path, output: Path | None = None) -> str:
 
 def shown_summary(trials: Sequence[Trial]) -> str:
     """The summary for a terminal, see `short_table`."""
-    tables = (short_table(trials), recalls(trials))
+    tables = (short_table(trials), means(trials), recalls(trials))
     return "".join([*(_drawn(rows) for rows in tables if rows), _verdict(trials)])
 
 
@@ -61,6 +63,20 @@ def short_table(trials: Sequence[Trial], reasons: bool = True) -> list[list[str]
     monitored = next((trial.results["monitor"].partition("/")[0] for trial in trials if trial.results), "")
     shown = [i for i, name in enumerate(rows[0]) if not name.endswith("/test") or name == f"{monitored}/test"]
     return [[row[i] for i in shown] for row in rows]
+
+
+def means(trials: Sequence[Trial]) -> list[list[str]]:
+    """Build a table of means over seeds and folds, and of methods that train no network; no rows if none repeat."""
+    found = groups(trials)
+    if not found:
+        return []
+    metric = found[0].metric
+    rows = [["choice", f"best {metric}", name_on_test(metric), "seconds", "trials"]]
+    for group in found:
+        figures = [spread(group.values), spread(group.tested), f"{group.seconds:.1f}", str(len(group.trials))]
+        rows.append([group.choice or "all", *figures])
+    scores = baselines(trials).items()
+    return [*rows, *([name, "", spread(values), "", str(len(values))] for name, values in scores)]
 
 
 def recalls(trials: Sequence[Trial]) -> list[list[str]]:
@@ -85,6 +101,15 @@ def _drawn(rows: list[list[str]]) -> str:
     return as_text(table)
 
 
+def _best_mean(found: Sequence[Group]) -> list[str]:
+    """What is best on average, and what is as good; nothing if there are no two choices to compare."""
+    if len(found) < 2:
+        return []
+    text = f"best mean: {found[0].choice}, {found[0].metric} = {spread(found[0].values)}"
+    level = [f"{group.choice} ({group.seconds:.0f} s a trial)" for group in not_clearly_worse(found)]
+    return [f"{text}, within the spread as good: {', '.join(level)}" if level else text]
+
+
 def _verdict(trials: Sequence[Trial]) -> str:
     if not trials:
         return "no trial has left anything here"
@@ -99,4 +124,4 @@ def _verdict(trials: Sequence[Trial]) -> str:
     text += f", equalled by trial {', '.join(same)}" if same else ""
     words = {FAILED: "failed", PRUNED: "were pruned", UNFINISHED: "have not ended"}
     others = [f"{ended[state]} of {len(trials)} trials {word}" for state, word in words.items() if ended[state]]
-    return "; ".join([text, *others])
+    return "; ".join([*_best_mean(groups(trials)), text, *others])

@@ -8,6 +8,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from thaw.training.averaging import average
+
 
 class EMA(WeightAveraging):
     """Averages the weights after every optimizer step; the average is validated, saved in checkpoints and tested.
@@ -32,13 +34,6 @@ class EMA(WeightAveraging):
             averaged.copy_(average(averaged, current, share))
         self._average_model.n_averaged += 1
         self._latest_update_step = trainer.global_step
-
-
-def average(averaged: Tensor, current: Tensor, share: float) -> Tensor:
-    """Move an average towards the current value by a share from 0 to 1; counters take the current value."""
-    if not current.is_floating_point():
-        return current
-    return torch.lerp(averaged, current.to(averaged.dtype), share)  # the types differ in bf16-true
 
 
 def _state(module: nn.Module) -> "chain[Tensor]":

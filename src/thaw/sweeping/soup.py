@@ -1,0 +1,198 @@
+"""Which weights go into an average: a greedy choice by validation (Wortsman et al. 2022), and points on a line."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning import Trainer
+from safetensors import safe_open
+
+from thaw.errors import UserError
+from thaw.runs.files import INPUT_SPEC_FILE, is_run
+from thaw.runs.folder import RunFolder
+from thaw.runs.trials import ranked, read_trials, require_sweep
+from thaw.training.averaging import Weights, between, changed_statistics, renew_statistics
+from thaw.training.head_choice import HeadResult
+from thaw.training.module import FineTuningModule
+from thaw.training.refit import refit_head
+
+log = logging.getLogger(__name__)
+
+
+class Score(NamedTuple):
+    """What weights are worth on validation: the greater tuple is the better one."""
+
+    rank: tuple[float, float]
+    """The monitored metric, negated if lower is better; then the negated loss, which decides between equals."""
+    metric: float
+    """The monitored metric."""
+    loss: float
+
+
+class Tried(NamedTuple):
+    """An average that was measured."""
+
+    name: str
+    """What was added to the weights before, or how far these lie from the probe."""
+    score: Score
+    taken: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.score.metric:.4f}, loss {self.score.loss:.4f}{', taken' if self.taken else ''}"
+
+    def row(self) -> dict[str, Any]:
+        """What a run folder keeps of it."""
+        return {"name": self.name, "metric": self.score.metric, "loss": self.score.loss, "taken": self.taken}
+
+
+class Mix(NamedTuple):
+    """Weights with their score, and everything that was tried on the way to them."""
+
+    weights: Weights
+    score: Score
+    tried: list[Tried]
+
+
+Measure = Callable[[Weights], Score]
+"""Measures weights."""
+
+
+class Validation:
+    """Measures weights on validation samples, with what has to be fitted anew to an average.
+
+    Those are the statistics of BatchNorm layers, where they were averaged, and the head.
+
+    Args:
+        trainer: a trainer that may validate.
+        module: the module that gets the weights. What they lack stays as it is in there.
+        data: its data module.
+        monitor: name of the metric that decides.
+        mode: max or min.
+        refit: whether the head is refitted, see `refit_head`.
+
+    Attributes:
+        heads: the candidates for the head of the weights measured last.
+
+    Raises:
+        UserError: validation does not measure what is monitored.
+    """
+
+    def __init__(
+        self, trainer: Trainer, module: FineTuningModule, data: Any, monitor: str, mode: str, refit: bool
+    ) -> None:
+        self.trainer, self.module, self.data = trainer, module, data
+        self.monitor, self.sign, self.refit = monitor, 1 if mode == "max" else -1, refit
+        self.heads: list[HeadResult] = []
+        self._first: Weights | None = None
+        self._renewed: set[str] = set()
+        self._metrics()  # also tells the trainer of the module and the data
+
+    def __call__(self, weights: Weights) -> Score:
+        """Load weights into the module, fit what has to be fitted to them, and measure them."""
+        state = {**self.module.state_dict(), **weights}
+        self._first = self._first or weights
+        self._renewed |= changed_statistics(self.module, self._first, state)
+        self.module.load_state_dict(state)
+        if self._renewed and weights is not self._first:
+            renew_statistics(self.trainer, self.module, self.data, self._renewed)
+        self.heads = refit_head(self.trainer, self.module, self.data) if self.refit else []
+        metrics = self._metrics()
+        metric, loss = metrics[self.monitor], metrics["loss/val"]
+        return Score((self.sign * metric, -loss), metric, loss)
+
+    def _metrics(self) -> Mapping[str, float]:
+        """Metrics of validation by name. Raises UserError if the monitored one is not among them."""
+        metrics = self.trainer.validate(self.module, datamodule=self.data, verbose=False)[0]
+        if self.monitor not in metrics:
+            raise UserError(
+                f"the runs were judged by {self.monitor}, which validation does not measure: averages are judged by "
+                f"one of {', '.join(metrics)}"
+            )
+        return metrics
+
+
+def greedy(members: Iterable[tuple[str, Callable[[], Weights]]], measure: Measure) -> Mix:
+    """The average of the members that raise it, each of them tried once, the first one to begin with.
+
+    Args:
+        members: name and a function that reads the weights, the best first.
+        measure: see `Measure`.
+    """
+    (name, read), *others = members
+    weights = read()
+    score = measure(weights)
+    tried, count = [Tried(name, score, True)], 1
+    log.info("%s", tried[0])
+    for name, read in others:
+        average = between(weights, read(), 1 / (count + 1))
+        other = measure(average)
+        taken = other > score
+        if taken:
+            weights, score, count = average, other, count + 1
+        tried.append(Tried(name, other, taken))
+        log.info("%s", tried[-1])
+    return Mix(weights, score, tried)
+
+
+def along_line(start: Weights, mix: Mix, points: int, measure: Measure) -> Mix:
+    """The best of the points between `start` and a mix, or the mix if none is better (WiSE-FT, Wortsman et al. 2022).
+
+    What was tried are the points alone.
+
+    Args:
+        start: the weights before they were fine-tuned, with a head that was trained on them.
+        mix: the fine-tuned ones.
+        points: number of points between them, evenly spaced; tried from the mix to the start.
+        measure: see `Measure`.
+    """
+    best, found = mix, []
+    for point in reversed(range(1, points + 1)):
+        share = point / (points + 1)
+        weights = between(start, mix.weights, share)
+        score = measure(weights)
+        found.append((f"{share:.0%} of the way from the probe", score))
+        log.info("%s", Tried(*found[-1], taken=score > best.score))
+        if score > best.score:
+            best = Mix(weights, score, [])
+    return best._replace(tried=[Tried(name, score, score is best.score) for name, score in found])
+
+
+def members_of(folder: Path) -> tuple[list[RunFolder], int]:
+    """The runs whose weights can be averaged, the best first, and how many others there are.
+
+    Those are a single run, or the finished trials of a sweep that have the network of the best one, and its samples for
+    validation and test: others may have been trained on these.
+
+    Raises:
+        UserError: `folder` is neither a run nor a sweep, or no second trial goes with the best one.
+    """
+    if is_run(folder):
+        return [RunFolder(folder)], 0
+    finished = ranked(read_trials(require_sweep(folder)))
+    if not finished:
+        raise UserError(f"{folder} holds no finished trials: name a sweep that has some, or a run folder")
+    runs = [RunFolder(trial.folder) for trial in finished]
+    alike = [run for run in runs if _network(run) == _network(runs[0])]
+    same = [run for run in alike if _measured(run) == _measured(runs[0])]
+    if len(same) == 1 < len(runs):
+        same_split = "other samples for validation (data.seed=0 gives all the same)"
+        others = "another network" if len(alike) == 1 else same_split
+        raise UserError(
+            f"no trial in {folder} can be averaged with the best one, {finished[0].name}: they have {others}. For the "
+            f"best one alone: folder={finished[0].folder}"
+        )
+    return same, len(runs) - len(same)
+
+
+def _network(run: RunFolder) -> object:
+    """What is equal for runs of the same network."""
+    with safe_open(run.weights, framework="pt") as opened:
+        names = opened.keys()
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+    return shapes, run.class_names(), run.json(INPUT_SPEC_FILE)
+
+
+def _measured(run: RunFolder) -> object:
+    """The samples that a run does not train on, with their labels."""
+    return {record for record in run.records() if record.split in ("val", "test")}
