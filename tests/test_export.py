@@ -268,6 +268,7 @@ def test_a_card_shows_names_as_they_are(config: Config, tmp_path: Path) -> None:
     assert card.count(r"&lt;script&gt;alert(1)\| # \`red\`") == 2, "in the list of classes and in the table"
 
 
+@pytest.mark.run
 def test_a_backbone_that_nobody_else_can_build_is_exported_whole_only(config: Config, tmp_path: Path) -> None:
     train(config(*TINY, "freezing=head_only", "freezing.epochs=1"))
     with pytest.raises(ValueError, match="Type format=onnx or format=exported_program"):
@@ -275,6 +276,7 @@ def test_a_backbone_that_nobody_else_can_build_is_exported_whole_only(config: Co
     assert exported(config, tmp_path / "run", "exported_program").exists()
 
 
+@pytest.mark.run
 def test_the_shipped_backbone_is_loaded_with_thaw(config: Config, tmp_path: Path) -> None:
     quiet = [choice for choice in TINY if "backbone" not in choice]
     train(config(*quiet, "freezing=head_only", "freezing.epochs=1"))

@@ -82,9 +82,13 @@ def require_same_end(train: Command, said: str, undisturbed: tuple[str, ...], ru
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("kill", "a loader process was ended by a signal (Killed): out of memory? Fewer of them need less: type "),
+        pytest.param(
+            "kill",
+            "a loader process was ended by a signal (Killed): out of memory? Fewer of them need less: type ",
+            marks=pytest.mark.run,
+        ),
         ("shared memory", "shared memory (/dev/shm) has no room for the batches of loader processes: type "),
-        ("memory", "out of memory: type "),
+        pytest.param("memory", "out of memory: type ", marks=pytest.mark.run),
     ],
 )
 def test_a_loader_process_that_fails(train: Command, tmp_path: Path, kind: str, said: str) -> None:
@@ -103,7 +107,7 @@ def test_a_loader_process_that_fails(train: Command, tmp_path: Path, kind: str, 
     ("kind", "said"),
     [
         ("device memory", "the device is out of memory (CUDA out of memory. Tried to allocate 20.00 GiB."),
-        ("cpu memory", "out of memory ("),
+        pytest.param("cpu memory", "out of memory (", marks=pytest.mark.run),
         ("full", "{run}: No space left on device. Make room on that disk. To go on: python -m thaw.train resume={run}"),
     ],
 )
@@ -117,6 +121,7 @@ def test_a_step_that_fails(train: Command, tmp_path: Path, kind: str, said: str)
     require_same_end(train, message, choices, tmp_path / "run")
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.run), 2])
 @pytest.mark.parametrize(("how", "said"), [("gone", "there is no such file"), ("cut", "cannot be decoded")])
 def test_a_data_file_that_goes_in_mid_run(train: Command, tmp_path: Path, how: str, said: str, workers: int) -> None:
@@ -142,7 +147,14 @@ def test_before_the_first_checkpoint(train: Command, tmp_path: Path) -> None:
 NO_ROOM = "File too large. Make room on that disk"
 
 
-@pytest.mark.parametrize("choices", [("logger=none",), ("logger=tensorboard",), ("logger=none", "report=true")])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("logger=none",),
+        pytest.param(("logger=tensorboard",), marks=pytest.mark.run),
+        pytest.param(("logger=none", "report=true"), marks=pytest.mark.run),
+    ],
+)
 def test_a_disk_that_is_full_in_mid_run_or_after_all_the_training(
     train: Command, tmp_path: Path, choices: tuple[str, ...]
 ) -> None:

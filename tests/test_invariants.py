@@ -189,7 +189,7 @@ def written(run: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 @given(case=cases())
-@settings(max_examples=settings().max_examples // 24, phases=(Looking.generate,))  # to shrink one takes minutes
+@settings(max_examples=settings().max_examples // 40, phases=(Looking.generate,))  # to shrink one takes minutes
 def test_any_run_leaves_what_is_frozen_trains_the_rest_and_ends_the_same_after_interruptions(
     case: Case, config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_exports_give_what_predictions_do(config: Config, run: Path, form: str) 
     assert "| all | 42 | 9 | 9 |" in card or "| (no label) |" in card
 
 
+@pytest.mark.run
 def test_frozen_work_is_kept_and_changes_nothing(config: Config, tmp_path: Path) -> None:
     place = table(tmp_path)
     for kind, choices in TASKS.items():

@@ -115,6 +115,7 @@ def test_frozen_stages_stay_as_they_were_pretrained(config: Config, tmp_path: Pa
     assert not torch.equal(after[f"backbone.{dense.format(1)}"], before[dense.format(1)])
 
 
+@pytest.mark.run
 def test_plans_of_many_phases_run_on_texts(config: Config, tmp_path: Path) -> None:
     typed = choices(tmp_path)
     for plan in ("gradual", "chain_thaw"):

@@ -28,8 +28,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         from thaw.storage import write_atomically, writing_to
         from thaw.tasks.metrics import comparison_table
 
-    if several := set(trainers.ONE_PROCESS).intersection(cfg.trainer):
-        raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
+    trainers.require_one_process(cfg.trainer)
     run = run_with_weights(cfg.run, cfg.trust)
     run_cfg, in_training = read_config(run.path, cfg.trust), run.metrics()
     run_cfg.data.merge_with(cfg.data)

@@ -9,7 +9,7 @@ from thaw.config.sweep_summary import summarise
 from thaw.runs.trials import require_sweep
 
 
-@command("summary", also={"sweep": "folder"})
+@command("summary", aliases={"sweep": "folder"})
 def main(cfg: DictConfig) -> None:
     """Entry point of the command line."""
     summary(cfg)

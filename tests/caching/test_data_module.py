@@ -35,7 +35,7 @@ def test_the_same_run_with_and_without(
     assert entries(cache_folder)
 
 
-@pytest.mark.parametrize("plan", ["gradual", "chain_thaw"])
+@pytest.mark.parametrize("plan", ["gradual", pytest.param("chain_thaw", marks=pytest.mark.run)])
 def test_averaged_weights_are_validated_by_themselves(plan: str, config: Config, tmp_path: Path) -> None:
     # What was trained and is frozen again still moves in the average.
     longer = "freezing.epochs_per_stage=2"
@@ -149,7 +149,9 @@ def test_a_few_batches_are_not_worth_it(config: Config, cache_folder: Path) -> N
     assert {str(entry.about["samples"]) for entry in entries(cache_folder)} == {"270 test"}
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "precision", ["bf16-true", *(pytest.param(other, marks=pytest.mark.run) for other in ("64-true", "bf16-mixed"))]
+)
 def test_other_precisions(precision: str, config: Config, tmp_path: Path, cache_folder: Path) -> None:
     same = [*TINY, *PLANS["gradual"], *NONE_STOPS, f"trainer.precision={precision}"]
     train(config(*same, f"run_folder={tmp_path}/with"))

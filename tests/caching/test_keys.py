@@ -225,6 +225,7 @@ def all_digests() -> list[str]:
     return [environment(), code_digest(Attention, closure), *map(network_digest, networks)]
 
 
+@pytest.mark.run
 def test_another_process_finds_the_same() -> None:
     program = "from tests.caching.test_keys import all_digests; print(*all_digests())"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.finetuning.param_groups import Rates
 from thaw.models.network import Network
-from thaw.runs.record import _write_tensors
+from thaw.models.weights import write_safetensors
 from thaw.train import train
 from thaw.training.module import FineTuningModule
 
@@ -176,6 +176,15 @@ def test_class_weights_go_by_name_too(config: Config) -> None:
 def test_only_random_weights_are_from_scratch(config: Config, weights: str) -> None:
     cfg = config("backbone=torchvision", f"backbone.weights={weights}")
     assert from_scratch(cfg) == (weights in ("none", "null", "false", "None"))
+    cfg.init_from = "run"
+    assert not from_scratch(cfg)
+    cfg.pretrained = False
+    assert from_scratch(cfg)
+
+
+def test_a_backbone_that_brings_its_own_weights_cannot_have_random_ones(config: Config) -> None:
+    with pytest.raises(UserError, match=r"pretrained=false is for backbones that take `weights`, and tests.tiny.chain"):
+        build.backbone(config("backbone._target_=tests.tiny.chain", "pretrained=false"))
 
 
 def test_what_gives_no_backbone_and_what_is_no_module_are_refused(config: Config) -> None:
@@ -230,7 +239,7 @@ def test_a_step_of_one_s_own_gets_raw_inputs_unless_it_takes_activations(config:
 
 def test_tied_tensors_are_written(tmp_path: Path) -> None:
     weight = torch.ones(2, 2)
-    _write_tensors(tmp_path / "tied.safetensors", {"there": weight, "back": weight, "part": weight[0]})
+    write_safetensors(tmp_path / "tied.safetensors", {"there": weight, "back": weight, "part": weight[0]})
     assert {name: value.shape for name, value in load_file(tmp_path / "tied.safetensors").items()} == {
         "there": (2, 2),
         "back": (2, 2),

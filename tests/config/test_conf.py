@@ -7,12 +7,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import CHOICES, TINY
 from tests.language import pretrained, texts
 from tests.photos import photos
-from thaw.config.assemble import start
+from thaw.config.assemble import assemble, start
 from thaw.config.conf_folder import CONF
 from thaw.errors import UserError
 from thaw.train import train
@@ -80,6 +81,23 @@ def test_every_option_builds(config: Config, tmp_path: Path, option: str) -> Non
     assert parts.loaders() is not None
     assert trainer.max_epochs == parts.plan.total_epochs or cfg.trainer.get("fast_dev_run")
     assert OmegaConf.load(run.path / "config.yaml") == cfg
+
+
+def test_every_rung_of_the_ladder_builds_with_the_data_and_the_epochs_that_are_typed(config: Config) -> None:
+    pytest.importorskip("peft")
+    rungs = OmegaConf.load(CONF / "sweep/ladder.yaml").hydra.sweeper.params.experiment.split(",")
+    assert {f"{file.parent.name}/{file.stem}" for file in CONF.glob("experiment/ladder/*.yaml")} == {*rungs}
+    typed = ("freezing.epochs=6", "backbone.weights=default", "data.labels_per_class=2")
+    built = {rung: assemble(config(f"experiment={rung}", *typed)) for rung in rungs}
+    assert {parts.plan.total_epochs for parts in built.values()} == {6}
+    assert [len(parts.samples.parts["train"]) for parts in built.values()] == [20] * 6
+    assert [parts.backbone.kind for parts in built.values()].count("adapter") == 1
+    pretrained = built["ladder/full"].network.state_dict()
+    same = [
+        all(torch.equal(value, pretrained[name]) for name, value in state.items() if name in pretrained)
+        for state in ({n: v for n, v in p.network.state_dict().items() if "head" not in n} for p in built.values())
+    ]
+    assert dict(zip(rungs, same, strict=True)) == {rung: rung != "ladder/scratch" for rung in rungs}
 
 
 def test_the_patterns_of_surgical_are_typed_as_its_file_says(config: Config) -> None:

@@ -118,6 +118,7 @@ def test_a_finished_run_is_extended_by_further_phases(
         assert_same(extended[name], whole[name])
 
 
+@pytest.mark.run
 def test_patience_begins_anew_in_a_run_that_is_extended(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_plan_whose_past_differs_is_refused(
     assert file.read_bytes() == before
 
 
+@pytest.mark.run
 def test_begun_phases_are_compared_by_parameters_and_printed_as_they_can_be_typed(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

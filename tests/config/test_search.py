@@ -144,10 +144,31 @@ def test_what_does_not_fit_is_met_with_one_message(search: Search, tmp_path: Pat
     assert "does not take {'n_startups': 3}" in refused("+hydra.sweeper.sampler.n_startups=3")
     (tmp_path / "grid/0").mkdir(parents=True)
     (tmp_path / "grid/0/overrides.json").write_text("[]")
-    assert "holds 1 trials of a sweep that is no search" in refused(sweep="grid")
+    assert "holds trials of a sweep that is no search, such as 0" in refused(sweep="grid")
     assert "nothing varies: type a space" in refused(
         *("freezing=full", "optimizer.lr=0.1", "head.dropout=0"), sweep="fixed"
     )
+
+
+def test_further_workers_are_started_with_the_same_command(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, ended = list[list[str]](), list[str]()
+
+    class Worker:
+        def __init__(self, command: list[str]):
+            started.append(command)
+
+        def wait(self) -> None:
+            ended.append("waited for")
+
+        def terminate(self) -> None:
+            ended.append("terminated")
+
+    typed = ["python", "-m", "thaw.train", "-m", "sweep=search"]
+    monkeypatch.setattr(sys, "orig_argv", typed)
+    monkeypatch.setattr(module.subprocess, "Popen", Worker)
+    search("freezing.epochs=1", "hydra.sweeper.n_jobs=3", trials=1)
+    assert started == [[*typed, "hydra.sweeper.n_jobs=1", "~hydra.callbacks.summary"]] * 2
+    assert ended[:2] == ["waited for"] * 2
 
 
 def test_a_search_may_be_copied_for_the_dashboard(search: Search, tmp_path: Path) -> None:

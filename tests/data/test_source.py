@@ -311,6 +311,7 @@ class Stored(PlainImages):
         return pixels + self.light, label
 
 
+@pytest.mark.run
 def test_the_place_of_a_user_s_own_data_may_be_relative_and_change(
     config: Config, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

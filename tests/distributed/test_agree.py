@@ -57,7 +57,7 @@ def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     "choices",
     [
         pytest.param((), id="default"),
-        pytest.param(("callbacks=ema",), id="ema"),
+        pytest.param(("callbacks=ema",), id="ema", marks=pytest.mark.run),
         # DDP hands buffers round before it validates, too.
         pytest.param(("+trainer.limit_val_batches=0", "callbacks.checkpoint=null"), id="no validation"),
     ],
@@ -83,7 +83,11 @@ def test_two_processes_are_equal_to_the_last_bit_after_each_epoch(
             id="accumulated",
             marks=pytest.mark.run,
         ),
-        pytest.param(("task.class_weights=[1,2,3,4,5,6,7,8,9,10]", "data.global_batch_size=66"), id="class weights"),
+        pytest.param(
+            ("task.class_weights=[1,2,3,4,5,6,7,8,9,10]", "data.global_batch_size=66"),
+            id="class weights",
+            marks=pytest.mark.run,
+        ),
     ],
 )
 def test_two_processes_make_of_a_batch_what_one_does(config: Config, tmp_path: Path, choices: tuple[str, ...]) -> None:

@@ -89,7 +89,7 @@ class Rates(Callback):
 CASES = [
     pytest.param(plan, schedule, accumulated, marks=() if accumulated == 1 and is_usual else pytest.mark.run)
     for plan, schedule, accumulated in product(PLANS, SCHEDULES, (1, 3))
-    for is_usual in [schedule == "warmup_cosine" or plan == "probe_then_full"]
+    for is_usual in [plan == "probe_then_full" or (schedule == "warmup_cosine" and plan in ("gradual", "phases"))]
 ]
 
 

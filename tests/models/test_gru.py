@@ -200,6 +200,7 @@ def random_inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
 SHAPES = [(1, 1), (2, 8), (3, 1), (1, 40), (7, 13)]
 
 
+@pytest.mark.run
 @pytest.mark.filterwarnings("ignore")  # torch's exporters warn of their own code
 def test_an_exported_program_takes_batches_of_any_size_and_length() -> None:
     deployed, example, shapes = exports(tiny())
@@ -209,6 +210,7 @@ def test_an_exported_program_takes_batches_of_any_size_and_length() -> None:
         torch.testing.assert_close(program(*inputs), deployed(*inputs), atol=1e-6, rtol=0)
 
 
+@pytest.mark.run
 @pytest.mark.filterwarnings("ignore")  # torch's exporters warn of their own code
 @pytest.mark.parametrize("pooling", [pytest.param("mean", marks=pytest.mark.run), "last"])
 def test_so_does_onnx(tmp_path: Path, pooling: str) -> None:

@@ -97,6 +97,7 @@ def test_texts_are_tables(config: Config, tmp_path: Path) -> None:
     assert "inputs/train" not in shown.Tags()["images"]
 
 
+@pytest.mark.run
 def test_wandb_gets_its_own_kinds(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     train(config(*SHOWN, *SHORT, "logger=wandb", "logger.wandb.offline=true"))
@@ -133,6 +134,7 @@ def test_mlflow_gets_artifacts(config: Config, tmp_path: Path) -> None:
     assert run.data.metrics["final/accuracy/test"] == run.data.metrics["accuracy/test"]
 
 
+@pytest.mark.run
 def test_what_cannot_be_drawn_ends_no_run(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrong = "+task.pictures.own={_target_: tests.reporting.test_callback.broken, _partial_: true}"
     assert "accuracy/test" in train(config(*SHOWN, *SHORT, wrong))

@@ -123,7 +123,7 @@ def test_choices_that_are_repeated_with_other_seeds_are_compared_by_their_means(
     assert f"{said}, 0.1250 ahead of {other}." in html
     assert [row[:2] for row in page.rows[1:3]] == [[best, means[best]], [other, means[other]]]
     assert page.rows[1][3:] == ["2.5 s", "2"]
-    assert f"Within the spread, {other} (2.5 s a trial) is as good; the best takes 2.5 s." in html
+    assert f"It is not clearly better than {other} (2.5 s a trial); it takes 2.5 s." in html
     assert numbers(trials)[0] == ("mean m/val", means[best].split()[0], f"± {means[best].split()[2]} in 2 trials")
     assert numbers(trials)[2] == ("trials finished", "4 of 4", "")
 

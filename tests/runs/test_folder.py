@@ -68,6 +68,7 @@ def test_checkpoints_may_lie_outside_the_run_folder(config: Config, tmp_path: Pa
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("resumed", [False, True])
 def test_what_another_start_trained_while_this_one_waited_is_not_overwritten(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool

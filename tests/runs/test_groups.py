@@ -29,7 +29,7 @@ def test_what_lies_within_the_spread_of_the_best_is_not_clearly_worse(tmp_path: 
         ("freezing=c", 0.125),
     ]
     assert [group.choice for group in not_clearly_worse(found)] == ["freezing=b"]
-    assert sorted(found[1].tested) == [0.375, 0.875]
+    assert sorted(found[1].test_values) == [0.375, 0.875]
     assert found[1].seconds == 3.5
     assert spread([0.5]) == "0.5000"
     assert spread([]) == ""
@@ -48,5 +48,5 @@ def test_the_summary_says_which_choice_to_take(tmp_path: Path) -> None:
     assert rows[1] == ["freezing=a", "0.8750 ± 0.1768", "0.7500 ± 0.1768", "1.5", "2"]
     assert rows[4] == ["k-NN", "", "0.1250 ± 0.1768", "", "2"]
     text = write_summary(tmp_path)
-    assert "best mean: freezing=a, m/val = 0.8750 ± 0.1768, within the spread as good: freezing=b (4 s a trial)" in text
+    assert "best mean: freezing=a, m/val = 0.8750 ± 0.1768, not clearly better than freezing=b (4 s a trial)" in text
     assert means(read_trials(tmp_path)[:1]) == []

@@ -85,6 +85,7 @@ def test_wandb_writes_its_offline_file_without_a_key(
     assert json.loads(configuration["optimizer"])["lr"] == pytest.approx(3e-3)
 
 
+@pytest.mark.run
 def test_wandb_has_every_row_once_after_a_kill(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 

@@ -37,8 +37,8 @@ def test_values_are_those_of_the_same_phase_up_to_the_same_epoch(tmp_path: Path)
     assert values_in_phase(folder, Place(1, "layer4, head", 1), "m/val") == {}
     assert values_in_phase(tmp_path / "absent", Place(0, "head", 1), "m/val") == {}
     with (folder / "metrics.csv").open("a") as file:
-        file.write("5,,0.")  # another process is writing
-    assert values_in_phase(folder, Place(1, "all stages", 3), "m/val") == {0: 0.3, 1: 0.4, 2: 0.5}
+        file.write("5,,nan\n6,,0.")  # another process is writing
+    assert values_in_phase(folder, Place(1, "all stages", 4), "m/val") == {0: 0.3, 1: 0.4, 2: 0.5}
 
 
 def test_a_trial_behind_the_median_is_ended_and_recorded(tmp_path: Path) -> None:

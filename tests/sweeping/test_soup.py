@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from thaw.sweeping.soup import Mix, Score, Weights, along_line, greedy
+from thaw.sweeping.soup import Score, Soup, Weights, along_line, greedy
 
 
 def weights(value: float) -> Weights:
@@ -18,7 +18,7 @@ def measured(value: Weights) -> Score:
     return Score((-round(distance, 0), -distance), round(distance, 0), distance)
 
 
-def mixed(*values: float) -> Mix:
+def cooked(*values: float) -> Soup:
     return greedy([(str(value), partial(weights, value)) for value in values], measured)
 
 
@@ -32,17 +32,17 @@ def mixed(*values: float) -> Mix:
     ],
 )
 def test_a_member_stays_where_the_average_gets_better(values: list[float], taken: list[bool], average: float) -> None:
-    mix = mixed(*values)
-    assert [one.taken for one in mix.tried] == taken
-    assert float(mix.weights["w"]) == pytest.approx(average, abs=1e-12)
-    assert mix.score == measured(mix.weights)
+    soup = cooked(*values)
+    assert [one.taken for one in soup.tried] == taken
+    assert float(soup.weights["w"]) == pytest.approx(average, abs=1e-12)
+    assert soup.score == measured(soup.weights)
 
 
-def test_the_best_point_between_probe_and_mix_is_taken_and_none_if_all_are_worse() -> None:
-    better = along_line(weights(0.0), mixed(5.0), 4, measured)
+def test_the_best_point_between_probe_and_soup_is_taken_and_none_if_all_are_worse() -> None:
+    better = along_line(weights(0.0), cooked(5.0), 4, measured)
     assert float(better.weights["w"]) == 2.0
-    assert [one.taken for one in better.tried] == [False, False, True, False], "from the mix to the probe"
+    assert [one.taken for one in better.tried] == [False, False, True, False], "from the soup to the probe"
     assert better.tried[2].name == "40% of the way from the probe"
-    best = along_line(weights(0.0), mixed(2.0), 4, measured)
+    best = along_line(weights(0.0), cooked(2.0), 4, measured)
     assert float(best.weights["w"]) == 2.0
     assert not any(one.taken for one in best.tried)

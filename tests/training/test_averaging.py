@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from tests.conftest import NOISE, TINY
 from thaw.config import trainers
 from thaw.config.assemble import assemble
-from thaw.training.averaging import between, changed_statistics, mean, renew_statistics
+from thaw.training.averaging import between, changed_statistics, renew_statistics
 from thaw.types import BatchRequest
 
 Config = Callable[..., DictConfig]
@@ -20,8 +20,6 @@ def test_averages_are_of_numbers_and_counters_are_the_later_ones() -> None:
     found = between(first, second, 0.25)
     assert found["w"].tolist() == [0.25, 1.0]
     assert (found["steps"], found["own"]) == (5, 1)
-    third = {"w": torch.tensor([5.0, 1.0]), "steps": torch.tensor(5)}
-    assert mean([first, second, third])["w"].tolist() == [2.0, 1.0]
 
 
 def test_statistics_are_estimated_anew_where_they_were_averaged(config: Config) -> None:
@@ -36,7 +34,11 @@ def test_statistics_are_estimated_anew_where_they_were_averaged(config: Config) 
     assert changed_statistics(module, before, changed) == {stem}
 
     module.load_state_dict(changed)
-    renew_statistics(trainer, module, data, [stem])
+    unused = torch.nn.BatchNorm1d(3)
+    unused.running_mean = torch.ones(3)
+    module.unused = unused
+    renew_statistics(trainer, module, data, [stem, "unused"])
+    assert unused.running_mean.tolist() == [1.0] * 3, "no sample comes there"
     after = module.state_dict()
     (batch,) = data.raw_loader("train", [BatchRequest(data.parts["train"].tolist(), None)])
     activations = module.get_submodule("network.backbone.stem.0")(trainer.strategy.batch_to_device(batch).inputs)

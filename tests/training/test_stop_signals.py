@@ -53,7 +53,7 @@ def signals_are_heard() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "code", "epoch", "batch"),
     [
-        (signal.SIGTERM, 143, 2, 1),
+        pytest.param(signal.SIGTERM, 143, 2, 1, marks=pytest.mark.run),
         pytest.param(signal.SIGUSR1, 138, 0, 0, marks=pytest.mark.run),
         (signal.SIGINT, 130, 1, 1),
         pytest.param(signal.SIGHUP, 129, 3, None, marks=pytest.mark.run),
@@ -103,6 +103,7 @@ def test_what_nohup_and_shells_have_ignored_stays_ignored() -> None:
             signal.signal(number, handler)
 
 
+@pytest.mark.run
 def test_a_sweep_that_is_stopped_leaves_its_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_sweep_that_is_stopped_leaves_its_summary(
     assert summary.splitlines()[-1].endswith("; 1 of 2 trials have not ended")
 
 
+@pytest.mark.run
 def test_a_cluster_job_is_queued_again_and_then_goes_on_in_its_folder(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,7 +154,7 @@ class SignalAt(Callback):
         setattr(self, hook, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
 
 
-@pytest.mark.parametrize("hook", ["on_sanity_check_start", "on_test_batch_start"])
+@pytest.mark.parametrize("hook", [pytest.param("on_sanity_check_start", marks=pytest.mark.run), "on_test_batch_start"])
 def test_before_and_after_training_a_signal_ends_the_run_at_once(config: Config, tmp_path: Path, hook: str) -> None:
     train(config(*RUN, f"run_folder={tmp_path}/whole"))
     with watched(SignalAt(hook)), pytest.raises(Stopped) as stopped:

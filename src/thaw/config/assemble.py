@@ -91,15 +91,17 @@ class Parts:
         return build.cached(self.cfg, self.samples, self.module)
 
     def merged(self) -> "Parts":
-        """The same run without adapters, which are added to the weights. Use only the result afterwards."""
+        """The same run without adapters, which are added to the weights; the plan still names them.
+
+        Use only the result afterwards.
+        """
         if (adapter := self.backbone.adapter) is None:
             return self
         cfg, backbone = self.cfg.copy(), adapter.merge()
         cfg.adapter = None
         network = build.network(cfg, backbone, self.network.head)
-        plan = build.plan(cfg, network)
-        self.module.network, self.module.plan = network, plan
-        return replace(self, cfg=cfg, backbone=backbone, network=network, plan=plan)
+        self.module.network = network
+        return replace(self, cfg=cfg, backbone=backbone, network=network)
 
 
 def assemble(cfg: DictConfig, remembered: RunFolder | None = None, labels: Labels | None = None) -> Parts:
@@ -290,9 +292,10 @@ def _backbone(cfg: DictConfig, remembered: RunFolder | None, data: DataModule | 
 def _adapted(cfg: DictConfig, adapter: DictConfig, backbone: Backbone) -> Backbone:
     """The backbone with adapters. Raises UserError if there is nothing pretrained to adapt."""
     if from_scratch(cfg):
+        key = "backbone.weights=none" if cfg.get("pretrained", True) else "pretrained=false"
         raise UserError(
-            "adapter: its pretrained weights never train, and backbone.weights=none has none: type adapter=none, or "
-            "backbone.weights=<pretrained ones>"
+            f"adapter: its pretrained weights never train, and {key} has none: type adapter=none, or "
+            f"backbone.weights=<pretrained ones>"
         )
     return build.adapted(adapter, backbone)
 

@@ -119,6 +119,10 @@ def backbone(cfg: DictConfig, pretrained: bool = True, **facts: Any) -> Backbone
     """
     if not pretrained or from_scratch(cfg):
         facts["weights"] = None
+    if not cfg.get("pretrained", True) and "weights" not in keywords(target_of(cfg.backbone)):
+        raise UserError(
+            f"pretrained=false is for backbones that take `weights`, and {cfg.backbone._target_} does not: leave it out"
+        )
     backbone = call(make_partial(cfg.backbone), "backbone", {"texts": (), **facts})
     if not isinstance(backbone, Backbone):
         raise UserError(

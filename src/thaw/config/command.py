@@ -39,14 +39,14 @@ HYDRA_OPTIONS = (
 
 
 def command(
-    config_name: str, as_typed: str | None = None, also: Mapping[str, str] = MappingProxyType({})
+    config_name: str, as_typed: str | None = None, aliases: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a function of the composed configuration into a command line: `python -m thaw.<config_name> key=value ...`.
 
     Hydra parses the values, but not that of the key `as_typed`, which is a text with any characters. In a sweep a trial
     that fails is recorded, and the others go on. THAW_TRACEBACK=1 prints whole tracebacks.
 
-    `also`: other names of keys, with the keys, for names that are groups of Hydra (`sweep`).
+    `aliases`: other names of keys, needed where a name is a group of Hydra: `sweep=<folder>` for `folder=<folder>`.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -67,7 +67,7 @@ def command(
             outlive_readers()
             print_anything()
             _require_options(sys.argv[1:])
-            sys.argv[1:] = with_new_plan_keys([_renamed(word, also) for word in sys.argv[1:]])
+            sys.argv[1:] = with_new_plan_keys([_renamed(word, aliases) for word in sys.argv[1:]])
             if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
                 sys.exit("error: run_folder=... names one folder, and -m needs one a trial: type hydra.sweep.dir=...")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
@@ -117,9 +117,9 @@ def require_read(cfg: DictConfig, config_name: str) -> None:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
 
 
-def _renamed(word: str, also: Mapping[str, str]) -> str:
+def _renamed(word: str, aliases: Mapping[str, str]) -> str:
     key, equals, value = word.partition("=")
-    return f"{also.get(key, key)}{equals}{value}"
+    return f"{aliases.get(key, key)}{equals}{value}"
 
 
 def _quoted(argument: str, as_typed: str | None) -> str:

@@ -21,7 +21,7 @@ from thaw.distributed.environment import count_devices, is_requeued
 from thaw.distributed.ranks import ranks
 from thaw.errors import UserError
 from thaw.manifest import is_intact
-from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, is_run
+from thaw.runs.files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SOUP_FILE, is_run
 from thaw.runs.folder import RunFolder
 from thaw.training.checkpoint_io import newest_intact
 
@@ -214,7 +214,7 @@ def _newest_of_same_configuration(cfg: DictConfig) -> Path | None:
 
 
 def _has_configuration(wanted: DictConfig, folder: Path) -> bool:
-    if not (folder / CONFIG_FILE).is_file():
+    if not (folder / CONFIG_FILE).is_file() or (folder / SOUP_FILE).is_file():  # a soup has a run's configuration
         return False
     try:
         return _without_place(load_config(folder)) == wanted

@@ -65,13 +65,7 @@ def search(
     most = min(settings["n_trials"], study.most_trials)
     loader.load_sweep_config(config, [*fixed, *study.suggest(0, [])])  # a key that is mistyped would fail in each trial
     sweep.mkdir(parents=True, exist_ok=True)
-    about = {
-        "space": {key: str(kind) for key, kind in space.items()},
-        "fixed": sorted(fixed),
-        "sampler": OmegaConf.to_container(settings["sampler"]),
-        **{key: settings[key] for key in ("seed", "objectives")},
-    }
-    _require_same(sweep, json.loads(json.dumps(about, default=OmegaConf.to_container)))
+    _require_same(sweep, _description(space, fixed, settings))
     starts = Counter[int]()
     with _more_workers(settings["n_jobs"] - 1):
         while True:
@@ -105,6 +99,16 @@ def _study(space: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:
         raise UserError(f"hydra.sweeper.sampler: {node._target_} does not take {own}: {error}") from error
 
 
+def _description(space: Mapping[str, Any], fixed: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the trials are chosen by, as JSON has it."""
+    description = {
+        "space": {key: str(kind) for key, kind in space.items()},
+        "fixed": sorted(fixed),
+        **{key: settings[key] for key in ("sampler", "seed", "objectives")},
+    }
+    return json.loads(json.dumps(description, default=OmegaConf.to_container))
+
+
 def require_settings(settings: Mapping[str, Any]) -> None:
     """Raise UserError if a number of conf/hydra/sweeper/search.yaml is none, or an objective neither max nor min."""
     for key, least in LEAST.items():
@@ -123,8 +127,8 @@ def _require_same(sweep: Path, about: dict[str, Any]) -> None:
         if not file.exists():
             if trials := read_trials(sweep):
                 raise UserError(
-                    f"{sweep} holds {len(trials)} trials of a sweep that is no search: name another folder, "
-                    f"hydra.sweep.dir=..."
+                    f"{sweep} holds trials of a sweep that is no search, such as {trials[0].name}: name another "
+                    f"folder, hydra.sweep.dir=..."
                 )
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")

@@ -108,6 +108,12 @@ def trainer(cfg: DictConfig, plan: Plan, data: DataModule, run: RunFolder) -> Tr
     return trainer
 
 
+def require_one_process(changes: DictConfig) -> None:
+    """Raise UserError if changes to a run's trainer ask for several processes, where its weights are only measured."""
+    if several := set(ONE_PROCESS).intersection(changes):
+        raise UserError(f"trainer.{', trainer.'.join(sorted(several))}: a run is measured in one process, leave it out")
+
+
 def trainer_without_logs(cfg: DictConfig, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
     """A trainer of the run's precision, in one process, that writes nothing."""
     quieten_lightning()

@@ -164,7 +164,7 @@ ANYWHERE = {
     "precision": one_of("fp32", "fp16", "int8"),
     "agreement": null_or(number(0, most=1)),
     "samples": whole(1),
-    "line": whole(0),
+    "line_points": whole(0),
     "calibrate": FLAG,
     "trust": FLAG,
     "kind": one_of("thin", "whole"),

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from thaw.errors import UserError
+from thaw.manifest import replacing
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,25 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     """Tensors by name from a safetensors file. Raises UserError if it is missing or damaged."""
     with _whole_safetensors(file):
         return load_file(require_file(file))
+
+
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors by name from a safetensors file. Raises UserError if it is missing or damaged."""
+    with _whole_safetensors(file), safe_open(require_file(file), framework="pt") as opened:
+        names = opened.keys()
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+
+
+def write_safetensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write tensors by name, whole or not at all, and take the file into the manifest."""
+    written = dict[str, Tensor]()
+    for name, value in tensors.items():
+        is_tied = any(
+            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in written.values()
+        )
+        written[name] = value.clone() if is_tied else value.contiguous()  # the format has no tied weights
+    with replacing(file) as temporary:
+        save_file(written, temporary, metadata)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from thaw.reporting.templates import filled
 from thaw.reporting.train_command import train_command
 from thaw.reporting.wording import decimals, duration, enumerate_names
 from thaw.runs.files import REPORT_FILE
-from thaw.runs.groups import Group, baselines, groups, name_on_test, not_clearly_worse, spread, written
+from thaw.runs.groups import Group, choices_as_typed, groups, mean_rows, name_on_test, not_clearly_worse, spread
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, is_repeat, ranked, typed_overrides, varied
 
 STATES = {FINISHED: "finished", FAILED: "failed", PRUNED: "pruned", UNFINISHED: "unfinished"}
@@ -102,7 +102,7 @@ def _result(trials: Sequence[Trial]) -> str:
         return _best_mean(repeated, [key for key in varied(trials) if is_repeat(key)])
     values = _values(finished)
     best, *others = finished
-    chosen = written(best, varied(trials))
+    chosen = choices_as_typed(best, varied(trials))
     text = (
         f"Trial {best.name} is the best: {_metric(best)} is {decimals(values[0])}{f' with {chosen}' if chosen else ''}"
     )
@@ -121,25 +121,19 @@ def _best_mean(repeated: Sequence[Group], keys: Sequence[str]) -> str:
     text += f", {decimals(abs(best.mean - others[0].mean))} ahead of {others[0].choice}."
     level = not_clearly_worse(repeated)
     named = [f"{group.choice} ({duration(group.seconds)} a trial)" for group in level]
-    verb = "is" if len(named) == 1 else "are"
-    more = f" Within the spread, {enumerate_names(named)} {verb} as good; the best takes {duration(best.seconds)}."
+    more = f" It is not clearly better than {enumerate_names(named)}; it takes {duration(best.seconds)}."
     return text + (more if level else "")
 
 
-def means(trials: Sequence[Trial]) -> list[list[str]]:
-    """Rows of groups, then of methods that train no network: name, metric, the same on test, time, number of trials."""
-    rows = [
-        [
-            group.choice,
-            spread(group.values, decimals),
-            spread(group.tested, decimals),
-            duration(group.seconds),
-            str(len(group.trials)),
-        ]
-        for group in groups(trials)
-    ]
-    scores = baselines(trials).items() if rows else ()
-    return [*rows, *([name, "", spread(values, decimals), "", str(len(values))] for name, values in scores)]
+def means(trials: Sequence[Trial]) -> list[tuple[str, list[tuple[str, float | str]]]]:
+    """Names of the rows of a table of means; and of each cell its text, and what to sort by."""
+    rows: list[tuple[str, list[tuple[str, float | str]]]] = []
+    for row in mean_rows(trials):
+        scores = [(spread(found, decimals), mean(found) if found else "") for found in (row.values, row.test_values)]
+        time = ("", "") if row.seconds is None else (duration(row.seconds), row.seconds)
+        count = len(row.values or row.test_values)
+        rows.append((row.name, [*scores, time, (str(count), count)]))
+    return rows
 
 
 def numbers(trials: Sequence[Trial]) -> list[Number]:
@@ -148,12 +142,12 @@ def numbers(trials: Sequence[Trial]) -> list[Number]:
     if not finished:
         return []
     repeated = groups(trials)
-    best = repeated[0] if repeated else Group("", _metric(finished[0]), finished[:1])
+    best = repeated[0] if repeated else Group("", _metric(finished[0]), {"": finished[0]})
     word, note = ("mean", f"in {len(best.trials)} trials") if repeated else ("best", f"trial {finished[0].name}")
     metric = _metric(finished[0])
     shown = [_card(f"{word} {metric}", spread(best.values, decimals), note)]
-    if best.tested:
-        shown.append(_card(name_on_test(metric), spread(best.tested, decimals), note))
+    if best.test_values:
+        shown.append(_card(name_on_test(metric), spread(best.test_values, decimals), note))
     shown.append(Number("trials finished", f"{len(finished)} of {len(trials)}"))
     seconds = [trial.results["seconds"] for trial in finished if trial.results]
     return [*shown, Number("time of a trial", duration(median(seconds)), "median")]

@@ -15,11 +15,13 @@ calibration.json baselines.json  the temperature that makes probabilities honest
 pictures/                        what loggers would show, if no logger holds pictures
 confusion_test.csv               samples by true class (row) and predicted class (column), if there is a test split
 weights.safetensors              weights of the best checkpoint, with the head that was kept
+probe.safetensors                the head when the backbone began to train, if it was frozen before
 adapter/                         with an adapter: what it learnt, for its own library, and the head
 module.safetensors               what the user's own LightningModule has beside its network, if anything
 tensorboard/ wandb/              as conf/logger says
 train.log                        what was printed on the console, and the whole traceback of an error
 manifest.json                    checksums of what later commands read; see `RunFolder.intact`
+soup.json                        of weights that were averaged: what was tried; there are no checkpoints then
 crash/ crash_rank1/              a repro kit, if a step or loading a batch failed: see replaying/kit.py
 """
 
@@ -54,6 +56,7 @@ from thaw.runs.files import (
     METRICS_FILE,
     OVERRIDES_FILE,
     SAMPLES_FILE,
+    SOUP_FILE,
     WEIGHTS_FILE,
     is_run,
 )
@@ -110,6 +113,8 @@ class RunFolder:
         """What to do if a file is damaged."""
         if name in AT_START:
             otherwise = "the run cannot be used"
+        elif (self.path / SOUP_FILE).is_file():
+            otherwise = "make the average again by python -m thaw.soup"
         elif name == METRICS_CSV:
             otherwise = "delete it, and go on without what it held"
         else:
@@ -204,7 +209,7 @@ class RunFolder:
         data: DataModule,
         backbone_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Create and lock the folder, and write the files that describe the run.
+        """Create and lock the folder, and write the files that describe the run; `overrides`: None if none trained it.
 
         Call it after all parts that may raise UserError are built, so that a mistake leaves no folder behind.
 

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from safetensors.torch import save_file
 
 from thaw.distributed.sharded import is_sharded
-from thaw.manifest import replacing
+from thaw.models.weights import write_safetensors
 from thaw.runs.files import PROBE_FILE
 
 
@@ -26,10 +25,6 @@ class SaveProbe(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the file if the next epoch is the first that trains the backbone."""
-        if trainer.current_epoch + 1 != pl_module.plan.probe_epochs or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        if trainer.is_global_zero and not is_sharded(trainer.strategy):
-            with replacing(self.folder / PROBE_FILE) as temporary:
-                save_file(
-                    {name: value.contiguous() for name, value in pl_module.network.head.state_dict().items()}, temporary
-                )
+        ends_here = trainer.current_epoch + 1 == pl_module.plan.probe_epochs
+        if ends_here and trainer.is_global_zero and not is_sharded(trainer.strategy):
+            write_safetensors(self.folder / PROBE_FILE, pl_module.network.head.state_dict())

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
-from safetensors.torch import save_file
-from torch import Tensor
 
 from thaw.arguments import for_shell
 from thaw.distributed.agree import from_first
@@ -24,7 +22,7 @@ from thaw.errors import NonFiniteLossError, UserError
 from thaw.faults import fault
 from thaw.finetuning.table import phase_rows
 from thaw.manifest import list_in_manifest, replacing
-from thaw.models.weights import NETWORK, read_checkpoint
+from thaw.models.weights import NETWORK, read_checkpoint, write_safetensors
 from thaw.runs.confusion import Confusion, confusion_csv
 from thaw.runs.files import (
     ADAPTER_FOLDER,
@@ -183,9 +181,9 @@ def save(
     # A process of a sharded run holds only pieces of the weights; checkpoints have the whole ones.
     state = checkpoint["state_dict"] if is_sharded(trainer.strategy) else module.state_dict()
     network = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
-    _write_tensors(run.weights, network, class_names=json.dumps(module.class_names))
+    write_safetensors(run.weights, network, class_names=json.dumps(module.class_names))
     if own := {name: value for name, value in state.items() if not name.startswith(NETWORK)}:
-        _write_tensors(run.path / MODULE_FILE, own)
+        write_safetensors(run.path / MODULE_FILE, own)
     _write_adapter(run.path / ADAPTER_FOLDER, module)
     run.write(CLASS_NAMES_FILE, json.dumps(module.class_names, ensure_ascii=False, indent=2))
     if module.confusion is not None:
@@ -226,18 +224,7 @@ def _write_adapter(folder: Path, module: FineTuningModule) -> None:
     for name, content in module.network.adapter.files().items():
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
-    _write_tensors(folder / HEAD_FILE, module.network.head.state_dict(), class_names=json.dumps(module.class_names))
-
-
-def _write_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    written = dict[str, Tensor]()
-    for name, value in tensors.items():
-        is_tied = any(
-            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in written.values()
-        )
-        written[name] = value.clone() if is_tied else value.contiguous()  # the format has no tied weights
-    with replacing(file) as temporary:
-        save_file(written, temporary, metadata)
+    write_safetensors(folder / HEAD_FILE, module.network.head.state_dict(), class_names=json.dumps(module.class_names))
 
 
 def load_best(trainer: Trainer, module: FineTuningModule) -> bool:

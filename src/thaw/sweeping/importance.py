@@ -35,7 +35,7 @@ def importance(trials: Sequence[Trial]) -> dict[str, float]:
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise UserError("it needs Optuna: pip install 'lightning-thaw[sweep]'") from error
+        raise UserError('it needs Optuna: pip install -e ".[sweep]"') from error
     columns = [distribution([trial.overrides.get(key) for trial in finished]) for key in keys]
     space = {key: kind for key, (kind, _) in zip(keys, columns, strict=True)}
     with warnings.catch_warnings():

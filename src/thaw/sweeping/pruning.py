@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from math import isnan
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def values_in_phase(folder: Path, place: Place, monitor: str) -> dict[int, float
     try:
         rows = read_rows(folder / METRICS_CSV)
         logged = {int(row["epoch"]): float(row[monitor]) for row in rows if row.get(monitor) and row.get("epoch")}
-        found = {places(folder)[epoch]: value for epoch, value in logged.items()}
+        found = {places(folder)[epoch]: value for epoch, value in logged.items() if not isnan(value)}
     except (OSError, ValueError, KeyError, IndexError):
         return {}
     return {p.epoch: value for p, value in found.items() if p[:2] == place[:2] and p.epoch <= place.epoch}

@@ -1,4 +1,4 @@
-"""Which weights go into an average: a greedy choice by validation (Wortsman et al. 2022), and points on a line."""
+"""Which weights go into an average: a greedy choice by validation, and points on a line (Wortsman et al. 2022)."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning import Trainer
-from safetensors import safe_open
 
 from thaw.errors import UserError
-from thaw.runs.files import INPUT_SPEC_FILE, is_run
+from thaw.models.weights import read_shapes
+from thaw.runs.files import INPUT_SPEC_FILE, MODULE_FILE, SAMPLES_FILE, WEIGHTS_FILE, is_run
 from thaw.runs.folder import RunFolder
+from thaw.runs.outputs import latest_outputs
 from thaw.runs.trials import ranked, read_trials, require_sweep
 from thaw.training.averaging import Weights, between, changed_statistics, renew_statistics
 from thaw.training.head_choice import HeadResult
@@ -31,10 +32,10 @@ class Score(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """An average that was measured."""
+    """Weights that were measured."""
 
     name: str
-    """What was added to the weights before, or how far these lie from the probe."""
+    """The run that was added to the average, or how far the weights lie from the probe."""
     score: Score
     taken: bool
 
@@ -46,8 +47,8 @@ class Tried(NamedTuple):
         return {"name": self.name, "metric": self.score.metric, "loss": self.score.loss, "taken": self.taken}
 
 
-class Mix(NamedTuple):
-    """Weights with their score, and everything that was tried on the way to them."""
+class Soup(NamedTuple):
+    """Averaged weights with their score, and everything that was tried on the way to them."""
 
     weights: Weights
     score: Score
@@ -61,10 +62,11 @@ Measure = Callable[[Weights], Score]
 class Validation:
     """Measures weights on validation samples, with what has to be fitted anew to an average.
 
-    Those are the statistics of BatchNorm layers, where they were averaged, and the head.
+    Those are the statistics of BatchNorm layers, where they were averaged, the head, and what the task settles by
+    validation.
 
     Args:
-        trainer: a trainer that may validate.
+        trainer: a trainer that may validate, with a CollectOutputs callback.
         module: the module that gets the weights. What they lack stays as it is in there.
         data: its data module.
         monitor: name of the metric that decides.
@@ -98,6 +100,10 @@ class Validation:
             renew_statistics(self.trainer, self.module, self.data, self._renewed)
         self.heads = refit_head(self.trainer, self.module, self.data) if self.refit else []
         metrics = self._metrics()
+        if self.module.task.settles:
+            settled = self.module.task.settle(latest_outputs(self.trainer)["val"])
+            self.module.task.load_state_dict(settled, strict=False)
+            metrics = self._metrics()
         metric, loss = metrics[self.monitor], metrics["loss/val"]
         return Score((self.sign * metric, -loss), metric, loss)
 
@@ -112,8 +118,8 @@ class Validation:
         return metrics
 
 
-def greedy(members: Iterable[tuple[str, Callable[[], Weights]]], measure: Measure) -> Mix:
-    """The average of the members that raise it, each of them tried once, the first one to begin with.
+def greedy(members: Iterable[tuple[str, Callable[[], Weights]]], measure: Measure) -> Soup:
+    """Add each member, the best first, to a running average, and keep it there only if the score rises.
 
     Args:
         members: name and a function that reads the weights, the best first.
@@ -125,37 +131,36 @@ def greedy(members: Iterable[tuple[str, Callable[[], Weights]]], measure: Measur
     tried, count = [Tried(name, score, True)], 1
     log.info("%s", tried[0])
     for name, read in others:
-        average = between(weights, read(), 1 / (count + 1))
-        other = measure(average)
+        with_it = between(weights, read(), 1 / (count + 1))
+        other = measure(with_it)
         taken = other > score
         if taken:
-            weights, score, count = average, other, count + 1
+            weights, score, count = with_it, other, count + 1
         tried.append(Tried(name, other, taken))
         log.info("%s", tried[-1])
-    return Mix(weights, score, tried)
+    return Soup(weights, score, tried)
 
 
-def along_line(start: Weights, mix: Mix, points: int, measure: Measure) -> Mix:
-    """The best of the points between `start` and a mix, or the mix if none is better (WiSE-FT, Wortsman et al. 2022).
+def along_line(start: Weights, soup: Soup, points: int, measure: Measure) -> Soup:
+    """The best of the points between `start` and a soup, or the soup if none is better (WiSE-FT).
 
     What was tried are the points alone.
 
     Args:
         start: the weights before they were fine-tuned, with a head that was trained on them.
-        mix: the fine-tuned ones.
-        points: number of points between them, evenly spaced; tried from the mix to the start.
+        soup: the fine-tuned ones.
+        points: number of points between them, evenly spaced; tried from the soup to the start.
         measure: see `Measure`.
     """
-    best, found = mix, []
+    best, scores = soup, dict[str, Score]()
     for point in reversed(range(1, points + 1)):
         share = point / (points + 1)
-        weights = between(start, mix.weights, share)
-        score = measure(weights)
-        found.append((f"{share:.0%} of the way from the probe", score))
-        log.info("%s", Tried(*found[-1], taken=score > best.score))
-        if score > best.score:
-            best = Mix(weights, score, [])
-    return best._replace(tried=[Tried(name, score, score is best.score) for name, score in found])
+        name, weights = f"{share:.0%} of the way from the probe", between(start, soup.weights, share)
+        scores[name] = measure(weights)
+        log.info("%s", Tried(name, scores[name], taken=False))
+        if scores[name] > best.score:
+            best = Soup(weights, scores[name], [])
+    return best._replace(tried=[Tried(name, score, score is best.score) for name, score in scores.items()])
 
 
 def members_of(folder: Path) -> tuple[list[RunFolder], int]:
@@ -172,27 +177,42 @@ def members_of(folder: Path) -> tuple[list[RunFolder], int]:
     finished = ranked(read_trials(require_sweep(folder)))
     if not finished:
         raise UserError(f"{folder} holds no finished trials: name a sweep that has some, or a run folder")
-    runs = [RunFolder(trial.folder) for trial in finished]
+    runs = [run for trial in finished if _is_whole(run := RunFolder(trial.folder))]
     alike = [run for run in runs if _network(run) == _network(runs[0])]
-    same = [run for run in alike if _measured(run) == _measured(runs[0])]
-    if len(same) == 1 < len(runs):
-        same_split = "other samples for validation (data.seed=0 gives all the same)"
-        others = "another network" if len(alike) == 1 else same_split
+    held_out = [_held_out(run) for run in alike]
+    same = [run for run, samples in zip(alike, held_out, strict=True) if samples == held_out[0]]
+    if len(same) < 2 <= len(finished):
+        what = "are damaged" if len(runs) < 2 else "have another network"
+        if len(alike) > 1:
+            what = (
+                "have other samples for validation: seeds share a split if data.seed=0 is typed for all, folds never do"
+            )
+        best = runs[0].path if runs else finished[0].folder
         raise UserError(
-            f"no trial in {folder} can be averaged with the best one, {finished[0].name}: they have {others}. For the "
-            f"best one alone: folder={finished[0].folder}"
+            f"no trial in {folder} can be averaged with the best one, {best.name}: the others {what}. For the best one "
+            f"alone: run={best}"
         )
-    return same, len(runs) - len(same)
+    return same, len(finished) - len(same)
+
+
+def _is_whole(run: RunFolder) -> bool:
+    """Whether what is compared of a run can be read. A warning says why not."""
+    try:
+        _network(run)
+        run.intact(SAMPLES_FILE)
+    except UserError as error:
+        log.warning("%s is left out: %s", run.path, error)
+        return False
+    return True
 
 
 def _network(run: RunFolder) -> object:
     """What is equal for runs of the same network."""
-    with safe_open(run.weights, framework="pt") as opened:
-        names = opened.keys()
-        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+    own = run.intact(MODULE_FILE)
+    shapes = [read_shapes(run.intact(WEIGHTS_FILE)), read_shapes(own) if own.is_file() else {}]
     return shapes, run.class_names(), run.json(INPUT_SPEC_FILE)
 
 
-def _measured(run: RunFolder) -> object:
+def _held_out(run: RunFolder) -> object:
     """The samples that a run does not train on, with their labels."""
     return {record for record in run.records() if record.split in ("val", "test")}

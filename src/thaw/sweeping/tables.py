@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.console import as_text
 from thaw.runs.files import SUMMARY_FILE
-from thaw.runs.groups import Group, baselines, groups, name_on_test, not_clearly_worse, spread
+from thaw.runs.groups import Group, groups, mean_rows, name_on_test, not_clearly_worse, spread
 from thaw.runs.trials import FAILED, FINISHED, PRUNED, UNFINISHED, Trial, best, read_trials, varied
 from thaw.sweeping.folds import read_folds, recall_table
 
@@ -67,16 +67,16 @@ def short_table(trials: Sequence[Trial], reasons: bool = True) -> list[list[str]
 
 def means(trials: Sequence[Trial]) -> list[list[str]]:
     """Build a table of means over seeds and folds, and of methods that train no network; no rows if none repeat."""
-    found = groups(trials)
+    found = mean_rows(trials)
     if not found:
         return []
-    metric = found[0].metric
+    metric = groups(trials)[0].metric
     rows = [["choice", f"best {metric}", name_on_test(metric), "seconds", "trials"]]
-    for group in found:
-        figures = [spread(group.values), spread(group.tested), f"{group.seconds:.1f}", str(len(group.trials))]
-        rows.append([group.choice or "all", *figures])
-    scores = baselines(trials).items()
-    return [*rows, *([name, "", spread(values), "", str(len(values))] for name, values in scores)]
+    for row in found:
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        count = str(len(row.values or row.test_values))
+        rows.append([row.name, spread(row.values), spread(row.test_values), seconds, count])
+    return rows
 
 
 def recalls(trials: Sequence[Trial]) -> list[list[str]]:
@@ -102,12 +102,12 @@ def _drawn(rows: list[list[str]]) -> str:
 
 
 def _best_mean(found: Sequence[Group]) -> list[str]:
-    """What is best on average, and what is as good; nothing if there are no two choices to compare."""
+    """What is best on average, and what is not clearly worse; nothing if there are no two choices to compare."""
     if len(found) < 2:
         return []
     text = f"best mean: {found[0].choice}, {found[0].metric} = {spread(found[0].values)}"
     level = [f"{group.choice} ({group.seconds:.0f} s a trial)" for group in not_clearly_worse(found)]
-    return [f"{text}, within the spread as good: {', '.join(level)}" if level else text]
+    return [f"{text}, not clearly better than {', '.join(level)}" if level else text]
 
 
 def _verdict(trials: Sequence[Trial]) -> str:
