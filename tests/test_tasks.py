@@ -25,6 +25,7 @@ from thaw.export import export
 from thaw.models.weights import read_checkpoint, read_weights
 from thaw.predict import predict
 from thaw.runs.outputs import read_outputs
+from thaw.soup import soup
 from thaw.train import train
 
 Config = Callable[..., DictConfig]
@@ -95,6 +96,20 @@ def test_a_run_is_measured_again_and_predicts_what_it_measured(config: Config, r
         else:
             assert [float(rows[index][name]) for name in names] == pytest.approx(values.tolist(), rel=1e-5)
             assert outputs.logits[outputs.indices.tolist().index(index)] == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.run
+@pytest.mark.parametrize("name", TASKS)
+def test_weights_are_averaged(config: Config, tmp_path: Path, name: str) -> None:
+    same = ("data=image_table", table(tmp_path), *QUIET, *SHORT, *TASKS[name], "data.seed=0")
+    monitor = ("monitor.metric=macro_f1/val",) if name == "multi_label" else ()  # which depends on thresholds
+    runs = [train(config(*same, *monitor, f"seed={n}", f"run_folder={tmp_path}/sweep/{n}")) for n in range(2)]
+    folder = soup(config(f"folder={tmp_path}/sweep", "report=false", name="soup"))
+    tried = json.loads((folder / "soup.json").read_text())
+    assert tried["weights"][0]["metric"] in [pytest.approx(run[tried["monitor"]]) for run in runs]
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    again = evaluate(config(f"run={folder}", "report=false", name="evaluate"))
+    assert again == {name: value for name, value in metrics.items() if name.endswith("/test")}
 
 
 def test_a_resumed_run_ends_with_the_same_bits(config: Config, run: Path) -> None:

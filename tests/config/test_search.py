@@ -1,10 +1,13 @@
 """Searches from the command line: they go on where they stopped, and survive what fails."""
 
 import csv
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -14,6 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from tests.conftest import TINY, watched
 from tests.killing import Killed
 from thaw.config import search as module
+from thaw.runs.trials import record_failure
 from thaw.train import main
 
 Search = Callable[..., None]
@@ -118,6 +122,31 @@ def test_a_trial_whose_process_dies_is_started_again(
     assert [row["status"] for row in table(tmp_path / "s")] == ["ok", "failed: RuntimeError: the worker was lost", "ok"]
 
 
+def test_a_full_disk_ends_the_search_and_no_trial_is_lost(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, starts = module.search, list[int]()
+
+    def on_a_full_disk(*parts: Any) -> None:
+        *others, launch = parts
+
+        def fails(overrides: Sequence[str], number: int) -> None:
+            starts.append(number)
+            launch(overrides, number)
+            if number == 1:
+                record_failure(tmp_path / "s/1", [], f"checkpoints: {os.strerror(errno.ENOSPC)}. Make room there.")
+
+        whole(*others, fails)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "search", on_a_full_disk)
+        with pytest.raises(SystemExit, match=r"No space left .* The same command then goes on with this search"):
+            search("freezing.epochs=1", trials=3)
+    assert starts == [0, 1]
+    search("freezing.epochs=1", trials=3)
+    assert [row["status"] for row in table(tmp_path / "s")] == ["ok"] * 3
+
+
 def test_what_does_not_fit_is_met_with_one_message(search: Search, tmp_path: Path) -> None:
     def refused(*words: str, **options: Any) -> str:
         with pytest.raises(SystemExit) as leaving:
@@ -165,7 +194,7 @@ def test_further_workers_are_started_with_the_same_command(search: Search, monke
 
     typed = ["python", "-m", "thaw.train", "-m", "sweep=search"]
     monkeypatch.setattr(sys, "orig_argv", typed)
-    monkeypatch.setattr(module.subprocess, "Popen", Worker)
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=Worker))
     search("freezing.epochs=1", "hydra.sweeper.n_jobs=3", trials=1)
     assert started == [[*typed, "hydra.sweeper.n_jobs=1", "~hydra.callbacks.summary"]] * 2
     assert ended[:2] == ["waited for"] * 2

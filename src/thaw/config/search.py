@@ -1,7 +1,9 @@
 """A search over configurations, as one of its workers does it: claim a trial, run it, until no trial is left."""
 
+import errno
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from thaw.config.failures import message
 from thaw.config.space import read_space
 from thaw.errors import UserError
 from thaw.manifest import replacing
-from thaw.runs.files import CHECKPOINTS, LOCK_FILE
+from thaw.runs.files import CHECKPOINTS, FAILURE_FILE, LOCK_FILE
 from thaw.runs.trials import FAILED, UNFINISHED, ranked, read_trials, record_failure
 from thaw.sweeping.claims import claimed, is_locked, locked
 from thaw.sweeping.study import Study
@@ -53,7 +55,8 @@ def search(
         launch: runs a trial with these overrides to its end, whatever it comes to; its number is for Hydra's own use.
 
     Raises:
-        UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured.
+        UserError: nothing varies, the folder holds another search, a setting is wrong, an objective was not measured,
+            the disk is full.
         HydraException: there is no such key or choice.
     """
     sweep = Path(config.hydra.sweep.dir).absolute()
@@ -81,6 +84,7 @@ def search(
                         record_failure(claim.folder, claim.overrides, message(error))
                     else:
                         log.warning("trial %s came to no end, and is started again: %s", claim.number, message(error))
+                _require_room(claim.folder)
             tidy(sweep, settings["keep"], study, settings["storage"])
             if _too_many_failed(sweep, settings["max_failures"]):
                 break
@@ -170,6 +174,14 @@ def tidy(sweep: Path, keep: int, study: Study, storage: str | None) -> None:
                 shutil.rmtree(trial.folder / CHECKPOINTS, ignore_errors=True)
         if storage is not None:
             study.copy_to(storage, sweep.name, trials)
+
+
+def _require_room(trial: Path) -> None:
+    """Raise UserError if a trial failed because the disk is full, as all others would; it has not failed then."""
+    failure = trial / FAILURE_FILE
+    if failure.is_file() and os.strerror(errno.ENOSPC) in (text := failure.read_text(encoding="utf-8")):
+        failure.unlink()
+        raise UserError(f"{text.splitlines()[0]} The same command then goes on with this search")
 
 
 def _too_many_failed(sweep: Path, most: int | None) -> bool:
