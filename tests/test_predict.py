@@ -87,6 +87,12 @@ def test_an_ensemble_gives_the_mean_over_the_trials_of_a_sweep(config: Config, r
         for row, first, second in zip(rows, *members, strict=True):
             assert float(row[name]) == pytest.approx((float(first[name]) + float(second[name])) / 2, abs=1e-6)
     assert [row["p(red)"] for row in members[0]] != [row["p(red)"] for row in members[1]]
+    for name in ("0", "1"):  # so hot that every class is as likely, whatever the network says
+        (sweep / name / "calibration.json").write_text('{"temperature": 1e9}')
+        list_in_manifest(sweep / name / "calibration.json")
+    file = predict(config(f"ensemble={sweep}", f"input={photographs}", "calibrate=true", name="predict"))
+    with file.open(newline="", encoding="utf-8") as opened:
+        assert {round(float(row["p(red)"]), 3) for row in csv.DictReader(opened)} == {round(1 / len(COLOURS), 3)}
 
     with pytest.raises(UserError, match=f"{tmp_path}/absent holds no finished trials: name the folder of a sweep"):
         predict(config(f"ensemble={tmp_path}/absent", f"input={photographs}", name="predict"))

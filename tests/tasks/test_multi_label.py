@@ -90,3 +90,12 @@ def test_files_agree_if_every_sample_gets_the_same_labels() -> None:
     rounded = expected + torch.tensor([[0.0, 0.0], [-1e-6, 0.0], [0.0, 0.0], [-0.2, 0.0]])
     share, difference = task.agreement(rounded, expected)
     assert (share, difference) == (0.75, pytest.approx(0.2))
+
+
+def test_an_ensemble_decides_at_the_mean_of_its_thresholds() -> None:
+    first, second = MultiLabel(3), MultiLabel(3)
+    first.thresholds, second.thresholds = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.4, 0.4, 0.8])
+    mean = first.averaged([first, second])
+    assert isinstance(mean, MultiLabel)
+    assert mean.thresholds.tolist() == pytest.approx([0.3, 0.4, 0.7])
+    assert first.thresholds.tolist() == pytest.approx([0.2, 0.4, 0.6])
