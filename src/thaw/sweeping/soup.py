@@ -9,7 +9,7 @@ from lightning import Trainer
 
 from thaw.errors import UserError
 from thaw.models.weights import read_shapes
-from thaw.runs.files import INPUT_SPEC_FILE, MODULE_FILE, SAMPLES_FILE, WEIGHTS_FILE, is_run
+from thaw.runs.files import INPUT_SPEC_FILE, MODULE_FILE, WEIGHTS_FILE, is_run
 from thaw.runs.folder import RunFolder
 from thaw.runs.outputs import latest_outputs
 from thaw.runs.trials import ranked, read_trials, require_sweep
@@ -177,40 +177,31 @@ def members_of(folder: Path) -> tuple[list[RunFolder], int]:
     finished = ranked(read_trials(require_sweep(folder)))
     if not finished:
         raise UserError(f"{folder} holds no finished trials: name a sweep that has some, or a run folder")
-    runs = [run for trial in finished if _is_whole(run := RunFolder(trial.folder))]
-    alike = [run for run in runs if _network(run) == _network(runs[0])]
-    held_out = [_held_out(run) for run in alike]
-    same = [run for run, samples in zip(alike, held_out, strict=True) if samples == held_out[0]]
+    networks = {run: network for trial in finished if (network := _network(run := RunFolder(trial.folder))) is not None}
+    best = next(iter(networks), RunFolder(finished[0].folder))
+    alike = [run for run, network in networks.items() if network == networks[best]]
+    held_out = {run: _held_out(run) for run in alike}
+    same = [run for run in alike if held_out[run] == held_out[best]]
     if len(same) < 2 <= len(finished):
-        what = "are damaged" if len(runs) < 2 else "have another network"
+        what = "are damaged" if len(networks) < 2 else "have another network"
         if len(alike) > 1:
-            what = (
-                "have other samples for validation: seeds share a split if data.seed=0 is typed for all, folds never do"
-            )
-        best = runs[0].path if runs else finished[0].folder
+            what = "have other samples for validation, unless data.seed=0 is typed for all; folds always have"
         raise UserError(
-            f"no trial in {folder} can be averaged with the best one, {best.name}: the others {what}. For the best one "
-            f"alone: run={best}"
+            f"no trial in {folder} can be averaged with the best one, {best.path.name}: the others {what}. For the "
+            f"best one alone: run={best.path}"
         )
     return same, len(finished) - len(same)
 
 
-def _is_whole(run: RunFolder) -> bool:
-    """Whether what is compared of a run can be read. A warning says why not."""
+def _network(run: RunFolder) -> object:
+    """What is equal for runs of the same network; None, after a warning, if it cannot be read."""
     try:
-        _network(run)
-        run.intact(SAMPLES_FILE)
+        own = run.intact(MODULE_FILE)
+        shapes = [read_shapes(run.intact(WEIGHTS_FILE)), read_shapes(own) if own.is_file() else {}]
+        return shapes, run.class_names(), run.json(INPUT_SPEC_FILE)
     except UserError as error:
         log.warning("%s is left out: %s", run.path, error)
-        return False
-    return True
-
-
-def _network(run: RunFolder) -> object:
-    """What is equal for runs of the same network."""
-    own = run.intact(MODULE_FILE)
-    shapes = [read_shapes(run.intact(WEIGHTS_FILE)), read_shapes(own) if own.is_file() else {}]
-    return shapes, run.class_names(), run.json(INPUT_SPEC_FILE)
+        return None
 
 
 def _held_out(run: RunFolder) -> object:
