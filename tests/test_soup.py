@@ -64,7 +64,8 @@ def test_a_soup_of_a_sweep_is_a_run_that_is_not_worse_than_its_members(
     metrics, members = metrics_of(folder), [metrics_of(sweep / str(seed)) for seed in (0, 1)]
     best = max(members, key=lambda run: (run["accuracy/val"], -run["loss/val"]))
     assert (metrics["accuracy/val"], -metrics["loss/val"]) >= (best["accuracy/val"], -best["loss/val"] - 1e-6)
-    assert tried(folder)[0]["metric"] == pytest.approx(best["accuracy/val"])
+    assert tried(folder)[0]["metric"] == best["accuracy/val"]
+    assert tried(folder)[0]["loss"] == pytest.approx(best["loss/val"], rel=1e-6)
     assert (len(tried(folder)), len(tried(folder, "line"))) == (2, 4)
     html = (folder / "report.html").read_text()
     assert "Which weights were averaged" in html

@@ -94,13 +94,14 @@ class Validation:
         """Load weights into the module, fit what has to be fitted to them, and measure them."""
         state = {**self.module.state_dict(), **weights}
         self._first = self._first or weights
+        is_average = weights is not self._first  # the first are a run's own, to which everything was fitted already
         self._renewed |= changed_statistics(self.module, self._first, state)
         self.module.load_state_dict(state)
-        if self._renewed and weights is not self._first:
+        if is_average and self._renewed:
             renew_statistics(self.trainer, self.module, self.data, self._renewed)
-        self.heads = refit_head(self.trainer, self.module, self.data) if self.refit else []
+        self.heads = refit_head(self.trainer, self.module, self.data) if is_average and self.refit else []
         metrics = self._metrics()
-        if self.module.task.settles:
+        if is_average and self.module.task.settles:
             settled = self.module.task.settle(latest_outputs(self.trainer)["val"])
             self.module.task.load_state_dict(settled, strict=False)
             metrics = self._metrics()
