@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf, open_dict
 
 from thaw.arguments import for_hydra
-from thaw.config.command import require_read
+from thaw.config.command import require_read, with_own_key
 from thaw.config.conf_folder import CONF
 from thaw.config.overrides import dotted_keys
 
@@ -62,7 +62,7 @@ def commands(page: Path) -> list[tuple[str, tuple[str, ...]]]:
 def overrides_of(name: str, words: tuple[str, ...]) -> list[str]:
     """What a command chooses, the first of each grid; words with a place to fill in are left out."""
     chosen = []
-    for word in words:
+    for word in (with_own_key(name, word) for word in words):
         key, equals, value = word.partition("=")
         if (not equals and not word.startswith("~")) or re.search(r"\.\.\.|[<>]", word) or key.startswith(("-", "|")):
             continue

@@ -17,7 +17,7 @@ from thaw.runs.trials import holds_numbered_trials
 log = logging.getLogger("thaw.soup")  # not __name__, which is __main__ under python -m
 
 
-@command("soup", aliases={"sweep": "folder", "run": "folder"})
+@command("soup")
 def main(cfg: DictConfig) -> None:
     """Entry point of the command line."""
     soup(cfg)

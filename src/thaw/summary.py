@@ -9,7 +9,7 @@ from thaw.config.sweep_summary import summarise
 from thaw.runs.trials import require_sweep
 
 
-@command("summary", aliases={"sweep": "folder"})
+@command("summary")
 def main(cfg: DictConfig) -> None:
     """Entry point of the command line."""
     summary(cfg)

@@ -5,11 +5,10 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import hydra
@@ -38,15 +37,17 @@ HYDRA_OPTIONS = (
 )
 
 
+ALIASES = {"summary": {"sweep": "folder"}, "soup": {"sweep": "folder", "run": "folder"}}
+"""Other names of keys by command, for names that are groups of Hydra (`sweep`)."""
+
+
 def command(
-    config_name: str, as_typed: str | None = None, aliases: Mapping[str, str] = MappingProxyType({})
+    config_name: str, as_typed: str | None = None
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a function of the composed configuration into a command line: `python -m thaw.<config_name> key=value ...`.
 
     Hydra parses the values, but not that of the key `as_typed`, which is a text with any characters. In a sweep a trial
     that fails is recorded, and the others go on. THAW_TRACEBACK=1 prints whole tracebacks.
-
-    `aliases`: other names of keys, needed where a name is a group of Hydra: `sweep=<folder>` for `folder=<folder>`.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -67,7 +68,7 @@ def command(
             outlive_readers()
             print_anything()
             _require_options(sys.argv[1:])
-            sys.argv[1:] = with_new_plan_keys([_renamed(word, aliases) for word in sys.argv[1:]])
+            sys.argv[1:] = with_new_plan_keys([with_own_key(config_name, word) for word in sys.argv[1:]])
             if {"-m", "--multirun"} & set(sys.argv) and any(word.startswith("run_folder=") for word in sys.argv):
                 sys.exit("error: run_folder=... names one folder, and -m needs one a trial: type hydra.sweep.dir=...")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and leaves
@@ -117,9 +118,10 @@ def require_read(cfg: DictConfig, config_name: str) -> None:
         raise UserError(f"sweep={grid} is a grid of runs: type -m sweep={grid}")
 
 
-def _renamed(word: str, aliases: Mapping[str, str]) -> str:
+def with_own_key(config_name: str, word: str) -> str:
+    """A word that was typed after a command, with the key that its configuration has for it, see `ALIASES`."""
     key, equals, value = word.partition("=")
-    return f"{aliases.get(key, key)}{equals}{value}"
+    return f"{ALIASES.get(config_name, {}).get(key, key)}{equals}{value}"
 
 
 def _quoted(argument: str, as_typed: str | None) -> str:
