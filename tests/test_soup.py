@@ -19,6 +19,7 @@ from thaw.errors import UserError
 from thaw.evaluate import evaluate
 from thaw.models.weights import read_safetensors
 from thaw.runs.folder import RunFolder
+from thaw.runs.outputs import CollectOutputs
 from thaw.soup import soup
 from thaw.sweeping.soup import Score, Validation
 from thaw.train import train
@@ -53,20 +54,24 @@ def test_a_soup_of_a_sweep_is_a_run_that_is_not_worse_than_its_members(
     caplog.set_level("INFO")
     train(config(*TINY, "freezing=full", "freezing.epochs=2", f"run_folder={tmp_path}/base"))
     sweep = tmp_path / "sweep"
-    for seed in range(3):
-        started = (f"init_from={tmp_path}/base", f"seed={seed}", f"run_folder={sweep}/{seed}")
+    for seed in range(4):
+        batchnorm = "freezing.batchnorm=" + ("frozen", "train", "frozen", "frozen")[seed]
+        started = (f"init_from={tmp_path}/base", f"seed={seed}", batchnorm, f"run_folder={sweep}/{seed}")
         train(config(*TINY, *PLAN, *started))
-    damaged = sweep / "2/weights.safetensors"
+    damaged = sweep / "3/weights.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     folder = cooked(config, sweep, "report=true", "line_points=4")
     assert folder == tmp_path / "sweep_soup"
-    assert "sweep/2 is left out" in caplog.text
-    metrics, members = metrics_of(folder), [metrics_of(sweep / str(seed)) for seed in (0, 1)]
+    assert "sweep/3 is left out" in caplog.text
+    metrics, members = metrics_of(folder), [metrics_of(sweep / str(seed)) for seed in range(3)]
     best = max(members, key=lambda run: (run["accuracy/val"], -run["loss/val"]))
     assert (metrics["accuracy/val"], -metrics["loss/val"]) >= (best["accuracy/val"], -best["loss/val"] - 1e-6)
     assert tried(folder)[0]["metric"] == best["accuracy/val"]
     assert tried(folder)[0]["loss"] == pytest.approx(best["loss/val"], rel=1e-6)
-    assert (len(tried(folder)), len(tried(folder, "line"))) == (2, 4)
+    assert (len(tried(folder)), len(tried(folder, "line"))) == (3, 4)
+    last = [one for one in [*tried(folder), *tried(folder, "line")] if one["taken"]][-1]
+    assert metrics["accuracy/val"] == last["metric"]
+    assert metrics["loss/val"] == pytest.approx(last["loss"], rel=1e-5), "whatever was tried in between"
     html = (folder / "report.html").read_text()
     assert "Which weights were averaged" in html
     assert f"python -m thaw.soup folder={sweep}" in html
@@ -92,6 +97,19 @@ def test_the_mean_is_written_with_statistics_and_a_head_of_its_own(config: Confi
     means = {name: torch.lerp(first[name], second[name], 0.5) for name in first if first[name].is_floating_point()}
     differing = {name for name, mean in means.items() if not torch.allclose(average[name], mean, atol=1e-6)}
     assert {name for name in means if "running" in name or name.startswith("head")} == differing
+
+
+def test_weights_are_worth_the_same_whatever_was_measured_before(config: Config) -> None:
+    parts = assemble(config(*TINY))
+    trainer = trainers.trainer_without_logs(config(*TINY), [CollectOutputs()])
+    validation = Validation(trainer, parts.module, parts.samples, "accuracy/val", "max", refit=True)
+    first = {name: value.clone() for name, value in parts.module.state_dict().items()}
+    average = {name: value * 0.9 if name.endswith("weight") else value for name, value in first.items()}
+    other_statistics = {name: value + 0.1 if "running" in name else value for name, value in first.items()}
+    validation(first)
+    score = validation(average)
+    assert validation(other_statistics) != score
+    assert validation(average) == score
 
 
 def test_the_line_of_a_run_begins_at_its_probe(config: Config, tmp_path: Path) -> None:

@@ -87,7 +87,6 @@ class Validation:
         self.monitor, self.sign, self.refit = monitor, 1 if mode == "max" else -1, refit
         self.heads: list[HeadResult] = []
         self._first: Weights | None = None
-        self._renewed: set[str] = set()
         self._metrics()  # also tells the trainer of the module and the data
 
     def __call__(self, weights: Weights) -> Score:
@@ -95,10 +94,9 @@ class Validation:
         state = {**self.module.state_dict(), **weights}
         self._first = self._first or weights
         is_average = weights is not self._first  # the first are a run's own, to which everything was fitted already
-        self._renewed |= changed_statistics(self.module, self._first, state)
         self.module.load_state_dict(state)
-        if is_average and self._renewed:
-            renew_statistics(self.trainer, self.module, self.data, self._renewed)
+        if averaged := changed_statistics(self.module, self._first, state):
+            renew_statistics(self.trainer, self.module, self.data, averaged)
         self.heads = refit_head(self.trainer, self.module, self.data) if is_average and self.refit else []
         metrics = self._metrics()
         if is_average and self.module.task.settles:
