@@ -47,11 +47,11 @@ def soup(cfg: DictConfig) -> Path:
     run_cfg = read_config(best.path, cfg.trust)
     run_cfg.data.merge_with(cfg.data)
     run_cfg.trainer.merge_with(cfg.trainer)
-    parts = averaging.without_adapters(assemble(run_cfg, best), run.path)
+    parts = averaging.for_own_folder(assemble(run_cfg, best), run.path)
     data, module, monitor = parts.samples, parts.module, parts.cfg.monitor
     if not len(data.parts["val"]):
         raise UserError("there is no val split in the data, and only validation says which weights to average")
-    start = averaging.probe(best, run_cfg, cfg, is_single=is_run(folder)) if cfg.line_points else None
+    start = averaging.probe(best, run_cfg, cfg.trust, is_single=is_run(folder)) if cfg.line_points else None
     trainer = trainers.trainer_without_logs(run_cfg, [CollectOutputs()], enable_progress_bar=False)
 
     run.begin(OmegaConf.to_yaml(parts.cfg, resolve=True), None, data, parts.backbone.settings)

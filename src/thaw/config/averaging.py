@@ -23,7 +23,7 @@ from thaw.training.averaging import Weights
 log = logging.getLogger(__name__)
 
 
-def without_adapters(parts: Parts, folder: Path) -> Parts:
+def for_own_folder(parts: Parts, folder: Path) -> Parts:
     """The parts of a run for a folder of its own, whose weights are those of no run.
 
     Adapters are merged. A plan may name parameters of theirs, so it then becomes one that trains everything.
@@ -48,13 +48,13 @@ def weights_of(run: RunFolder, trust: bool) -> Weights:
     return trained(str(run.path), trust).merged().module.state_dict()
 
 
-def probe(run: RunFolder, run_cfg: DictConfig, cfg: DictConfig, is_single: bool) -> Weights | None:
+def probe(run: RunFolder, cfg: DictConfig, trust: bool, is_single: bool) -> Weights | None:
     """The weights with which a run began to train its backbone: the pretrained ones, and the head trained on them.
 
     Args:
         run: its folder.
-        run_cfg: its configuration.
-        cfg: that of the command.
+        cfg: its configuration.
+        trust: whether what `init_from` names is read, whatever it holds.
         is_single: whether this run is all that there is to average.
 
     Returns:
@@ -64,7 +64,7 @@ def probe(run: RunFolder, run_cfg: DictConfig, cfg: DictConfig, is_single: bool)
         UserError: there are none, and without them there is nothing to average.
     """
     try:
-        return _probe(run, run_cfg, cfg.trust)
+        return _probe(run, cfg, trust)
     except UserError as error:
         if is_single:
             raise UserError(f"{error}. To average several runs: sweep=<folder>") from error
@@ -72,15 +72,15 @@ def probe(run: RunFolder, run_cfg: DictConfig, cfg: DictConfig, is_single: bool)
         return None
 
 
-def _probe(run: RunFolder, run_cfg: DictConfig, trust: bool) -> Weights:
+def _probe(run: RunFolder, cfg: DictConfig, trust: bool) -> Weights:
     file = run.intact(PROBE_FILE)
     if not file.is_file():
         raise UserError(f"{run.path} has no {PROBE_FILE}: in its plan the head does not train first and the rest later")
-    if from_scratch(run_cfg):
+    if from_scratch(cfg):
         raise UserError(f"{run.path} began with random weights, which nobody has kept")
-    if run_cfg.init_from is not None and is_run(run_cfg.init_from) and not trust:
-        require_confined(Path(run_cfg.init_from))
-    pretrained = assemble(run_cfg).merged().network.state_dict()
+    if cfg.init_from is not None and is_run(cfg.init_from) and not trust:
+        require_confined(Path(cfg.init_from))
+    pretrained = assemble(cfg).merged().network.state_dict()
     head = {f"head.{name}": value for name, value in read_safetensors(file).items()}
     return {NETWORK + name: value for name, value in {**pretrained, **head}.items()}
 

@@ -75,8 +75,8 @@ class Plan:
     def probe_epochs(self) -> int:
         """Leading epochs in which only the last stage trains; 0 if no other stage trains in the whole plan."""
         *backbone, _ = self.stages.values()
-        heads = takewhile(lambda trained: all(map(trained.isdisjoint, backbone)), self.trained_in)
-        num_phases = len(list(heads))
+        head_only = takewhile(lambda trained: all(map(trained.isdisjoint, backbone)), self.trained_in)
+        num_phases = len(list(head_only))
         return (0, *self.ends)[num_phases] if num_phases < len(self.phases) else 0
 
     def index(self, epoch: int) -> int:

@@ -56,7 +56,7 @@ def gradual(stages: Sequence[str], epochs: int = 12, epochs_per_stage: int | Non
     num_phases = min(epochs, len(stages))
     ends = [(number + 1) * epochs // num_phases for number in range(num_phases)]
     lengths = [end - start for start, end in pairwise([0, *ends])]
-    firsts = [(len(stages) - 1) * later // max(num_phases - 1, 1) for later in reversed(range(num_phases))]
+    firsts = [(len(stages) - 1) * num_left // max(num_phases - 1, 1) for num_left in reversed(range(num_phases))]
     return [Phase(length, tuple(stages[first:])) for length, first in zip(lengths, firsts, strict=True)]
 
 
